@@ -1,0 +1,33 @@
+# `make demo` and `make test` do all their own set-up, once.
+PYTHON ?= python3.11
+VENV := .venv
+RUN := $(VENV)/bin/python
+READY := $(VENV)/ready
+
+.PHONY: demo test test-all lint env clean
+
+demo: $(READY)
+	$(RUN) tools/demo.py
+
+test: $(READY) lint
+	$(RUN) -m pytest -m "not slow"
+
+test-all: $(READY) lint
+	$(RUN) -m pytest
+
+lint: $(READY)
+	$(RUN) -m flake8 .
+	$(RUN) -m isort --check-only --quiet .
+	$(RUN) -m yapf --diff --recursive --parallel mmcompress tools \
+		tests configs projects setup.py || \
+		{ echo "run: $(VENV)/bin/yapf -ir mmcompress tools tests configs projects setup.py"; exit 1; }
+
+env: $(READY)
+	$(RUN) -m mmcompress.check_env
+
+$(READY): tools/dev/setup_venv.py tools/dev/build_mmcv.py $(wildcard requirements/*.txt)
+	$(PYTHON) tools/dev/setup_venv.py $(VENV)
+	@touch $(READY)
+
+clean:
+	rm -rf $(VENV) build dist mmcompress.egg-info mmcompress/.mim

@@ -1,0 +1,23 @@
+_base_ = [
+    'mmdet::retinanet/retinanet_r50_fpn_2x_coco.py', '../_base_/runtime.py'
+]
+
+# box AP 38.9
+teacher_ckpt = 'https://download.openmmlab.com/mmdetection/v2.0/retinanet/retinanet_r101_fpn_2x_coco/retinanet_r101_fpn_2x_coco_20200131-5560aee8.pth'  # noqa: E501
+
+model = dict(
+    _delete_=True,
+    type='mmcompress.Distill',
+    student=_base_.model,
+    teacher=dict(
+        cfg='mmdet::retinanet/retinanet_r101_fpn_2x_coco.py',
+        checkpoint=teacher_ckpt),
+    init_student=['neck', 'bbox_head'],
+    losses=dict(
+        loss_fgd=dict(
+            type='mmcompress.FGDLoss', student='neck', teacher='neck',
+            student_channels=256, teacher_channels=256, num_levels=5,
+            temp=0.5, alpha_fgd=1e-3, beta_fgd=5e-4,
+            gamma_fgd=5e-4, lambda_fgd=5e-6)))  # yapf: disable
+
+optim_wrapper = dict(clip_grad=dict(max_norm=35, norm_type=2))

@@ -1,0 +1,3 @@
+from .bi_resnet import BiResNet
+
+__all__ = ['BiResNet']

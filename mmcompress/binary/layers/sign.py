@@ -1,0 +1,52 @@
+"""Signs, and how the gradient passes the sign of an activation."""
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+
+def binary_sign(x: Tensor, zero_as: str = 'neg') -> Tensor:
+    """Sign of each element, without a gradient rule of its own.
+
+    Args:
+        x (Tensor): Any shape.
+        zero_as (str): ``'neg'``: zeros become -1, which a bit can hold.
+            ``'zero'``: zeros stay 0, as in the official training code of most
+            1-bit methods.
+
+    Returns:
+        Tensor: -1, +1 (and 0), same shape and dtype.
+    """
+    if zero_as == 'zero':
+        return x.sign()
+    return torch.where(x > 0, 1.0, -1.0).to(x.dtype)
+
+
+class _BiRealSign(torch.autograd.Function):
+
+    @staticmethod
+    def forward(ctx, x: Tensor, zero_as: str) -> Tensor:
+        ctx.save_for_backward(x)
+        return binary_sign(x, zero_as)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+        x, = ctx.saved_tensors
+        # no product of a large number with a zero: finite in half precision
+        return grad * (2 - 2 * x.abs()).clamp(min=0), None
+
+
+def bireal_sign(x: Tensor, zero_as: str = 'neg') -> Tensor:
+    """Sign whose gradient is that of Bi-Real Net's piecewise quadratic.
+
+    The derivative is taken as ``2 - 2 * |x|`` where ``|x| < 1`` and as 0
+    elsewhere (Liu et al., ECCV 2018, arXiv:1811.01335).
+
+    Args:
+        x (Tensor): Any shape.
+        zero_as (str): As in :func:`binary_sign`.
+
+    Returns:
+        Tensor: -1, +1 (and 0), same shape and dtype.
+    """
+    return _BiRealSign.apply(x, zero_as)

@@ -1,0 +1,3 @@
+from .ida_det import IDaDetFPN
+
+__all__ = ['IDaDetFPN']

@@ -1,0 +1,322 @@
+"""Say which packages are there, which work, and what repairs the others.
+
+``python -m mmcompress.check_env`` prints a table and which tasks are ready.
+It imports nothing itself, so that it also runs where everything is broken.
+"""
+import json
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Dict, List, Optional, Tuple
+
+# distribution -> (tested version, module whose import proves that it works)
+PACKAGES = {
+    'torch': ('2.13.0', 'torch'),
+    'torchvision': ('0.28.0', 'torchvision'),
+    'numpy': ('1.26.4', 'numpy'),
+    'opencv-python-headless': ('4.11.0.86', 'cv2'),
+    'setuptools': ('81.0.0', 'pkg_resources'),
+    'mmengine': ('0.10.7', 'mmengine.runner'),
+    'mmcv': ('2.1.0', 'mmcv.ops'),
+    'pycocotools': ('2.0.11', 'pycocotools._mask'),
+    'xtcocotools': ('1.14.3', 'xtcocotools._mask'),
+    'scipy': ('1.17.1', 'scipy'),
+    'shapely': ('2.2.0', 'shapely'),
+    'terminaltables': ('3.1.10', 'terminaltables'),
+    'munkres': ('3.0.0', 'munkres'),
+    'json-tricks': ('3.17.3', 'json_tricks'),
+    'einops': ('0.8.2', 'einops'),
+    'mat4py': ('0.6.0', 'mat4py'),
+    'modelindex': ('0.0.2', 'modelindex'),
+    'prettytable': ('3.18.0', 'prettytable'),
+    'ftfy': ('6.3.1', 'ftfy'),
+    'regex': ('2026.11.15', 'regex'),
+    'mmdet': ('3.3.0', 'mmdet.models'),
+    'mmpose': ('1.3.2', 'mmpose.models'),
+    'mmpretrain': ('1.2.0', 'mmpretrain.models'),
+    'mmsegmentation': ('1.2.2', 'mmseg.models'),
+}
+# what every task needs
+CORE = ('torch', 'numpy', 'opencv-python-headless', 'setuptools', 'mmengine',
+        'mmcv')
+# task -> its library, and what that needs beyond the core
+TASKS = {
+    'detection':
+    ('mmdet', 'pycocotools', 'scipy', 'shapely', 'terminaltables'),
+    'pose': ('mmpose', 'torchvision', 'xtcocotools', 'munkres', 'json-tricks',
+             'scipy'),
+    'classification':
+    ('mmpretrain', 'torchvision', 'einops', 'mat4py', 'modelindex'),
+    'segmentation': ('mmsegmentation', 'prettytable', 'ftfy', 'regex'),
+}
+LIBRARIES = tuple(needs[0] for needs in TASKS.values())
+# all of them bring the module cv2
+OPENCV = ('opencv-python', 'opencv-python-headless', 'opencv-contrib-python',
+          'opencv-contrib-python-headless')
+# installed without their requirements, which ask for packages that break
+NO_DEPS = ('torchvision', 'mmengine') + LIBRARIES
+# other versions of these need not work together
+EXACT = ('torch', 'numpy', 'opencv-python-headless', 'xtcocotools') + NO_DEPS
+BUILD_MMCV = ('pip install "setuptools<82" wheel ninja psutil && '
+              'MMCV_WITH_OPS=1 pip install --no-build-isolation --no-deps '
+              '--no-cache-dir --force-reinstall mmcv==2.1.0')
+
+
+@dataclass
+class Row:
+    """A package in the table.
+
+    Attributes:
+        package (str): Name of the distribution.
+        found (str): Version, or ``-``.
+        problem (str): Empty if it works.
+        remedy (str): The command that repairs it, or a note.
+    """
+    package: str
+    found: str
+    problem: str = ''
+    remedy: str = ''
+
+
+def installed_versions() -> Dict[str, Optional[str]]:
+    """Versions of all distributions that matter; None where missing."""
+    versions = {}
+    for name in dict.fromkeys((*PACKAGES, *OPENCV, 'mmcv-lite')):
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = None
+    return versions
+
+
+_PROBE = """
+import importlib, json, sys
+for name in sys.argv[1:]:
+    if name == 'mmengine.runner':
+        # from here on as in our runs
+        from mmcompress.torchvision_repair import install_import_hook
+        install_import_hook()
+    try:
+        importlib.import_module(name)
+        error = ''
+    except BaseException as e:
+        error = (type(e).__name__ + ': ' + str(e)).strip().splitlines()[-1]
+    print('\\n@' + json.dumps([name, error]), flush=True)
+"""
+
+
+def import_errors(modules: List[str]) -> Dict[str, str]:
+    """Import modules in another interpreter.
+
+    Args:
+        modules (list[str]): Their names; each is imported after those before.
+
+    Returns:
+        dict[str, str]: The last line of the error by name, empty where the
+        import works.
+    """
+    errors: Dict[str, str] = {}
+    while len(errors) < len(modules):
+        rest = modules[len(errors):]
+        done = subprocess.run(
+            [sys.executable, '-W', 'ignore', '-c', _PROBE, *rest],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True)
+        for line in done.stdout.splitlines():
+            if line.startswith('@['):
+                name, error = json.loads(line[1:])
+                errors[name] = error
+        if len(errors) < len(modules):
+            # a binary built for another numpy may end the interpreter
+            name = modules[len(errors)]
+            errors[name] = 'the import ends the interpreter'
+    return errors
+
+
+def numbers(version: str) -> Tuple[int, ...]:
+    """The leading numbers of a version, such as ``(2, 1, 0)``."""
+    return tuple(map(int, re.findall(r'\d+', version)[:3]))
+
+
+def install(package: str) -> str:
+    """The command that installs a package, as tested where that matters."""
+    options = '--no-deps ' if package in NO_DEPS else ''
+    version = f'=={PACKAGES[package][0]}' if package in EXACT else ''
+    return f'pip install {options}{package}{version}'
+
+
+def judge(package: str, versions: Dict[str, Optional[str]],
+          errors: Dict[str, str]) -> Row:
+    """Decide whether a package works, and what repairs it.
+
+    Args:
+        package (str): A key of ``PACKAGES``.
+        versions (dict): What :func:`installed_versions` found.
+        errors (dict): What :func:`import_errors` found.
+
+    Returns:
+        Row: Its row of the table.
+    """
+    version = versions.get(package)
+    error = errors.get(PACKAGES[package][1], '')
+    if package == 'opencv-python-headless':
+        return _judge_opencv(versions, error)
+    if package == 'mmcv':
+        return _judge_mmcv(versions, error)
+    row = Row(package, version or '-')
+    if version is None and error:
+        row.problem, row.remedy = 'missing', install(package)
+    elif package == 'setuptools' and error:
+        row.problem = 'without pkg_resources, which mmengine imports'
+        row.remedy = 'pip install "setuptools<82"'
+    elif package == 'torch' and not error and numbers(version) < (2, 6):
+        row.problem, row.remedy = 'too old', 'pip install "torch>=2.6"'
+    elif package == 'torchvision' and 'operator torchvision::' in error:
+        row.remedy = ('its C++ part does not fit torch; works in runs that '
+                      'import mmcompress.compat, as our configs do. For '
+                      'others: python -m mmcompress.torchvision_repair')
+    elif package == 'torchvision' and error and versions.get('torch'):
+        row.problem = error
+        # 0.15 belongs to 2.0, 0.28 to 2.13
+        row.remedy = ('pip install --no-deps --force-reinstall "torchvision=='
+                      f'0.{numbers(versions["torch"])[1] + 15}.*"')
+    elif package == 'xtcocotools' and error and _is_numpy_2(versions):
+        row.problem = 'is built for numpy 1'
+        row.remedy = f'pip install numpy=={PACKAGES["numpy"][0]}'
+    elif error:
+        row.problem = error
+        module = re.search(r"No module named '(\w+)", error)
+        if module and package in LIBRARIES:
+            row.remedy = f'pip install {module[1]}'
+        else:
+            row.remedy = install(package).replace('install',
+                                                  'install --force-reinstall')
+    return row
+
+
+def _is_numpy_2(versions: Dict[str, Optional[str]]) -> bool:
+    return numbers(versions.get('numpy') or '0') >= (2, )
+
+
+def _judge_opencv(versions: Dict[str, Optional[str]], error: str) -> Row:
+    found = [name for name in OPENCV if versions.get(name)]
+    package = found[0] if len(found) == 1 else 'opencv-python-headless'
+    row = Row(package, ', '.join(versions[name] for name in found) or '-')
+    if len(found) > 1:
+        row.problem = f'{" and ".join(found)} overwrite each other'
+        row.remedy = f'pip uninstall -y {" ".join(found)} && '
+    elif error:
+        row.problem = error if found else 'missing'
+    if row.problem:
+        row.remedy += install('opencv-python-headless')
+    return row
+
+
+def _judge_mmcv(versions: Dict[str, Optional[str]], error: str) -> Row:
+    version = versions.get('mmcv')
+    row = Row('mmcv', version or '-')
+    strict = [n for n in ('mmdet', 'mmsegmentation') if versions.get(n)]
+    if version is None and versions.get('mmcv-lite'):
+        row.problem = 'mmcv-lite has no operators'
+        row.remedy = f'pip uninstall -y mmcv-lite && {BUILD_MMCV}'
+    elif version is None and error:
+        row.problem, row.remedy = 'missing', BUILD_MMCV
+    elif version and strict and not (2, 0, 0) <= numbers(version) < (2, 2):
+        row.problem = f'{" and ".join(strict)} want 2.0.0 to 2.1.x'
+        row.remedy = BUILD_MMCV
+    elif 'mmcv._ext' in error:
+        row.problem, row.remedy = 'built without operators', BUILD_MMCV
+    elif error:
+        row.problem, row.remedy = error, BUILD_MMCV
+    return row
+
+
+def make_rows(versions: Dict[str, Optional[str]],
+              errors: Dict[str, str]) -> List[Row]:
+    """Judge all packages.
+
+    Args:
+        versions (dict): Distribution -> version or None.
+        errors (dict): Module -> error of its import, or ''.
+
+    Returns:
+        list[Row]: In the order of ``PACKAGES``, which is the order in which
+        to repair them.
+    """
+    rows = [judge(package, versions, errors) for package in PACKAGES]
+    state = dict(zip(PACKAGES, rows))
+    for library, *needs in TASKS.values():
+        broken = [name for name in (*CORE, *needs) if state[name].problem]
+        if broken and state[library].problem and state[library].found != '-':
+            state[library].remedy = f'first repair {", ".join(broken)}'
+    return rows
+
+
+def task_states(rows: List[Row]) -> Dict[str, str]:
+    """Which tasks are ready.
+
+    Args:
+        rows (list[Row]): What :func:`make_rows` gives.
+
+    Returns:
+        dict[str, str]: ``ready``, ``not installed`` or what is missing, by
+        task.
+    """
+    state = dict(zip(PACKAGES, rows))
+    tasks = {}
+    for task, needs in TASKS.items():
+        library = state[needs[0]]
+        problems = [n for n in (*CORE, *needs) if state[n].problem]
+        if library.problem and library.found == '-':
+            tasks[task] = f'not installed ({needs[0]})'
+        elif problems:
+            tasks[task] = f'not ready: {", ".join(problems)}'
+        else:
+            tasks[task] = 'ready'
+    return tasks
+
+
+def format_rows(title: str, header: List[str], cells: List[list]) -> str:
+    """A table, with or without rich."""
+    try:
+        from mmcompress.tables import format_table
+        return format_table(title, header, cells)
+    except ImportError:
+        widths = [max(map(len, column)) for column in zip(header, *cells)]
+        lines = [
+            '  '.join(cell.ljust(width) for cell, width in zip(line, widths))
+            for line in (header, *cells)
+        ]
+        return '\n'.join(['', title, *(line.rstrip() for line in lines)])
+
+
+def main() -> int:
+    """Print the table.
+
+    Returns:
+        int: 0 if at least one task is ready and no installed one isn't.
+    """
+    rows = make_rows(
+        installed_versions(),
+        import_errors([module for _, module in PACKAGES.values()]))
+    cells = []
+    for (tested, _), row in zip(PACKAGES.values(), rows):
+        notes = [row.problem or 'ok'] + [row.remedy] * bool(row.remedy)
+        cells.append([row.package, row.found, tested, ': '.join(notes)])
+    print(
+        format_rows(f'Python {sys.version.split()[0]}',
+                    ['package', 'found', 'tested', 'state'], cells))
+    tasks = task_states(rows)
+    print()
+    for task, state in tasks.items():
+        print(f'{task}: {state}')
+    states = list(tasks.values())
+    return int('ready' not in states
+               or any(state.startswith('not ready') for state in states))
+
+
+if __name__ == '__main__':
+    sys.exit(main())

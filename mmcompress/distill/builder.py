@@ -1,0 +1,99 @@
+"""Build a student with a distiller attached, from a config."""
+import inspect
+from typing import Any
+
+import torch.nn as nn
+
+from mmcompress.compress import build_inner
+from mmcompress.registry import MODELS, SCHEDULES
+from .distiller import Distiller
+from .losses.base import INPUTS, Slot
+from .teacher import Teacher
+
+
+def build_slot(name: str, cfg: dict) -> Slot:
+    """Build a loss and check that its taps are what it looks at.
+
+    Args:
+        name (str): Key in the loss dict; must contain ``loss``.
+        cfg (dict): Config of the loss, with its taps under ``student`` and
+            ``teacher`` and optionally a ``schedule``.
+
+    Raises:
+        ValueError: If the name does not count as a loss, or a tap is missing
+            or is not looked at.
+        TypeError: If the loss asks for what the distiller doesn't have.
+    """
+    if not name.startswith('loss_'):
+        raise ValueError(f'losses.{name}: mmengine adds up what has "loss" in '
+                         f'its name, and the rest is logged by what follows '
+                         f'"loss_"; call it loss_{name}')
+    cfg = dict(cfg)
+    taps = {side: cfg.pop(side, None) for side in ('student', 'teacher')}
+    schedule = cfg.pop('schedule', None)
+    with MODELS.switch_scope_and_registry('mmcompress') as registry:
+        loss = registry.build(cfg)
+    wants = list(inspect.signature(loss.forward).parameters)
+    if not set(wants) <= set(INPUTS):
+        raise TypeError(f'{type(loss).__name__}.forward names {wants}; a loss '
+                        f'gets only {", ".join(INPUTS)}')
+    for side, tap in taps.items():
+        if tap is None and side in wants:
+            raise ValueError(f'losses.{name}: {type(loss).__name__} needs a '
+                             f'tap `{side}`')
+        if tap is not None and side not in wants:
+            raise ValueError(f'losses.{name}: {type(loss).__name__} does not '
+                             f'look at the {side}; drop {side}={tap!r}')
+    return Slot(name, loss, wants, taps, schedule
+                and SCHEDULES.build(schedule))
+
+
+def _refuse_foreign_weights(student: nn.Module, keys: Any) -> None:
+    """Load hook: mmengine only warns when no key of a checkpoint fits."""
+    own = {k for k, _ in student.named_parameters() if 'distill.' not in k}
+    if own and own <= set(keys.missing_keys):
+        raise RuntimeError(
+            f'no key of the checkpoint belongs to {type(student).__name__}; '
+            f'it has keys such as {", ".join(keys.unexpected_keys[:3])}')
+
+
+@MODELS.register_module()
+def Distill(student: dict,
+            losses: dict,
+            teacher: dict | None = None,
+            init_student: list[str] | None = None,
+            data_preprocessor: dict | None = None,
+            **unexpected) -> nn.Module:
+    """Build a model that learns from a teacher.
+
+    The result *is* the student: its type, its parameter names and its
+    ``predict`` are untouched. ``student.distill`` is the :class:`Distiller`,
+    whose ``loss`` stands in for the student's own.
+
+    Args:
+        student (dict): Config of any mm model.
+        losses (dict): Name -> config of a distillation loss with its taps.
+        teacher (dict | None): ``cfg``, ``checkpoint`` and other arguments of
+            :class:`mmcompress.distill.teacher.Teacher`.
+        init_student (list[str] | None): Names of the student's parts that
+            start from the teacher's weights ("inheriting").
+        data_preprocessor (dict | None): The student's, where the config has
+            it outside of ``model``.
+
+    Returns:
+        nn.Module: The student.
+
+    Raises:
+        TypeError: If keys of a base config were not deleted.
+        KeyError: If the student lacks a tapped module.
+    """
+    model = build_inner('Distill', student, data_preprocessor, unexpected)
+    model.distill = Distiller(
+        model, None if teacher is None else Teacher(**teacher),
+        [build_slot(name, cfg)
+         for name, cfg in losses.items()], init_student or [])
+    # on the instance: its class, and so whatever asks for it, stays the same
+    model.loss = model.distill.loss
+    model.init_weights = model.distill.init_student_weights
+    model.register_load_state_dict_post_hook(_refuse_foreign_weights)
+    return model

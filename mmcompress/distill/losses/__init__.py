@@ -1,0 +1,11 @@
+from .base import DistillLoss
+from .cwd import CWDLoss
+from .feature_l2 import FeatureL2Loss
+from .fgd import FGDLoss
+from .ida_det import IDaDetLoss
+from .kd import KDLoss
+
+__all__ = [
+    'CWDLoss', 'DistillLoss', 'FGDLoss', 'FeatureL2Loss', 'IDaDetLoss',
+    'KDLoss'
+]

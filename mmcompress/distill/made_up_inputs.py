@@ -1,0 +1,140 @@
+"""Batches of noise with labels, for trying a model without a data set."""
+from functools import partial
+
+import numpy as np
+import torch
+import torch.nn as nn
+from mmengine.dataset import default_collate, pseudo_collate
+from mmengine.structures import PixelData
+
+
+def _image(size: tuple[int, int]) -> torch.Tensor:
+    return torch.randint(256, (3, *size), dtype=torch.uint8)
+
+
+def _detection(model: nn.Module, size: tuple[int, int], num: int) -> dict:
+    from mmdet.testing import demo_mm_inputs
+
+    # some models without masks stumble over them
+    with_mask = any('mask' in name for name, _ in model.named_modules())
+    batch = demo_mm_inputs(
+        num, (3, *size),
+        num_items=[3] * num,
+        num_classes=2,
+        with_mask=with_mask,
+        with_semantic=True)
+    for sample in batch['data_samples']:
+        # a label that every model knows
+        sample.gt_instances.labels.zero_()
+    return batch
+
+
+def _pose(model: nn.Module, size: tuple[int, int], num: int) -> dict:
+    from mmpose.datasets.transforms import PackPoseInputs
+    height, width = size
+    codec = getattr(model.head, 'decoder', None)
+    if codec is None:
+        raise ValueError(f'{type(model.head).__name__} has no decoder, so no '
+                         'labels can be made up for it')
+    num_points = next(
+        getattr(model.head, name)
+        for name in ('out_channels', 'num_joints', 'num_keypoints')
+        if hasattr(model.head, name))
+    samples = []
+    for i in range(num):
+        points = np.random.RandomState(i).rand(1, num_points, 2)
+        results = dict(
+            img=_image(size).numpy().transpose(1, 2, 0),
+            img_shape=size,
+            input_size=(width, height),
+            bbox=np.array([[0, 0, width, height]], dtype=np.float32),
+            area=np.array([width * height], dtype=np.float32),
+            category_id=[1],
+            keypoints=(points * (width, height)).astype(np.float32),
+            keypoints_visible=np.ones((1, num_points), dtype=np.float32))
+        results.update(
+            codec.encode(
+                results['keypoints'], results['keypoints_visible'],
+                **{key: results[key]
+                   for key in codec.auxiliary_encode_keys}))
+        for table in ('field', 'instance', 'label'):
+            table += '_mapping_table'
+            if getattr(codec, table):
+                results[table] = getattr(codec, table)
+        samples.append(PackPoseInputs()(results))
+    return pseudo_collate(samples)
+
+
+def _classification(model: nn.Module, size: tuple[int, int], num: int) -> dict:
+    from mmpretrain.structures import DataSample
+    return default_collate([
+        dict(
+            inputs=_image(size),
+            data_samples=DataSample(metainfo=dict(
+                img_shape=size)).set_gt_label(i % 2)) for i in range(num)
+    ])
+
+
+def _segmentation(model: nn.Module, size: tuple[int, int], num: int) -> dict:
+    from mmseg.structures import SegDataSample
+    return pseudo_collate([
+        dict(
+            inputs=_image(size),
+            data_samples=SegDataSample(
+                metainfo=dict(img_shape=size, ori_shape=size),
+                gt_sem_seg=PixelData(data=torch.randint(2, (1, *size)))))
+        for _ in range(num)
+    ])
+
+
+_MAKERS = dict(
+    mmdet=_detection,
+    mmpose=_pose,
+    mmpretrain=_classification,
+    mmseg=_segmentation)
+
+
+def default_size(model: nn.Module, scope: str) -> tuple[int, int]:
+    """Height and width of images that a model takes."""
+    if scope == 'mmpose':
+        codec = getattr(model.head, 'decoder', None)
+        width, height = getattr(codec, 'input_size', (192, 256))
+        return int(height), int(width)
+    if scope in ('mmpretrain', 'mmseg'):
+        # transformers with position embeddings of a fixed size
+        size = getattr(model.backbone, 'img_size', 224)
+        return (size, size) if isinstance(size, int) else tuple(size)
+    return 256, 256
+
+
+def made_up_batch(model: nn.Module,
+                  scope: str,
+                  size: tuple[int, int] | None = None,
+                  num: int = 2) -> dict:
+    """Preprocessed noise with labels, as ``model(**batch, mode=...)`` wants.
+
+    Args:
+        model (nn.Module): A model of an mm library.
+        scope (str): The library: ``mmdet``, ``mmpose``, ``mmpretrain`` or
+            ``mmseg``.
+        size (tuple[int, int] | None): Height and width in pixels; None for
+            :func:`default_size`.
+        num (int): Number of images.
+
+    Returns:
+        dict: ``inputs``, shape (N, 3, H, W), and ``data_samples``.
+
+    Raises:
+        ValueError: If the library is another one.
+    """
+    if scope not in _MAKERS:
+        raise ValueError(f'default_scope is {scope!r}; inputs can be made up '
+                         f'for {", ".join(_MAKERS)}')
+    make = partial(_MAKERS[scope], model)
+    size = tuple(size or default_size(model, scope))
+    preprocessor = model.data_preprocessor
+    # neither random sizes nor padding to the size of the config
+    preprocessor.batch_augments = None
+    if getattr(preprocessor, 'size', None):
+        preprocessor.size = size
+    return preprocessor(make(size, num), True)

@@ -1,0 +1,50 @@
+"""Weights of losses that change over training."""
+from mmengine.logging import MessageHub
+
+from mmcompress.registry import SCHEDULES
+
+
+def training_progress() -> float:
+    """Share of the training that is done, in [0, 1].
+
+    It comes from what mmengine's RuntimeInfoHook notes in the message hub, so
+    it is right after a resume. Without a runner it is 0.
+    """
+    hub = MessageHub.get_current_instance()
+    max_iters = hub.get_info('max_iters', 0)
+    return min(hub.get_info('iter', 0) / max_iters, 1.0) if max_iters else 0.0
+
+
+@SCHEDULES.register_module()
+class PiecewiseLinear:
+    """A factor that goes through given points, straight in between.
+
+    ``points=[(0, 0.0), (0.1, 1.0)]`` warms up over the first tenth of the
+    training; ``points=[(0, 1.0), (1, 0.0)]`` decays to zero.
+
+    Args:
+        points (list[tuple[float, float]]): Pairs of progress in [0, 1] and
+            factor, in increasing order of progress. Constant outside.
+
+    Raises:
+        ValueError: If there is no point or they are not in order.
+    """
+
+    def __init__(self, points: list[tuple[float, float]]) -> None:
+        starts = [start for start, _ in points]
+        if not points or any(a >= b for a, b in zip(starts, starts[1:])):
+            raise ValueError('PiecewiseLinear: points must be pairs (progress,'
+                             f' factor) in increasing order, got {points}')
+        self.points = points
+
+    def __call__(self, progress: float) -> float:
+        """Factor at a progress in [0, 1]."""
+        before = self.points[0]
+        if progress <= before[0]:
+            return before[1]
+        for point in self.points[1:]:
+            if progress <= point[0]:
+                share = (progress - before[0]) / (point[0] - before[0])
+                return before[1] + share * (point[1] - before[1])
+            before = point
+        return before[1]

@@ -1,0 +1,283 @@
+"""The teacher: a frozen model that the student's module tree doesn't hold."""
+import logging
+import os.path as osp
+import re
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+import torch.nn as nn
+from mmengine.config import Config
+from mmengine.hub import get_config
+from mmengine.logging import print_log
+from mmengine.registry import MODELS, DefaultScope
+from mmengine.runner import CheckpointLoader
+from torch import Tensor
+
+from mmcompress.cache import CACHE_SCHEME, cached_teacher
+from .gradient_norms import tensors_of
+from .preprocessing import renormalize
+from .taps import Taps
+
+
+def _find(key: str, path: str, config_dir: str | None, hint: str = '') -> str:
+    """Absolute path of a file that is named in a config."""
+    tried = [
+        osp.abspath(osp.join(folder, osp.expanduser(path)))
+        for folder in dict.fromkeys([config_dir or '.', '.'])
+    ]
+    found = next(filter(osp.isfile, tried), None)
+    if found is None:
+        raise FileNotFoundError(
+            f'{key}: no file {path!r}; looked for {" and ".join(tried)}. '
+            'A relative path starts at the folder of the config; '
+            "'{{ fileDirname }}/name' starts at the file it is written in"
+            f'{hint}')
+    return found
+
+
+def read_config(cfg: Any, config_dir: str | None = None) -> Config:
+    """Config of a teacher, from what the user wrote.
+
+    Args:
+        cfg (dict | str): Model config or whole config; the path of one; or
+            ``'mmdet::folder/name.py'``.
+        config_dir (str | None): Where the training's own config lies;
+            relative paths start there.
+
+    Returns:
+        Config: With at least the key ``model``.
+
+    Raises:
+        FileNotFoundError: If there is no such file; says where it looked.
+        ValueError: If the config has no model.
+    """
+    if isinstance(cfg, dict):
+        cfg = Config(cfg if 'model' in cfg else dict(model=cfg))
+    elif '::' in cfg:
+        cfg = get_config(cfg)
+    else:
+        cfg = Config.fromfile(_find('teacher.cfg', cfg, config_dir))
+    if 'model' not in cfg:
+        raise ValueError('teacher.cfg has no key `model`')
+    return cfg
+
+
+def build_model(cfg: Config) -> nn.Module:
+    """Build the model of a config, as its own library would."""
+    model = cfg.model
+    # a teacher that was itself distilled: what remains is its student
+    while str(model.get('type', '')).split('.')[-1] == 'Distill':
+        model = model['student']
+    model = dict(model)
+    if 'data_preprocessor' in cfg:
+        model.setdefault('data_preprocessor', cfg.data_preprocessor)
+    current = DefaultScope.get_current_instance()
+    scope = cfg.get('default_scope', current and current.scope_name)
+    # building draws random numbers; the student's stay what they were
+    with torch.random.fork_rng(devices=[]), \
+            DefaultScope.overwrite_default_scope(scope):
+        return MODELS.build(model)
+
+
+def load_strictly(model: nn.Module, checkpoint: str,
+                  ignore: list[str]) -> None:
+    """Fill a whole model from a checkpoint.
+
+    Args:
+        model (nn.Module): What to fill.
+        checkpoint (str): Absolute path or URL.
+        ignore (list[str]): Regular expressions; keys that one of them
+            matches from their start may be missing or left over.
+
+    Raises:
+        RuntimeError: If keys are missing or left over, or shapes differ.
+    """
+    loaded = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
+    state = loaded.get('state_dict', loaded)
+    state = {
+        key.removeprefix('module.'): value
+        for key, value in state.items() if not key.startswith('distill.')
+    }
+
+    def counts(key: str) -> bool:
+        return 'num_batches_tracked' not in key and not any(
+            re.match(pattern, key) for pattern in ignore)
+
+    try:
+        keys = model.load_state_dict(state, strict=False)
+    except RuntimeError as error:
+        problems = [f'shapes differ: {error}']
+    else:
+        problems = [
+            f'{len(names)} keys {what}, such as {", ".join(names[:3])}'
+            for what, names in (
+                ('missing', [k for k in keys.missing_keys if counts(k)]),
+                ('left over', [k for k in keys.unexpected_keys if counts(k)]))
+            if names
+        ]
+    if problems:
+        raise RuntimeError(
+            f'teacher.checkpoint {checkpoint} does not fit '
+            f'{type(model).__name__} of teacher.cfg: {"; ".join(problems)}. '
+            'It is of another architecture, or name what may differ in '
+            '`teacher.ignore` (regular expressions)')
+
+
+class Teacher:
+    """A frozen model in eval mode that runs only as far as it is tapped.
+
+    It is not an ``nn.Module``, so the student's optimizer, DDP, checkpoints
+    and EMA copies don't see it. Copies share it; pickles leave its weights
+    out, and it is built again where they are needed.
+
+    Args:
+        cfg (dict | str): See :func:`read_config`.
+        checkpoint (str | None): Path, URL, or ``'cache://name'`` for what
+            :class:`mmcompress.hooks.CacheTeacherHook` kept. None only with
+            ``allow_random``.
+        ignore (list[str]): Keys that the checkpoint may lack or have too
+            many, as regular expressions.
+        mode (str): Mode of its forward; ``'loss'`` for models whose decoder
+            runs only there.
+        allow_random (bool): Whether random weights are wanted, for tests.
+        autocast (str | None): ``'bfloat16'`` or ``'float16'``: run it in
+            this precision.
+        channels_last (bool): Memory format of its weights and input.
+        stop_early (bool): Whether to leave its forward after the last tapped
+            call. False where the number of calls grows from step to step.
+
+    Raises:
+        ValueError: If there is neither a checkpoint nor ``allow_random``.
+    """
+
+    def __init__(self,
+                 cfg: dict | str,
+                 checkpoint: str | None = None,
+                 ignore: list[str] | None = None,
+                 mode: str = 'tensor',
+                 allow_random: bool = False,
+                 autocast: str | None = None,
+                 channels_last: bool = False,
+                 stop_early: bool = True) -> None:
+        if checkpoint is None and not allow_random:
+            raise ValueError(
+                'teacher.checkpoint is missing: a teacher with random weights '
+                'teaches nothing (teacher.allow_random=True for tests)')
+        if mode not in ('tensor', 'loss'):
+            raise ValueError(f"teacher.mode is 'tensor' or 'loss', not {mode}")
+        if autocast not in (None, 'bfloat16', 'float16'):
+            raise ValueError("teacher.autocast is None, 'bfloat16' or "
+                             f"'float16', not {autocast!r}")
+        self.cfg = cfg
+        self.checkpoint = checkpoint
+        self.ignore = ignore or []
+        self.mode = mode
+        self.autocast = autocast
+        self.channels_last = channels_last
+        self.stop_early = stop_early
+        self.config_dir: str | None = None
+        self.model: nn.Module | None = None
+
+    def build(self, student: nn.Module, specs: dict) -> None:
+        """Build and load it.
+
+        Args:
+            student (nn.Module): The student, whose device is taken.
+            specs (dict): Taps by name of the loss.
+        """
+        model = build_model(read_config(self.cfg, self.config_dir))
+        if self.checkpoint is not None:
+            load_strictly(model, self._checkpoint_path(), self.ignore)
+        self.taps = Taps(specs, model, 'teacher')
+        self._num_calls: dict[str, int] | None = None
+        self._convert = renormalize(student.data_preprocessor,
+                                    model.data_preprocessor)
+        model.requires_grad_(False).eval()
+        if self.channels_last:
+            model.to(memory_format=torch.channels_last)
+        self.model = model.to(next(student.parameters()).device)
+
+    def _checkpoint_path(self) -> str:
+        """Where its weights are."""
+        if self.checkpoint.startswith(CACHE_SCHEME):
+            path = cached_teacher(self.checkpoint)
+            if not osp.isfile(path):
+                raise FileNotFoundError(
+                    f'teacher.checkpoint: {path} does not exist yet; train '
+                    'the teacher once: `python tools/train.py '
+                    f'{self.cfg if isinstance(self.cfg, str) else "CONFIG"}`')
+            return path
+        if '://' in self.checkpoint:
+            return self.checkpoint
+        return _find(
+            'teacher.checkpoint', self.checkpoint, self.config_dir,
+            '. Train the teacher first, with `tools/train.py` and its config,'
+            ' or name another checkpoint with --cfg-options '
+            'model.teacher.checkpoint=PATH')
+
+    def __call__(self, inputs: Tensor, data_samples: list | None) -> dict:
+        """Run it without gradients.
+
+        The first forward runs to the end and counts the calls of the tapped
+        modules (a shared head is called once per level); later ones stop
+        after the last of them.
+
+        Args:
+            inputs (Tensor): The student's input, shape (N, 3, H, W).
+            data_samples (list | None): The batch's data samples.
+
+        Returns:
+            dict: What its taps yield, by name of the loss.
+        """
+        self._follow(inputs)
+        # whatever it draws, the student's random numbers stay the same
+        devices = [inputs.device] if inputs.is_cuda else []
+        num_calls = self._num_calls if self.stop_early else None
+        with torch.no_grad(), torch.random.fork_rng(devices), \
+                self.taps.record(self.model, num_calls) as calls:
+            if self._convert is not None:
+                inputs = self._convert(inputs, data_samples)
+            if self.channels_last:
+                inputs = inputs.to(memory_format=torch.channels_last)
+            with torch.autocast(
+                    inputs.device.type, getattr(
+                        torch,
+                        self.autocast)) if self.autocast else nullcontext():
+                self.model(inputs, data_samples, mode=self.mode)
+        num_calls = {path: len(seen) for path, seen in calls.items()}
+        values = self.taps.select(calls)
+        if self._num_calls is None:
+            self._check_finite(values)
+        elif num_calls != self._num_calls:
+            print_log(
+                f'The teacher\'s tapped modules were called {num_calls} times '
+                f'instead of {self._num_calls}; it ran to the end',
+                logger='current',
+                level=logging.WARNING)
+        self._num_calls = num_calls
+        return values
+
+    def _follow(self, inputs: Tensor) -> None:
+        """Go where the student is; copies of it may be elsewhere."""
+        weight = next(self.model.parameters())
+        if (weight.device, weight.dtype) != (inputs.device, inputs.dtype):
+            self.model.to(inputs.device, inputs.dtype)
+
+    def _check_finite(self, values: dict) -> None:
+        for name, value in values.items():
+            if not all(t.isfinite().all() for t in tensors_of(value)):
+                raise RuntimeError(
+                    f'what the teacher gives {name} is not finite: its '
+                    'checkpoint is damaged, or its inputs are not what it '
+                    'was trained on')
+
+    def __str__(self) -> str:
+        kind = 'a model' if self.model is None else type(self.model).__name__
+        return f'{kind} with {self.checkpoint or "random weights"}'
+
+    def __deepcopy__(self, memo: dict) -> 'Teacher':
+        return self
+
+    def __getstate__(self) -> dict:
+        return {**vars(self), 'model': None, '_convert': None}

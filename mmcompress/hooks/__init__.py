@@ -1,0 +1,11 @@
+from .cache_teacher import CacheTeacherHook
+from .distill import DistillHook
+from .exact_resume import ExactResumeHook
+from .loss_gradients import LossGradientHook
+from .non_finite_loss import NonFiniteLossHook
+from .plain_checkpoint import PlainCheckpointHook
+
+__all__ = [
+    'CacheTeacherHook', 'DistillHook', 'ExactResumeHook', 'LossGradientHook',
+    'NonFiniteLossHook', 'PlainCheckpointHook'
+]

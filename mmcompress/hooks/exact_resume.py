@@ -1,0 +1,259 @@
+"""A resumed run that continues as if it had never been interrupted."""
+import functools
+import random
+from typing import Any, Callable, Dict, List, Optional
+
+import numpy as np
+import torch
+from mmengine.dataset import worker_init_fn
+from mmengine.dist import all_gather_object, get_rank, get_world_size
+from mmengine.hooks import CheckpointHook, Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from torch.utils.data import DataLoader
+
+from mmcompress.registry import HOOKS
+
+
+def random_state() -> Dict[str, Any]:
+    """State of the generators of python, numpy and torch, as plain data."""
+    version, words, gauss = random.getstate()
+    name, keys, position, has_gauss, cached = np.random.get_state()
+    state = dict(
+        python=(version, torch.tensor(words), gauss),
+        numpy=(name, torch.from_numpy(keys.astype(np.int64)), position,
+               has_gauss, cached),
+        torch=torch.get_rng_state())
+    if torch.cuda.is_available():
+        state['cuda'] = torch.cuda.get_rng_state()
+    return state
+
+
+def set_random_state(state: Dict[str, Any]) -> None:
+    """Put back what :func:`random_state` returned.
+
+    Args:
+        state (dict): Its tensors may be on any device.
+    """
+    version, words, gauss = state['python']
+    random.setstate((version, tuple(words.tolist()), gauss))
+    name, keys, *rest = state['numpy']
+    np.random.set_state((name, keys.cpu().numpy().astype(np.uint32), *rest))
+    torch.set_rng_state(state['torch'].cpu())
+    if 'cuda' in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state['cuda'].cpu())
+
+
+def seed_worker(worker_id: int, init: Callable, seed: int, epoch: int,
+                rank: int) -> None:
+    """Seed a worker of a data loader for one epoch.
+
+    mmengine's own function leaves the epoch out, so that every epoch draws
+    the same augmentations.
+
+    Args:
+        worker_id (int): Which worker of this process.
+        init (Callable): mmengine's function, which runs before.
+        seed (int): The run's seed.
+        epoch (int): Number of the epoch.
+        rank (int): Which process.
+    """
+    init(worker_id)
+    words = np.random.SeedSequence((seed, epoch, rank, worker_id))
+    seeds = words.generate_state(3).tolist()
+    random.seed(seeds[0])
+    np.random.seed(seeds[1])
+    torch.manual_seed(seeds[2])
+
+
+class _RestoringIterator:
+    """Counts the batches of a resumed run; restores after the skipped ones."""
+
+    def __init__(self, loop: Any, restore: Callable[[], None]) -> None:
+        self.loop, self.restore = loop, restore
+        self.iterator, self.skip = loop.dataloader_iterator, loop.iter
+
+    def __next__(self) -> Any:
+        if self.skip == 0:
+            self.loop.dataloader_iterator = self.iterator
+            self.restore()
+        self.skip -= 1
+        return next(self.iterator)
+
+
+@HOOKS.register_module()
+class ExactResumeHook(Hook):
+    """Store the random states with each checkpoint; restore them on resume.
+
+    With ``num_workers=0`` a resumed run then has the losses of the
+    uninterrupted one, whatever its augmentation, its samplers and its model
+    draw. With workers the same holds if they are not persistent: their seeds
+    depend on the run's seed, the epoch, the rank and the worker. (Persistent
+    workers go on with states that nobody can store.)
+
+    Validation is made neutral: it draws from the same generators, and a
+    resumed run does not repeat the one that followed its checkpoint.
+
+    A resume whose checkpoint lacks a parameter or buffer of the model, of
+    which mmengine only warns, is an error.
+
+    Not restored: what a dataset or transform caches between images
+    (``CachedMosaic``), and gradients accumulated when the checkpoint was
+    written (choose its interval as a multiple of ``accumulative_counts``).
+
+    Raises:
+        RuntimeError: On resume, if the checkpoint lacks keys of the model.
+    """
+
+    # after every hook that may draw, before CheckpointHook (VERY_LOW, 90)
+    priority = 85
+
+    def __init__(self) -> None:
+        self.states: List[dict] = []
+        self.gathered_at: Optional[int] = None
+        self.iters = 0
+        self.resumed: Optional[dict] = None
+        self.before_validation: Optional[dict] = None
+
+    def before_train(self, runner: Runner) -> None:
+        """Restore, now or when a loop over iterations has skipped its data.
+
+        This is the last moment before the first epoch: what other hooks draw
+        in ``before_train_epoch``, they drew after the checkpoint as well.
+        """
+        self.iters = runner.iter
+        if self.resumed is None:
+            return
+        resumed, self.resumed = self.resumed, None
+        self._restore_sampler(runner, resumed)
+        states = resumed['states']
+        if len(states) != get_world_size():
+            runner.logger.warning(
+                f'The checkpoint was written by {len(states)} processes, and '
+                f'{get_world_size()} resume it: the run continues, but '
+                'differs from the uninterrupted one.')
+        if get_rank() >= len(states):
+            return
+        restore = functools.partial(set_random_state, states[get_rank()])
+        loop = runner.train_loop
+        if hasattr(loop, 'dataloader_iterator'):
+            loop.dataloader_iterator = _RestoringIterator(loop, restore)
+        else:
+            restore()
+
+    def _restore_sampler(self, runner: Runner, resumed: dict) -> None:
+        """Give the sampler the seed of the run that is resumed.
+
+        Without a seed in its config, a run draws one, and mmengine builds the
+        sampler before it reads the checkpoint.
+        """
+        loader = runner.train_dataloader
+        sampler = _sampler(loader)
+        seed = resumed['sampler_seed']
+        if seed is None or getattr(sampler, 'seed', seed) == seed:
+            return
+        sampler.seed = seed
+        if loader.num_workers and hasattr(runner.train_loop,
+                                          'dataloader_iterator'):
+            runner.logger.warning(
+                'The workers have already begun to load images in another '
+                'order than the resumed run. Set `randomness=dict(seed=...)` '
+                'to resume such runs exactly.')
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        """Seed the workers that this epoch will start."""
+        loader = runner.train_dataloader
+        init = loader.worker_init_fn
+        if getattr(init, 'func', None) is seed_worker:
+            init = init.keywords['init']
+        # a function of the user's own stays
+        if getattr(init, 'func', None) is worker_init_fn:
+            loader.worker_init_fn = functools.partial(
+                seed_worker,
+                init=init,
+                seed=runner.seed,
+                epoch=runner.epoch,
+                rank=get_rank())
+
+    def after_train_iter(self, runner: Runner, *args, **kwargs) -> None:
+        """Gather the states where a checkpoint of an iteration follows."""
+        self.iters += 1
+        for hook in _checkpoint_hooks(runner):
+            due = self.every_n_train_iters(runner, hook.interval,
+                                           hook.save_begin)
+            last = hook.save_last and self.is_last_train_iter(runner)
+            if not hook.by_epoch and (due or last):
+                self._gather()
+                break
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Gather the states where a checkpoint of an epoch follows."""
+        if any(hook.by_epoch for hook in _checkpoint_hooks(runner)):
+            self._gather()
+
+    def before_val(self, runner: Runner) -> None:
+        """Remember the states before validation."""
+        # CheckpointHook may save again, the best one, before it ends
+        if self.gathered_at != self.iters:
+            self._gather()
+        self.before_validation = random_state()
+
+    def after_val(self, runner: Runner) -> None:
+        """Continue as if there had been no validation."""
+        if self.before_validation is not None:
+            set_random_state(self.before_validation)
+            self.before_validation = None
+
+    def _gather(self) -> None:
+        """Collect the states of all processes; all must call it."""
+        self.states = all_gather_object(random_state())
+        self.gathered_at = self.iters
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Add the states; runs in the first process only."""
+        if self.gathered_at != self.iters:
+            if get_world_size() > 1:
+                runner.logger.warning(
+                    'This checkpoint is not written by CheckpointHook: it '
+                    'holds the random state of the first process only.')
+            self.states = [random_state()]
+        sampler = _sampler(runner.train_dataloader)
+        checkpoint['random_states'] = dict(
+            states=self.states, sampler_seed=getattr(sampler, 'seed', None))
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Take the states of a checkpoint that is resumed, and check it."""
+        if not runner._resume:
+            return
+        model = runner.model
+        model = model.module if is_model_wrapper(model) else model
+        saved = {
+            key.removeprefix('module.')
+            for key in checkpoint['state_dict']
+        }
+        missing = [
+            key for key in model.state_dict()
+            if key not in saved and 'num_batches_tracked' not in key
+        ]
+        if missing:
+            raise RuntimeError(
+                'Cannot resume: the checkpoint lacks '
+                f'{len(missing)} keys of the model: {", ".join(missing)}. '
+                'Was it written with another config? To start from its '
+                'weights instead, use `load_from` without `resume`.')
+        self.resumed = checkpoint.get('random_states')
+        if self.resumed is None:
+            runner.logger.warning(
+                'The checkpoint holds no random states: the resumed run '
+                'differs from the uninterrupted one.')
+
+
+def _checkpoint_hooks(runner: Runner) -> List[CheckpointHook]:
+    return [hook for hook in runner.hooks if isinstance(hook, CheckpointHook)]
+
+
+def _sampler(loader: DataLoader) -> Any:
+    """The sampler that decides the order, also below a batch sampler."""
+    if hasattr(loader.sampler, 'seed'):
+        return loader.sampler
+    return getattr(loader.batch_sampler, 'sampler', loader.batch_sampler)

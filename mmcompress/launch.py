@@ -1,0 +1,98 @@
+"""Run the tool of the library that a config belongs to."""
+import argparse
+import runpy
+import sys
+from pathlib import Path
+
+from mmengine.config import Config, DictAction
+from mmengine.utils import get_installed_path, is_installed
+
+from .compat import init_cpu_distributed
+from .data_paths import check_data_paths
+
+# default_scope -> distribution, where the two differ
+_PACKAGES = {'mmseg': 'mmsegmentation'}
+
+# what each tool reads
+DATALOADERS = {
+    'train.py': ['train_dataloader', 'val_dataloader'],
+    'test.py': ['test_dataloader']
+}
+
+
+def find_tool(scope: str | None, tool: str) -> Path:
+    """Path of a library's own tool.
+
+    Args:
+        scope (str | None): The config's ``default_scope``.
+        tool (str): File name, such as ``'train.py'``.
+
+    Raises:
+        ValueError: If the config has no scope.
+        FileNotFoundError: If the library or its tool isn't installed.
+    """
+    if scope is None:
+        raise ValueError(
+            'the config has no `default_scope`, so it is unknown which '
+            "library's tool to run; inherit a config of that library, or set "
+            "default_scope='mmdet' (mmpose, mmpretrain, mmseg)")
+    package = _PACKAGES.get(scope, scope)
+    if not is_installed(package):
+        raise FileNotFoundError(
+            f'the config belongs to {scope}, and {package} is not installed '
+            '(`python -m mmcompress.check_env` says how to)')
+    root = Path(get_installed_path(package))
+    # the second: a checkout on the path
+    candidates = [root / '.mim' / 'tools' / tool, root.parent / 'tools' / tool]
+    for path in candidates:
+        if path.is_file():
+            return path
+    raise FileNotFoundError(f'{package} has no {tool} at {candidates[0]}')
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    """What is needed here of a tool's arguments."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument('config', nargs='?')
+    parser.add_argument('checkpoint', nargs='?')
+    parser.add_argument('--launcher', default='none')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction)
+    # others that take a value, which is not the config
+    for name in ('--work-dir', '--out', '--out-item', '--dump', '--show-dir',
+                 '--interval', '--wait-time', '--local_rank', '--local-rank'):
+        parser.add_argument(name)
+    parser.add_argument('--resume', nargs='?')
+    return parser.parse_known_args(arguments)[0]
+
+
+def run_tool(tool: str, usage: str) -> None:
+    """Run ``train.py`` or ``test.py`` of the config's library.
+
+    All arguments are that tool's. On a machine without CUDA, ``torchrun``
+    needs help that is given here (see :mod:`mmcompress.compat`).
+
+    Args:
+        tool (str): File name of the tool.
+        usage (str): Shown by ``--help`` without a config.
+    """
+    arguments = sys.argv[1:]
+    known = _parse(arguments)
+    asks_for_help = bool({'-h', '--help'} & set(arguments))
+    if known.config is None:
+        print(usage)
+        sys.exit(0 if asks_for_help else 2)
+    cfg = Config.fromfile(known.config)
+    path = find_tool(cfg.get('default_scope'), tool)
+    cfg.merge_from_dict(known.cfg_options or {})
+    cfg.launcher = known.launcher
+    if not asks_for_help:
+        check_data_paths(cfg, DATALOADERS[tool])
+    before = cfg.get('model_wrapper_cfg')
+    init_cpu_distributed(cfg)
+    if cfg.get('model_wrapper_cfg') != before:
+        arguments += ['--cfg-options'] + [
+            f'model_wrapper_cfg.{key}={value}'
+            for key, value in cfg.model_wrapper_cfg.items()
+        ]
+    sys.argv = [str(path), *arguments]
+    runpy.run_path(str(path), run_name='__main__')

@@ -1,0 +1,3 @@
+from .loss import AttentionTransferLoss
+
+__all__ = ['AttentionTransferLoss']

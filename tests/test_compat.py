@@ -1,0 +1,501 @@
+import functools
+import http.server
+import importlib
+import json
+import operator
+import os
+import pickle
+import subprocess
+import sys
+import threading
+from collections import OrderedDict
+from contextlib import suppress
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hooks.toy_runner import LossLog, toy_runner
+from mmengine.config import Config
+from mmengine.config.utils import MODULE2PACKAGE
+from mmengine.logging import HistoryBuffer
+from mmengine.runner import CheckpointLoader, load_checkpoint
+from torch import nn
+
+import mmcompress.compat  # noqa: F401
+from mmcompress import torchvision_repair
+from mmcompress.compat import init_cpu_distributed
+
+ROOT = Path(__file__).parent.parent
+
+
+def python(code):
+    """Run code in a new interpreter; return what it printed last, as json."""
+    path = os.pathsep.join([str(ROOT), str(ROOT / 'tests')])
+    done = subprocess.run([sys.executable, '-c', code],
+                          env={
+                              **os.environ, 'PYTHONPATH': path,
+                              'OMP_NUM_THREADS': '1'
+                          },
+                          capture_output=True,
+                          text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+# ---- Importing --------------------------------------------------------------
+
+
+def test_importing_is_light_and_may_be_repeated():
+    loaded, finders, schemes = python("""
+import importlib, json, sys
+import mmcompress.compat
+importlib.reload(mmcompress.compat)
+from mmengine.runner import CheckpointLoader
+print(json.dumps([
+    [m for m in ('torchvision', 'mmcv', 'mmdet', 'mmpose') if m in sys.modules],
+    [type(f).__name__ for f in sys.meta_path].count('_TorchvisionFinder'),
+    ['__wrapped__' in vars(getattr(loader, '__wrapped__', loader))
+     for loader in CheckpointLoader._schemes.values()]]))
+""")  # noqa: E501
+    assert loaded == []
+    assert finders == 1
+    assert not any(schemes)
+
+
+REPAIR = """
+import json, sys
+# forget a hook that the environment itself has installed
+sys.meta_path[:] = [f for f in sys.meta_path
+                    if type(f).__name__ != '_TorchvisionFinder']
+try:
+    import torchvision
+    before = ''
+except RuntimeError as error:
+    before = str(error)
+from mmcompress.torchvision_repair import install_import_hook
+install_import_hook()
+import torchvision.transforms, torchvision.ops.boxes
+print(json.dumps([before, torchvision.__spec__.name]))
+"""
+
+
+def test_torchvision_imports_without_its_operators():
+    before, name = python(REPAIR)
+    if not before:
+        pytest.skip('torchvision fits torch here')
+    assert 'torchvision::nms' in before
+    assert name == 'torchvision'
+
+
+def test_torchvision_hook_loads_nothing_by_itself():
+    assert python("""
+import json, sys
+import mmcompress.torchvision_repair as repair
+repair.install_import_hook()
+print(json.dumps([m for m in ('torch', 'numpy', 'mmengine')
+                  if m in sys.modules]))
+""") == []
+
+
+def fake_torchvision(folder, body):
+    (folder / 'torchvision').mkdir()
+    (folder / 'torchvision' / '__init__.py').write_text(body)
+    return python(f"""
+import json, sys
+sys.path.insert(0, {str(folder)!r})
+from mmcompress.torchvision_repair import install_import_hook
+install_import_hook()
+try:
+    import torchvision
+    print(json.dumps(torchvision.runs))
+except RuntimeError as error:
+    print(json.dumps(str(error)))
+""")
+
+
+def test_a_sound_torchvision_is_left_alone(tmp_path):
+    body = 'import sys\nruns = "torch" in sys.modules'
+    assert fake_torchvision(tmp_path, body) is False
+
+
+def test_other_errors_of_torchvision_are_not_hidden(tmp_path):
+    body = 'raise RuntimeError("CUDA version mismatch")'
+    assert fake_torchvision(tmp_path, body) == 'CUDA version mismatch'
+
+
+def test_a_torchvision_that_stays_broken_says_so(tmp_path):
+    message = 'operator torchvision::other does not exist'
+    assert fake_torchvision(tmp_path,
+                            f'raise RuntimeError({message!r})') == message
+
+
+def test_torchvision_can_be_repaired_for_every_start(tmp_path, monkeypatch,
+                                                     capsys):
+    monkeypatch.setattr('sysconfig.get_path', lambda name: str(tmp_path))
+    torchvision_repair.main()
+    line, = tmp_path.glob('*.pth')
+    assert str(line) in capsys.readouterr().out
+    # site runs such lines
+    assert python(f"""
+import json, sys, site
+site.addsitedir({str(tmp_path)!r})
+print(json.dumps([type(f).__name__ for f in sys.meta_path]))
+""").count('_TorchvisionFinder') == 1
+
+
+def test_mmcompress_can_be_the_base_of_a_config(tmp_path, monkeypatch):
+    package = tmp_path / 'mmcompress'
+    (package / '.mim' / 'configs' / 'folder').mkdir(parents=True)
+    (package / '.mim' / 'configs' / 'folder' / 'base.py').write_text('a = 1')
+    (package / '.mim' / 'model-index.yml').write_text('Import: []')
+    monkeypatch.setattr('mmengine.config.config.get_installed_path',
+                        lambda name: str(package))
+    config = tmp_path / 'config.py'
+    config.write_text("_base_ = 'mmcompress::folder/base.py'")
+    assert Config.fromfile(config).a == 1
+    monkeypatch.delitem(MODULE2PACKAGE, 'mmcompress')
+    with pytest.raises(AssertionError, match='mmcompress'):
+        Config.fromfile(config)
+
+
+# ---- Loading checkpoints ----------------------------------------------------
+
+
+def needs_repair(path):
+    """Skip where plain torch loads what mmengine writes."""
+    try:
+        torch.load(path)
+    except pickle.UnpicklingError:
+        return
+    pytest.skip('torch.load accepts what mmengine writes here')
+
+
+@pytest.mark.parametrize('loop', ['epoch', 'iter'])
+def test_a_checkpoint_of_mmengine_resumes(tmp_path, loop):
+    first = toy_runner(tmp_path, loop, [LossLog(stop_at=9)])
+    with pytest.raises(KeyboardInterrupt):
+        first.train()
+    name = 'epoch_2.pth' if loop == 'epoch' else 'iter_8.pth'
+    needs_repair(tmp_path / name)
+    log = LossLog()
+    second = toy_runner(tmp_path, loop, [log], resume=True)
+    second.train()
+    assert len(log.losses) == 8
+    history = second.message_hub.get_scalar('train/loss')
+    assert type(history) is HistoryBuffer
+    assert history.data[0].shape == (16, )
+    np.testing.assert_array_equal(
+        history.data[0][:8],
+        first.message_hub.get_scalar('train/loss').data[0][:8])
+
+
+def test_a_checkpoint_of_mmengine_loads(tmp_path):
+    toy_runner(tmp_path).train()
+    path = tmp_path / 'epoch_4.pth'
+    needs_repair(path)
+    model = nn.ModuleDict(dict(linear=nn.Linear(3, 2), norm=nn.BatchNorm1d(2)))
+    checkpoint = load_checkpoint(model, str(path), strict=True)
+    whole = torch.load(path, weights_only=False)
+    torch.testing.assert_close(model.linear.weight,
+                               whole['state_dict']['linear.weight'])
+    sigmas = checkpoint['meta']['dataset_meta']['sigmas']
+    np.testing.assert_array_equal(sigmas, [0.5, 0.25])
+    for key, value in whole['message_hub']['log_scalars'].items():
+        loaded = checkpoint['message_hub']['log_scalars'][key]
+        for actual, expected in zip(loaded.data, value.data):
+            np.testing.assert_array_equal(actual, expected)
+            assert actual.dtype == expected.dtype
+        assert loaded.statistics('mean') == value.statistics('mean')
+
+
+def reload(content, path):
+    torch.save(content, path)
+    return CheckpointLoader.load_checkpoint(str(path), map_location='cpu')
+
+
+@pytest.mark.parametrize(
+    'array', [
+        np.arange(6.0).reshape(2, 3),
+        np.asfortranarray(np.arange(6).reshape(2, 3)),
+        np.zeros((0, 3)),
+        np.array(3, dtype=np.uint8),
+        np.array([1, 2], dtype='>i2'),
+        np.array([True, False]),
+        np.array(['ab', 'c']),
+        np.array([1 + 2j]),
+        np.float32(0.5),
+        np.int64(3),
+        np.bool_(True),
+    ],
+    ids=repr)
+def test_numpy_arrays_and_numbers_load(array, tmp_path):
+    content = dict(a=array, nested=[OrderedDict(b=(array, ))])
+    loaded = reload(content, tmp_path / 'a.pth')
+    for value in (loaded['a'], loaded['nested'][0]['b'][0]):
+        assert type(value) is type(array)
+        assert value.dtype == array.dtype
+        np.testing.assert_array_equal(value, array)
+    if isinstance(array, np.ndarray):
+        assert loaded['a'].flags.writeable
+
+
+class Call:
+    """Pickles as a call of any function with any arguments."""
+
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+    def __call__(self):
+        """Pickle wants functions to be callable."""
+
+
+class Buffer:
+    """Pickles as a HistoryBuffer with any state."""
+
+    def __init__(self, **state):
+        self.state = dict(vars(HistoryBuffer([1.0], [1])), **state)
+
+    def __reduce__(self):
+        return HistoryBuffer, (), self.state
+
+
+def touch(path):
+    return f'open({str(path)!r}, "w").close()'
+
+
+def via_getattr(path):
+    """From a statistic of HistoryBuffer to the builtins."""
+    names = Call(getattr, Call(getattr, HistoryBuffer, 'mean'), '__globals__')
+    inside = Call(Call(getattr, names, '__getitem__'), '__builtins__')
+    return Call(Call(Call(getattr, inside, 'get'), 'exec'), touch(path))
+
+
+def via_method(path):
+    call = Call(operator.methodcaller, 'system', f'touch {path}')
+    return Call(call, Call(importlib.import_module, 'os'))
+
+
+def via_attribute(path):
+    get = Call(operator.attrgetter, 'system')
+    return Call(
+        Call(get, Call(importlib.import_module, 'os')), f'touch {path}')
+
+
+def object_array(path):
+    array = np.empty(1, dtype=object)
+    array[0] = Call(exec, touch(path))
+    return array
+
+
+# what the refusal names, and how to make the attack
+ATTACKS = {
+    'posix.system':
+    lambda path: Call(os.system, f'touch {path}'),
+    'builtins.eval':
+    lambda path: Call(eval, touch(path)),
+    'functools.partial':
+    lambda path: Call(Call(functools.partial, exec, touch(path))),
+    'operator.methodcaller':
+    via_method,
+    'operator.attrgetter':
+    via_attribute,
+    'builtins.getattr':
+    via_getattr,
+    'numpy.dtype':
+    object_array,
+    'builtins.exec':
+    lambda path: Buffer(statistics_methods=dict(mean=Call(exec, touch(path)))),
+    'builtins.exec ':
+    lambda path: Buffer(_log_history=Call(exec, touch(path))),
+}
+
+
+@pytest.mark.parametrize('place', ['message_hub', 'state_dict', 'optimizer'])
+@pytest.mark.parametrize('name', ATTACKS)
+def test_a_file_that_would_run_code_is_refused_by_name(tmp_path, name, place,
+                                                       monkeypatch):
+    # unrestricted loading changes them for the whole process
+    monkeypatch.setattr(HistoryBuffer, '_statistics_methods',
+                        dict(HistoryBuffer._statistics_methods))
+    marker, path = tmp_path / 'marker', tmp_path / 'evil.pth'
+    content = dict(meta={}, state_dict={}, message_hub={}, optimizer={})
+    content[place]['key'] = ATTACKS[name](marker)
+    torch.save(content, path)
+    with suppress(Exception):
+        torch.load(path, weights_only=False)
+    assert marker.exists(), 'the attack does not work at all'
+    marker.unlink()
+    with pytest.raises(pickle.UnpicklingError) as error:
+        CheckpointLoader.load_checkpoint(str(path))
+    assert not marker.exists()
+    assert f'{path} names {name.strip()}' in str(error.value)
+
+
+def test_arrays_with_fields_are_refused(tmp_path):
+    array = np.zeros(1, dtype=[('a', 'i4')])
+    with pytest.raises(pickle.UnpicklingError, match=r'numpy\.dtype'):
+        reload(dict(a=array), tmp_path / 'a.pth')
+
+
+@pytest.mark.parametrize('owner, name', [(HistoryBuffer, 'update'),
+                                         (torch.Tensor, 'mean')])
+def test_getattr_answers_for_statistics_only(tmp_path, owner, name):
+    with pytest.raises(pickle.UnpicklingError, match=r'builtins\.getattr'):
+        reload(dict(a=Call(getattr, owner, name)), tmp_path / 'a.pth')
+
+
+def test_a_loaded_history_knows_its_statistics(tmp_path, monkeypatch):
+    # as in a process that has not made one itself
+    content = dict(a=HistoryBuffer([1.0, 3.0], [1, 1]))
+    torch.save(content, tmp_path / 'a.pth')
+    monkeypatch.setattr(HistoryBuffer, '_statistics_methods', {})
+    loaded = CheckpointLoader.load_checkpoint(str(tmp_path / 'a.pth'))
+    assert loaded['a'].statistics('mean') == 2
+
+
+def test_a_file_cannot_replace_the_statistics(tmp_path):
+    swapped = dict(mean=Call(getattr, HistoryBuffer, 'max'))
+    before = dict(HistoryBuffer._statistics_methods)
+    loaded = reload(
+        dict(a=Buffer(statistics_methods=swapped, mean=1)), tmp_path / 'a.pth')
+    assert HistoryBuffer._statistics_methods == before
+    assert loaded['a'].mean() == 1.0
+
+
+def test_globals_that_the_user_trusts_load(tmp_path):
+    with torch.serialization.safe_globals([Fraction]):
+        assert reload(dict(a=Fraction(1, 2)), tmp_path / 'a.pth')['a'] == 0.5
+
+
+def test_torchs_switch_for_trusted_files_works(tmp_path, monkeypatch):
+    monkeypatch.setenv('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', '1')
+    assert reload(dict(a=Fraction(1, 2)), tmp_path / 'a.pth')['a'] == 0.5
+
+
+def test_loading_leaves_torch_as_it_was(tmp_path):
+    before = set(torch.serialization.get_safe_globals())
+    reload(dict(a=np.zeros(1)), tmp_path / 'a.pth')
+    assert set(torch.serialization.get_safe_globals()) == before
+    assert 'TORCH_FORCE_WEIGHTS_ONLY_LOAD' not in os.environ
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match='nothing.pth'):
+        CheckpointLoader.load_checkpoint(str(tmp_path / 'nothing.pth'))
+
+
+def test_a_file_that_is_no_checkpoint_is_named(tmp_path):
+    path = tmp_path / 'page.pth'
+    path.write_text('<html>404</html>')
+    with pytest.raises(pickle.UnpicklingError, match='page.pth'):
+        CheckpointLoader.load_checkpoint(str(path))
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """A web server on this machine that offers the files of ``tmp_path``."""
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'cache'))
+    monkeypatch.setenv('no_proxy', '127.0.0.1')
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+
+        def log_message(self, *args):
+            pass
+
+    server = http.server.ThreadingHTTPServer(
+        ('127.0.0.1', 0), functools.partial(Quiet, directory=str(tmp_path)))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f'http://127.0.0.1:{server.server_port}'
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_downloads_are_restricted_too(tmp_path, server):
+    marker = tmp_path / 'marker'
+    torch.save(dict(a=Call(exec, touch(marker))), tmp_path / 'evil.pth')
+    with pytest.raises(pickle.UnpicklingError, match=r'builtins\.exec'):
+        CheckpointLoader.load_checkpoint(f'{server}/evil.pth')
+    assert not marker.exists()
+
+
+def test_downloads_may_hold_arrays(tmp_path, server):
+    history = HistoryBuffer([1.0], [1])
+    torch.save(dict(a=history, b=np.ones(2)), tmp_path / 'good.pth')
+    loaded = CheckpointLoader.load_checkpoint(f'{server}/good.pth')
+    assert loaded['a'].mean() == loaded['b'].mean() == 1
+
+
+@pytest.mark.parametrize('prefix', [
+    '', 'http://', 'https://', 's3://', 'petrel://', 'pavi://',
+    'torchvision://', 'modelzoo://', 'open-mmlab://', 'openmmlab://',
+    'mmcls://'
+])
+def test_every_loader_is_restricted(prefix):
+    loader = CheckpointLoader._get_checkpoint_loader(f'{prefix}name')
+    assert loader.is_restricted
+    assert loader.__name__.startswith('load_from_')
+
+
+# ---- Distributed training without CUDA --------------------------------------
+
+needs_cpu = pytest.mark.skipif(
+    torch.cuda.is_available(), reason='mmengine itself serves CUDA')
+
+
+@needs_cpu
+@pytest.mark.parametrize('launcher', ['none', 'slurm', None])
+def test_other_launchers_change_nothing(launcher):
+    cfg = Config(dict(launcher=launcher))
+    init_cpu_distributed(cfg)
+    assert dict(cfg) == dict(launcher=launcher)
+    assert not torch.distributed.is_initialized()
+
+
+@pytest.fixture
+def one_process(monkeypatch):
+    for key, value in dict(
+            RANK=0,
+            WORLD_SIZE=1,
+            LOCAL_RANK=0,
+            MASTER_ADDR='127.0.0.1',
+            MASTER_PORT=0).items():
+        monkeypatch.setenv(key, str(value))
+    yield
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+@needs_cpu
+def test_what_the_user_set_stays(one_process):
+    cfg = Config(
+        dict(
+            launcher='pytorch',
+            find_unused_parameters=True,
+            model_wrapper_cfg=dict(broadcast_buffers=True)))
+    init_cpu_distributed(cfg)
+    assert cfg.model_wrapper_cfg == dict(
+        type='MMDistributedDataParallel',
+        device_ids=None,
+        broadcast_buffers=True,
+        find_unused_parameters=True)
+
+
+@needs_cpu
+def test_the_runner_trains_distributed(tmp_path, one_process):
+    # mmengine alone cannot; should it learn to, our function can go
+    with pytest.raises(Exception, match='(?i)cuda|nvidia'):
+        toy_runner(tmp_path, launcher='pytorch')
+    cfg = Config(dict(launcher='pytorch'))
+    init_cpu_distributed(cfg)
+    log = LossLog()
+    runner = toy_runner(tmp_path, hooks=[log], launcher='pytorch', cfg=cfg)
+    runner.train()
+    assert type(runner.model).__name__ == 'MMDistributedDataParallel'
+    assert len(log.losses) == 16

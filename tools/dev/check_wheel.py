@@ -1,0 +1,27 @@
+"""Check that a wheel holds the package, its configs and nothing else."""
+import sys
+import zipfile
+
+NEEDED = ('mmcompress/.mim/configs/_base_/runtime.py',
+          'mmcompress/.mim/tools/train.py', 'mmcompress/.mim/tools/test.py',
+          'mmcompress/.mim/model-index.yml', 'mmcompress/registry.py')
+
+
+def main(path: str) -> int:
+    """Print what is wrong; 0 if nothing is."""
+    with zipfile.ZipFile(path) as wheel:
+        names = wheel.namelist()
+    problems = [f'{name} is missing' for name in NEEDED if name not in names]
+    top = {name.split('/')[0] for name in names}
+    extra = {t for t in top if t != 'mmcompress' and '.dist-info' not in t}
+    problems += [f'{name} is installed at the top level' for name in extra]
+    top_level = [n for n in names if n.endswith('dist-info/top_level.txt')]
+    if not top_level:
+        problems.append('top_level.txt is missing, which mim reads')
+    for problem in problems:
+        print(f'{path}: {problem}')
+    return bool(problems)
+
+
+if __name__ == '__main__':
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,122 @@
+"""Install everything into a virtual environment of the checkout's own.
+
+Called by ``make`` with the system's Python; uses the standard library only.
+Every step tells what it does, and the environment is marked as ready at the
+end, so that an interrupted set-up is taken up again.
+"""
+import os
+import subprocess
+import sys
+import time
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+REQUIREMENTS = ROOT / 'requirements'
+TORCH = '2.13.0'
+START = time.time()
+
+
+def say(text: str) -> None:
+    """Print a step with the time since the start."""
+    minutes, seconds = divmod(int(time.time() - START), 60)
+    print(f'[{minutes:2d}:{seconds:02d}] {text}', flush=True)
+
+
+def pip(python: Path, *arguments: str) -> None:
+    """Install with the environment's pip; stop with its words on failure."""
+    # -q alone would hide pip's progress bars, and with them what it waits for
+    command = [
+        str(python), '-m', 'pip', 'install', '--disable-pip-version-check',
+        '--no-warn-conflicts', '-q', *arguments
+    ]
+    if subprocess.run(command).returncode:
+        sys.exit(f'failed: {" ".join(command)}')
+
+
+def link_checkout(python: Path) -> None:
+    """Put the checkout on the path, as ``mim`` and ``mmcompress::`` see it.
+
+    A PEP 660 editable install would hide ``mmcompress/.mim`` from both.
+    """
+    site = Path(
+        subprocess.check_output([
+            str(python), '-c',
+            'import sysconfig; print(sysconfig.get_path("purelib"))'
+        ], text=True).strip())  # yapf: disable
+    (site / 'mmcompress-checkout.pth').write_text(
+        f'{ROOT}\n'
+        # torchvision beside a CPU torch, also in runs of plain mm configs
+        'import mmcompress.torchvision_repair as _r; _r.install_import_hook()'
+        '\n')
+    subprocess.run([str(python), 'setup.py', '-q', 'egg_info'],
+                   cwd=ROOT,
+                   check=True)
+    mim = ROOT / 'mmcompress' / '.mim'
+    mim.mkdir(exist_ok=True)
+    for name in ('configs', 'tools', 'model-index.yml'):
+        link = mim / name
+        if not link.is_symlink():
+            link.symlink_to(Path('..') / '..' / name)
+
+
+def main(folder: str, package: str | None = None) -> None:
+    """Set up the environment in ``folder``.
+
+    Args:
+        folder (str): The virtual environment.
+        package (str | None): A wheel of mmcompress to install; by default the
+            checkout is linked.
+    """
+    if sys.version_info < (3, 10):
+        sys.exit('Python 3.10 or later is needed (3.11 is tested), this is '
+                 f'{sys.version.split()[0]}; `make PYTHON=python3.11 ...`')
+    environment = Path(folder).absolute()
+    python = environment / 'bin' / 'python'
+    has_pip = python.exists() and not subprocess.run(
+        [str(python), '-m', 'pip', '--version'],
+        capture_output=True).returncode
+    if not has_pip:
+        say(f'creating {environment}')
+        try:
+            # clear: an earlier attempt may have stopped half-way
+            venv.create(environment, clear=True, with_pip=True)
+        except subprocess.CalledProcessError:
+            sys.exit('this Python cannot make virtual environments; on Debian '
+                     'and Ubuntu: apt install python3-venv')
+    say(f'installing torch {TORCH} (CPU) and what compiling needs')
+    # where the package index has only the CUDA build, name PyTorch's CPU index
+    index = os.environ.get('MMCOMPRESS_TORCH_INDEX')
+    pip(python, '-r', str(REQUIREMENTS / 'build.txt'), f'torch=={TORCH}',
+        *(['--extra-index-url', index] if index else []))
+    say('installing what the OpenMMLab packages import')
+    pip(python, '-r', str(REQUIREMENTS / 'runtime.txt'), '-r',
+        str(REQUIREMENTS / 'tests.txt'))
+    say('installing the OpenMMLab packages')
+    pip(python, '--no-deps', '-r', str(REQUIREMENTS / 'openmmlab.txt'))
+    say('installing mmcv with its operators')
+    build = subprocess.Popen([str(python), ROOT / 'tools/dev/build_mmcv.py'],
+                             stdout=subprocess.PIPE,
+                             text=True)
+    for line in build.stdout:
+        wheel = line.strip()
+        print(line, end='', flush=True)
+    if build.wait():
+        sys.exit(1)
+    pip(python, '--no-deps', wheel)
+    if package is None:
+        say('linking the checkout')
+        link_checkout(python)
+    else:
+        say(f'installing {package}')
+        pip(python, '--no-deps', '--force-reinstall', package)
+    code = subprocess.run([str(python), '-m', 'mmcompress.check_env'],
+                          cwd=environment)
+    if code.returncode:
+        sys.exit('the environment is not complete, see the table')
+    (environment / 'ready').touch()
+    say('ready')
+
+
+if __name__ == '__main__':
+    main(*sys.argv[1:])
