@@ -1,7 +1,6 @@
 import importlib.util
 from pathlib import Path
 
-import pytest
 import torch
 from distill.models import batch as tiny_batch
 from distill.models import build, distill
@@ -14,49 +13,6 @@ TOOL = Path(__file__).parents[2].joinpath('tools', 'analysis_tools',
 spec = importlib.util.spec_from_file_location('benchmark_distill', TOOL)
 benchmark = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(benchmark)
-
-
-@pytest.mark.parametrize('num, k', [(6, 1), (15, 4), (30, 10), (100, 40)])
-def test_interval_is_that_of_the_tables_of_the_sign_test(num, k):
-    values = list(range(1, num + 1))
-    assert benchmark.median_interval(values[::-1]) == (k, num + 1 - k)
-
-
-def test_interval_covers_the_median_in_at_least_95_percent():
-    generator = torch.Generator().manual_seed(0)
-    samples = torch.rand(2000, 15, generator=generator)**2
-    intervals = [benchmark.median_interval(s) for s in samples.tolist()]
-    covered = sum(low <= 0.25 <= high for low, high in intervals)
-    assert 0.95 <= covered / 2000 < 0.98
-
-
-def test_five_rounds_are_too_few():
-    with pytest.raises(ValueError, match='5 rounds'):
-        benchmark.median_interval([1.0] * 5)
-
-
-def test_parts_are_interleaved_in_rotating_order():
-    now, order = [0.0], []
-
-    def part(name, duration):
-
-        def run():
-            order.append(name)
-            now[0] += duration
-
-        return run
-
-    seconds = benchmark.interleaved(
-        {
-            'a': part('a', 1),
-            'b': part('b', 2),
-            'c': part('c', 3)
-        },
-        rounds=3,
-        warm_up=1,
-        clock=lambda: now[0])
-    assert ''.join(order) == 'abc' 'bca' 'cab' 'abc'
-    assert seconds == dict(a=[1] * 3, b=[2] * 3, c=[3] * 3)
 
 
 def test_ratio_is_that_of_each_round():

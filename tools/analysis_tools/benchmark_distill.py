@@ -8,10 +8,7 @@ price of the mechanism. All four are timed in turn in every round, because the
 speed of a machine drifts.
 """
 import argparse
-import os
-import platform
 import statistics
-import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +21,8 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
 
 import mmcompress.compat  # noqa: F401
+from mmcompress.analysis.timing import (device_clock, interleaved, machine,
+                                        median_interval)
 from mmcompress.distill.gradient_norms import tensors_of
 from mmcompress.distill.listing import without_downloads
 from mmcompress.distill.made_up_inputs import made_up_batch
@@ -34,58 +33,6 @@ CONFIG = Path(__file__).resolve().parents[2].joinpath(
 TEACHER = 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'
 # what the price of the mechanism may be
 LIMIT = 1.05
-
-
-def median_interval(values: list[float]) -> tuple[float, float]:
-    """95 % confidence interval of the median, from order statistics.
-
-    The number of values below the median is binomial, whatever their
-    distribution; the interval is between the k-th smallest and the k-th
-    largest value, with the largest k that covers 95 %.
-
-    Args:
-        values (list[float]): At least 6; fewer cannot cover it.
-    """
-    n = len(values)
-    k, tail, term = 0, 0.0, 0.5**n
-    while tail + term <= 0.025:
-        tail += term
-        k += 1
-        term *= (n - k + 1) / k
-    if k == 0:
-        raise ValueError(f'{n} rounds are too few for a 95 % interval')
-    ordered = sorted(values)
-    return ordered[k - 1], ordered[n - k]
-
-
-def interleaved(parts: dict[str, Callable[[], None]],
-                rounds: int,
-                warm_up: int = 2,
-                clock: Callable[[], float] = time.perf_counter) -> dict:
-    """Seconds that each part takes, in rounds of one call each.
-
-    The order rotates from round to round: what runs first after another part
-    finds another state of the caches.
-
-    Args:
-        parts (dict[str, Callable]): What to time, by name.
-        rounds (int): How many measurements of each.
-        warm_up (int): Rounds before that.
-        clock (Callable): Gives seconds; waits for the device first.
-
-    Returns:
-        dict[str, list[float]]: By name, one entry per round.
-    """
-    seconds = {name: [] for name in parts}
-    names = list(parts)
-    for i in range(warm_up + rounds):
-        for name in names:
-            start = clock()
-            parts[name]()
-            if i >= warm_up:
-                seconds[name].append(clock() - start)
-        names = names[1:] + names[:1]
-    return seconds
 
 
 def ratios(seconds: dict[str, list[float]]) -> list[float]:
@@ -161,24 +108,6 @@ def losses_alone(model: nn.Module, batch: dict) -> Callable:
     return losses
 
 
-def machine(device: str) -> str:
-    """What it was measured on, in a line."""
-    name = platform.processor()
-    info = Path('/proc/cpuinfo')
-    if info.is_file():
-        names = [
-            line.partition(':')[2].strip()
-            for line in info.read_text().splitlines()
-            if line.startswith('model name')
-        ]
-        name = names[0] if names else name
-    text = (f'{name or platform.machine()}, {os.cpu_count()} cores, '
-            f'{torch.get_num_threads()} threads, torch {torch.__version__}')
-    if device != 'cpu':
-        text += f', {torch.cuda.get_device_name(device)}'
-    return text
-
-
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
@@ -226,13 +155,8 @@ def main() -> int:
             "teacher's forward": lambda: distilled.distill.teacher(**batch),
             'losses alone': losses_alone(distilled, batch)
         }
-
-        def clock() -> float:
-            if args.device != 'cpu':
-                torch.cuda.synchronize(args.device)
-            return time.perf_counter()
-
-        seconds = interleaved(parts, args.rounds, clock=clock)
+        seconds = interleaved(
+            parts, args.rounds, clock=device_clock(args.device))
     print(
         format_table(
             f'{path.stem}, {args.batch} images of {args.size[0]} x '

@@ -1,0 +1,96 @@
+"""Time several things against each other on a machine that drifts."""
+import os
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+
+def median_interval(values: list[float]) -> tuple[float, float]:
+    """95 % confidence interval of the median, from order statistics.
+
+    The number of values below the median is binomial, whatever their
+    distribution; the interval is between the k-th smallest and the k-th
+    largest value, with the largest k that covers 95 %.
+
+    Args:
+        values (list[float]): At least 6; fewer cannot cover it.
+    """
+    n = len(values)
+    k, tail, term = 0, 0.0, 0.5**n
+    while tail + term <= 0.025:
+        tail += term
+        k += 1
+        term *= (n - k + 1) / k
+    if k == 0:
+        raise ValueError(f'{n} rounds are too few for a 95 % interval')
+    ordered = sorted(values)
+    return ordered[k - 1], ordered[n - k]
+
+
+def interleaved(parts: dict[str, Callable[[], None]],
+                rounds: int,
+                warm_up: int = 2,
+                clock: Callable[[], float] = time.perf_counter) -> dict:
+    """Seconds that each part takes, in rounds of one call each.
+
+    The order rotates from round to round: what runs first after another part
+    finds another state of the caches.
+
+    Args:
+        parts (dict[str, Callable]): What to time, by name.
+        rounds (int): How many measurements of each.
+        warm_up (int): Rounds before that.
+        clock (Callable): Gives seconds; waits for the device first.
+
+    Returns:
+        dict[str, list[float]]: By name, one entry per round.
+    """
+    seconds = {name: [] for name in parts}
+    names = list(parts)
+    for i in range(warm_up + rounds):
+        for name in names:
+            start = clock()
+            parts[name]()
+            if i >= warm_up:
+                seconds[name].append(clock() - start)
+        names = names[1:] + names[:1]
+    return seconds
+
+
+def device_clock(device: str,
+                 clock: Callable[[], float] = time.perf_counter) -> Callable:
+    """A clock that waits for what was started on a device.
+
+    Args:
+        device (str): As for torch.
+        clock (Callable): Gives seconds.
+    """
+    if torch.device(device).type == 'cpu':
+        return clock
+
+    def synchronized() -> float:
+        torch.cuda.synchronize(device)
+        return clock()
+
+    return synchronized
+
+
+def machine(device: str) -> str:
+    """What it was measured on, in a line."""
+    name = platform.processor()
+    info = Path('/proc/cpuinfo')
+    if info.is_file():
+        names = [
+            line.partition(':')[2].strip()
+            for line in info.read_text().splitlines()
+            if line.startswith('model name')
+        ]
+        name = names[0] if names else name
+    text = (f'{name or platform.machine()}, {os.cpu_count()} cores, '
+            f'{torch.get_num_threads()} threads, torch {torch.__version__}')
+    if device != 'cpu':
+        text += f', {torch.cuda.get_device_name(device)}'
+    return text
