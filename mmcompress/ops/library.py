@@ -1,0 +1,211 @@
+"""Registration: the compiled kernels, or the reference under their names.
+
+``mmcompress/ops/_C*.so`` are loaded if they are there and
+``MMCOMPRESS_ISA`` isn't ``reference``. Either way the operators
+``torch.ops.mmcompress.*`` exist, with the same schemas; tensors on a device
+that no kernel was built for take the reference.
+"""
+import os
+import warnings
+from functools import cache, wraps
+from pathlib import Path
+from typing import Callable
+
+import torch
+from torch import Tensor
+
+from . import reference
+from .reference import check_convolution, check_weight_shape, packed_bytes
+
+_CONV = ('int[] weight_shape, int[2] stride, int[2] padding, '
+         'int[2] dilation, int groups=1, int pad_value=0')
+SCHEMAS = {
+    'binary_pack':
+    '(Tensor x, Tensor? threshold=None, Tensor? flip=None) -> Tensor',
+    'binary_unpack':
+    '(Tensor bits, int channels) -> Tensor',
+    'binary_prepack':
+    "(Tensor weight_bits, int[] weight_shape, int groups=1, str isa='') "
+    '-> Tensor',
+    'binary_conv2d':
+    f'(Tensor bits, Tensor blob, {_CONV}) -> Tensor',
+    'binary_conv2d_bits':
+    f'(Tensor bits, Tensor blob, Tensor limit, Tensor flip, {_CONV}) '
+    '-> Tensor',
+    'binary_conv2d_fused':
+    '(Tensor x, Tensor blob, Tensor scale, Tensor shift, Tensor? threshold, '
+    'Tensor? flip, Tensor? residual, Tensor? pre, Tensor? slope, '
+    'Tensor? post, Tensor? next_threshold, Tensor? next_flip, '
+    f'{_CONV}, bool bits_only=False) -> (Tensor, Tensor)',
+}
+_FOLDER = Path(__file__).parent
+_ISAS = ('reference', 'portable', 'avx2', 'avx512')
+
+
+def _load_extension() -> str:
+    """Load the compiled operators.
+
+    Returns:
+        str: Why they aren't there; empty if they are.
+    """
+    wanted = os.environ.get('MMCOMPRESS_ISA', '')
+    if wanted not in ('', *_ISAS):
+        raise ValueError(f'MMCOMPRESS_ISA={wanted}: use one of '
+                         f'{", ".join(_ISAS)}')
+    if wanted == 'reference':
+        return 'MMCOMPRESS_ISA=reference asks for the PyTorch reference'
+    libraries = sorted(_FOLDER.glob('_C*.so'))
+    if not libraries:
+        return 'the extension is not built, see docs/ops.md'
+    try:
+        for path in libraries:
+            torch.ops.load_library(path)
+    except OSError as error:
+        return f'{path.name} does not load: {error}'
+    return ''
+
+
+@cache
+def _warn_of_slowness(device: str) -> None:
+    reason = MISSING or f'no kernel is built for tensors on {device}'
+    warnings.warn(
+        f'1-bit operators run on the slow PyTorch reference: {reason}',
+        RuntimeWarning)
+
+
+def _slow(function: Callable) -> Callable:
+    """Say once that this is not the fast path, unless it was asked for."""
+
+    @wraps(function)
+    def wrapper(x: Tensor, *args):
+        if os.environ.get('MMCOMPRESS_ISA') != 'reference':
+            _warn_of_slowness(x.device.type)
+        return function(x, *args)
+
+    return wrapper
+
+
+def _fake_pack(x: Tensor, threshold=None, flip=None) -> Tensor:
+    num, channels, height, width = x.shape
+    return x.new_empty((num, height, width, packed_bytes(channels)),
+                       dtype=torch.uint8)
+
+
+def _empty_image(like: Tensor, shape: tuple, dtype: torch.dtype) -> Tensor:
+    return torch.empty(
+        shape,
+        dtype=dtype,
+        device=like.device,
+        memory_format=torch.channels_last)
+
+
+def _fake_unpack(bits: Tensor, channels: int) -> Tensor:
+    num, height, width, _ = bits.shape
+    return _empty_image(bits, (num, channels, height, width), torch.float32)
+
+
+def _fake_prepack(weight_bits: Tensor,
+                  weight_shape: list[int],
+                  groups: int = 1,
+                  isa: str = '') -> Tensor:
+    check_weight_shape(weight_shape, groups)
+    # only the kernels know how large their layout is
+    size = torch.library.get_ctx().new_dynamic_size()
+    return weight_bits.new_empty(size)
+
+
+def _fake_conv2d(bits: Tensor,
+                 blob: Tensor,
+                 weight_shape: list[int],
+                 stride: list[int],
+                 padding: list[int],
+                 dilation: list[int],
+                 groups: int = 1,
+                 pad_value: int = 0) -> Tensor:
+    out = check_convolution(bits.shape[1:3], None, bits.shape[3], weight_shape,
+                            stride, padding, dilation, groups, pad_value)
+    return _empty_image(bits, (bits.shape[0], weight_shape[0], *out),
+                        torch.int32)
+
+
+def _fake_conv2d_bits(bits: Tensor, blob: Tensor, limit: Tensor, flip: Tensor,
+                      *conv) -> Tensor:
+    return _fake_pack(_fake_conv2d(bits, blob, *conv))
+
+
+def _fake_conv2d_fused(x: Tensor,
+                       blob: Tensor,
+                       scale: Tensor,
+                       shift: Tensor,
+                       threshold: Tensor | None,
+                       flip: Tensor | None,
+                       residual: Tensor | None,
+                       pre: Tensor | None,
+                       slope: Tensor | None,
+                       post: Tensor | None,
+                       next_threshold: Tensor | None,
+                       next_flip: Tensor | None,
+                       weight_shape: list[int],
+                       stride: list[int],
+                       padding: list[int],
+                       dilation: list[int],
+                       groups: int = 1,
+                       pad_value: int = 0,
+                       bits_only: bool = False) -> tuple[Tensor, Tensor]:
+    bits = x if x.dtype == torch.uint8 else _fake_pack(x)
+    k = _fake_conv2d(bits, blob, weight_shape, stride, padding, dilation,
+                     groups, pad_value)
+    out = x.new_empty(0, dtype=torch.uint8)
+    if next_threshold is not None:
+        out = _fake_pack(k)
+    if bits_only:
+        return x.new_empty(0, dtype=torch.float32), out
+    return _empty_image(x, k.shape, torch.float32), out
+
+
+_FAKES = {
+    'binary_pack': _fake_pack,
+    'binary_unpack': _fake_unpack,
+    'binary_prepack': _fake_prepack,
+    'binary_conv2d': _fake_conv2d,
+    'binary_conv2d_bits': _fake_conv2d_bits,
+    'binary_conv2d_fused': _fake_conv2d_fused,
+}
+
+
+def _register() -> torch.library.Library:
+    """Give every operator its reference, shapes and rule under autocast."""
+    library = torch.library.Library('mmcompress', 'FRAGMENT')
+    for name, schema in SCHEMAS.items():
+        if MISSING:
+            library.define(name + schema)
+        function = getattr(reference, name)
+        if 'conv2d' in name:
+            function = _slow(function)
+        library.impl(name, function, 'CompositeExplicitAutograd')
+        torch.library.register_fake(
+            f'mmcompress::{name}', _FAKES[name], lib=library)
+        # half precision cannot hold the sums
+        for device in ('cpu', 'cuda'):
+            torch.library.register_autocast(
+                f'mmcompress::{name}', device, torch.float32, lib=library)
+    return library
+
+
+# why no kernels are there, empty if they are
+MISSING = _load_extension()
+_LIBRARY = _register()
+
+
+def build_info() -> dict:
+    """Say which kernels are built and which run.
+
+    Returns:
+        dict: ``extension`` (list of the loaded files), ``built`` (instruction
+        sets that the CPU kernels were compiled for), ``isa`` (the one in use:
+        the best that this machine has, or what ``MMCOMPRESS_ISA`` asks for)
+        and ``reason`` (why the reference runs, empty if it doesn't).
+    """
+    if MISSING:
+        return dict(extension=[], built=[], isa='reference', reason=MISSING)
+    raise NotImplementedError
