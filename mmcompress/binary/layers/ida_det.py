@@ -1,13 +1,12 @@
 """The 1-bit convolution of IDa-Det: signs times a learnt scale."""
 import torch
 import torch.nn as nn
-import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from mmcompress.registry import MODELS
-from .binary_conv import binary_conv2d
-from .sign import binary_sign, bireal_sign
+from .base import BinaryConv2d, check_choice
+from .sign import binary_sign
 
 
 class _IDaDetWeight(torch.autograd.Function):
@@ -69,7 +68,7 @@ def ida_det_weight(weight: Tensor,
 
 
 @MODELS.register_module()
-class IDaDetConv2d(nn.Conv2d):
+class IDaDetConv2d(BinaryConv2d):
     """1-bit convolution of IDa-Det (Xu et al., ECCV 2022, arXiv:2210.03477).
 
     ``y = conv2d(sign(x), bin * sign(weight) * |scale|) + bias``. The gradient
@@ -110,30 +109,17 @@ class IDaDetConv2d(nn.Conv2d):
                  *args,
                  bin: float = 0.02,
                  recon_weight: float = 1e-4,
-                 zero_as: str = 'neg',
                  variant: str = 'fixed',
-                 binary_weight: bool = True,
                  **kwargs) -> None:
         super().__init__(*args, **kwargs)
-        if zero_as not in ('neg', 'zero'):
-            raise ValueError(f"zero_as must be 'neg' or 'zero', got {zero_as}")
-        if variant not in ('fixed', 'official'):
-            raise ValueError(
-                f"variant must be 'fixed' or 'official', got {variant}")
+        check_choice('variant', variant, ('fixed', 'official'))
         if bin <= 0:
             raise ValueError(f'bin must be positive, got {bin}')
-        if self.padding_mode != 'zeros' or isinstance(self.padding, str):
-            raise ValueError(
-                'a 1-bit convolution pads with zeros, by a given number; got '
-                f'padding={self.padding!r}, '
-                f'padding_mode={self.padding_mode!r}')
         self.bin = bin
         self.recon_weight = recon_weight
-        self.zero_as = zero_as
         self.variant = variant
-        self.binary_weight = binary_weight
         scale = nn.Parameter(self._matching_scale(self.weight))
-        self.register_parameter('scale', scale if binary_weight else None)
+        self.register_parameter('scale', scale if self.binary_weight else None)
 
     def _matching_scale(self, weight: Tensor) -> Tensor:
         mean = weight.detach().abs().mean(dim=(1, 2, 3), keepdim=True)
@@ -147,38 +133,19 @@ class IDaDetConv2d(nn.Conv2d):
         if self.binary_weight:
             self.scale.data.copy_(self._matching_scale(self.weight))
 
-    def _load_from_state_dict(self, state_dict: dict, prefix: str,
-                              *args) -> None:
-        weight = state_dict.get(f'{prefix}weight')
-        if weight is not None and weight.dim() == 4:
-            if self.binary_weight:
-                state_dict.setdefault(f'{prefix}scale',
-                                      self._matching_scale(weight))
-            if self.bias is not None:
-                state_dict.setdefault(f'{prefix}bias',
-                                      torch.zeros_like(self.bias))
-        super()._load_from_state_dict(state_dict, prefix, *args)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Convolve.
-
-        Args:
-            x (Tensor): Real-valued, shape (N, in_channels, H, W).
-
-        Returns:
-            Tensor: Shape (N, out_channels, H_out, W_out), in the dtype of the
-            weight, also under autocast.
-        """
-        dtype = torch.promote_types(self.weight.dtype, torch.float32)
-        signs = bireal_sign(x.to(dtype), self.zero_as)
-        geometry = self.stride, self.padding, self.dilation, self.groups
+    def initial_state(self, weight: Tensor) -> dict[str, Tensor]:
+        """A scale that matches the weight."""
         if not self.binary_weight:
-            return F.conv2d(
-                signs.to(self.weight.dtype), self.weight, self.bias, *geometry)
-        weight = ida_det_weight(
-            self.weight.to(dtype), self.scale.to(dtype), self.bin,
-            self.recon_weight, self.zero_as, self.variant)
-        y = binary_conv2d(signs, weight, *geometry)
-        if self.bias is not None:
-            y = y + self.bias.view(-1, 1, 1)
-        return y.to(self.weight.dtype)
+            return {}
+        return dict(scale=self._matching_scale(weight))
+
+    def binarize_weight(self) -> Tensor:
+        """See :func:`ida_det_weight`."""
+        return ida_det_weight(
+            self.at_least_float32(self.weight),
+            self.at_least_float32(self.scale), self.bin, self.recon_weight,
+            self.zero_as, self.variant)
+
+    def alpha(self) -> Tensor:
+        """``bin * |scale|``."""
+        return self.bin * self.at_least_float32(self.scale).abs().flatten()

@@ -1,0 +1,204 @@
+"""What all 1-bit convolutions share: geometry, dtypes, checkpoints."""
+from dataclasses import dataclass
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from torch import Tensor
+
+from .binary_conv import binary_conv2d
+from .sign import binary_sign, bireal_sign
+
+
+@dataclass(frozen=True, eq=False)
+class InferenceRule:
+    """What a trained 1-bit layer computes in eval mode.
+
+    ``y = alpha * k + bias``, with ``k`` the dot product of the signs of the
+    weight and the bits ``x > threshold`` of the input, counted as -1 and +1.
+
+    Attributes:
+        signs (Tensor): -1 and +1, shape (C_out, C_in / groups, kh, kw);
+            (C_out, C_in, 1, 1) of a linear layer.
+        alpha (Tensor): Shape (C_out, ), not negative.
+        bias (Tensor | None): Shape (C_out, ).
+        threshold (Tensor): Shape (C_in, ).
+        stride (tuple[int, int]): Of the convolution.
+        padding (tuple[int, int]): Of the convolution.
+        dilation (tuple[int, int]): Of the convolution.
+        groups (int): Of the convolution.
+        pad_value (int): What a tap outside of the image counts, 0 or -1.
+    """
+    signs: Tensor
+    alpha: Tensor
+    bias: Tensor | None
+    threshold: Tensor
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+    pad_value: int = 0
+
+
+def check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    """Raise a ``ValueError`` unless an argument is one of the allowed ones."""
+    if value not in allowed:
+        options = ' or '.join(map(repr, allowed))
+        raise ValueError(f'{name} must be {options}, got {value!r}')
+
+
+class BinaryConv2d(nn.Conv2d):
+    """Base of the 1-bit convolutions.
+
+    ``y = conv2d(binarize_input(x), binarize_weight()) + bias``. A subclass
+    gives :meth:`binarize_weight` and :meth:`alpha`, and where it differs,
+    :meth:`binarize_input`, :meth:`latent_weight`, :meth:`threshold` and
+    ``pad_value``.
+
+    Arguments and attributes are those of :class:`torch.nn.Conv2d`. So is the
+    state dict, to which a subclass may add. A checkpoint of a float convolution
+    loads: the additions are those of :meth:`initial_state`, a missing ``bias``
+    is 0. A flat ``weights``, the official name in some 1-bit networks, loads
+    as ``weight``.
+
+    Args:
+        *args: As for :class:`torch.nn.Conv2d`.
+        zero_as (str): ``'neg'``: bit = ``x > 0``. ``'zero'``: zeros stay 0,
+            which no bit can hold, as in the official training.
+        binary_weight (bool): False: only the input is binarised, the weight
+            stays real; the first step of the two-step pretraining. Its
+            checkpoint loads into a 1-bit layer like a float one.
+        **kwargs: As for :class:`torch.nn.Conv2d`.
+
+    Raises:
+        ValueError: On an unknown ``zero_as``, a padding mode other than
+            ``'zeros'``, or padding given as text.
+    """
+
+    pad_value = 0
+
+    def __init__(self,
+                 *args,
+                 zero_as: str = 'neg',
+                 binary_weight: bool = True,
+                 **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        check_choice('zero_as', zero_as, ('neg', 'zero'))
+        if self.padding_mode != 'zeros' or isinstance(self.padding, str):
+            raise ValueError(
+                'a 1-bit convolution pads with a constant, by a given number; '
+                f'got padding={self.padding!r}, '
+                f'padding_mode={self.padding_mode!r}')
+        self.zero_as = zero_as
+        self.binary_weight = binary_weight
+
+    def binarize_input(self, x: Tensor) -> Tensor:
+        """Signs of the input, same shape and dtype, at least float32."""
+        return bireal_sign(x, self.zero_as)
+
+    def binarize_weight(self) -> Tensor:
+        """Signs times :meth:`alpha`, with the method's gradient.
+
+        Returns:
+            Tensor: Shape of the weight, at least float32.
+        """
+        raise NotImplementedError
+
+    def latent_weight(self) -> Tensor:
+        """The weight whose signs are taken in eval mode."""
+        return self.weight
+
+    def alpha(self) -> Tensor:
+        """Scale of each output channel, shape (C_out, ), not negative."""
+        raise NotImplementedError
+
+    def threshold(self) -> Tensor:
+        """Inputs above it are +1, shape (C_in, )."""
+        return self.weight.new_zeros(self.in_channels)
+
+    def initial_state(self, weight: Tensor) -> dict[str, Tensor]:
+        """What a checkpoint of a float convolution lacks, without the bias.
+
+        Args:
+            weight (Tensor): The checkpoint's, of this layer's shape.
+
+        Returns:
+            dict[str, Tensor]: By name in this layer's state dict.
+        """
+        return {}
+
+    def at_least_float32(self, x: Tensor) -> Tensor:
+        """Half precision can't count; and float64 stays float64."""
+        return x.to(torch.promote_types(self.weight.dtype, torch.float32))
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str,
+                              *args) -> None:
+        flat = state_dict.pop(f'{prefix}weights', None)
+        if flat is not None:
+            state_dict[f'{prefix}weight'] = flat.reshape(self.weight.shape)
+        weight = state_dict.get(f'{prefix}weight')
+        if weight is not None and weight.shape == self.weight.shape:
+            state = self.initial_state(weight)
+            if self.bias is not None:
+                state['bias'] = torch.zeros_like(self.bias)
+            for name, value in state.items():
+                state_dict.setdefault(f'{prefix}{name}', value)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve.
+
+        Args:
+            x (Tensor): Real-valued, shape (N, in_channels, H, W).
+
+        Returns:
+            Tensor: Shape (N, out_channels, H_out, W_out), in the dtype of the
+            weight, also under autocast.
+        """
+        return self.convolve(self.binarize_input(self.at_least_float32(x)))
+
+    def convolve(self, signs: Tensor) -> Tensor:
+        """Convolve an input that is binarised already.
+
+        Args:
+            signs (Tensor): -1 and +1, shape (N, in_channels, H, W).
+
+        Returns:
+            Tensor: As of :meth:`forward`.
+        """
+        padding = self.padding
+        if self.pad_value != 0:
+            high, wide = padding
+            signs = F.pad(
+                signs, (wide, wide, high, high), value=self.pad_value)
+            padding = 0, 0
+        geometry = self.stride, padding, self.dilation, self.groups
+        if not self.binary_weight:
+            return F.conv2d(
+                signs.to(self.weight.dtype), self.weight, self.bias, *geometry)
+        y = binary_conv2d(signs, self.binarize_weight(), *geometry)
+        if self.bias is not None:
+            y = y + self.bias.view(-1, 1, 1)
+        return y.to(self.weight.dtype)
+
+    @torch.no_grad()
+    def inference_rule(self) -> InferenceRule:
+        """What the layer computes in eval mode, for packing.
+
+        Raises:
+            ValueError: If the weight is real (``binary_weight=False``).
+        """
+        if not self.binary_weight:
+            raise ValueError('a layer with binary_weight=False has no 1-bit '
+                             'weight to infer with')
+        return InferenceRule(
+            signs=binary_sign(self.at_least_float32(self.latent_weight())),
+            alpha=self.at_least_float32(self.alpha()),
+            bias=None if self.bias is None else self.at_least_float32(
+                self.bias.detach()),
+            threshold=self.at_least_float32(self.threshold()),
+            stride=self.stride,
+            padding=self.padding,
+            dilation=self.dilation,
+            groups=self.groups,
+            pad_value=self.pad_value)

@@ -1,0 +1,281 @@
+"""Inference twins of the 1-bit layers: packed weights, folded constants."""
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn as nn
+from torch import Tensor
+
+from mmcompress.ops import reference
+from .weight_bits import store_signs, weight_rows
+
+if TYPE_CHECKING:
+    from mmcompress.binary.layers.base import InferenceRule
+
+# who computes: the kernels, or plain PyTorch in the kernels' order
+_ENGINES = dict(packed=torch.ops.mmcompress, folded=reference)
+
+
+class PackedLayer(nn.Module):
+    """What the packed layers share: bits of weights, signs of the input.
+
+    An input value ``x`` becomes the bit ``x > threshold``, or ``x <
+    threshold`` where ``flip`` is True, see
+    :func:`mmcompress.ops.binary_pack`. Constants are float32 and stay so: a
+    model in half precision computes these layers in float32.
+
+    The layer is for inference: in train mode, or where the input needs a
+    gradient, it raises an error.
+
+    Args:
+        rule (InferenceRule): What the trained layer computes.
+        threshold (Tensor): float32, shape (C, ).
+        flip (Tensor | None): bool, shape (C, ).
+
+    Attributes:
+        twin (str): ``'packed'`` runs on the kernels, ``'folded'`` on their
+            definition in plain PyTorch. Both give the same, bit for bit.
+    """
+
+    def __init__(self, rule: 'InferenceRule', threshold: Tensor,
+                 flip: Tensor | None) -> None:
+        super().__init__()
+        self.twin = 'packed'
+        self.weight_shape = list(rule.signs.shape)
+        self.conv = (self.weight_shape, list(rule.stride), list(rule.padding),
+                     list(rule.dilation), rule.groups, rule.pad_value)
+        self.register_buffer('weight_bits', store_signs(rule.signs))
+        self.register_buffer('threshold', threshold)
+        self.register_buffer('flip', flip)
+        self._blobs: dict = {}
+
+    def extra_repr(self) -> str:
+        shape, stride, padding, dilation, groups, pad_value = self.conv
+        return (f'weight={shape}, stride={stride}, padding={padding}, '
+                f'dilation={dilation}, groups={groups}, '
+                f'pad_value={pad_value}, twin={self.twin}')
+
+    @property
+    def engine(self):
+        """Operators that this layer runs on."""
+        return _ENGINES[self.twin]
+
+    @property
+    def blob(self) -> Tensor:
+        """Weights as the kernels of this machine want them; never stored."""
+        key = self.twin, self.weight_bits.device
+        if key in self._blobs:
+            return self._blobs[key]
+        blob = self.engine.binary_prepack(
+            weight_rows(self.weight_bits,
+                        self.weight_shape), self.weight_shape, self.conv[4],
+            'reference' if self.twin == 'folded' else '')
+        # while a graph is traced there is no real tensor to keep
+        if not torch.compiler.is_compiling():
+            self._blobs[key] = blob
+        return blob
+
+    def pack(self, x: Tensor) -> Tensor:
+        """Bits of a float input, shape (N, C, H, W)."""
+        return self.engine.binary_pack(x, self.threshold, self.flip)
+
+    def count(self, bits: Tensor) -> Tensor:
+        """Integers of packed input bits: int32, shape (N, K, H', W')."""
+        return self.engine.binary_conv2d(bits, self.blob, *self.conv)
+
+    def _check(self, x: Tensor) -> None:
+        if self.training:
+            raise RuntimeError(
+                f'{type(self).__name__} is for inference only; call eval(). '
+                'Train the model before it is packed')
+        if x.requires_grad and torch.is_grad_enabled():
+            raise RuntimeError(
+                f'{type(self).__name__} has no gradient; run it under '
+                'torch.no_grad(), or train the model before it is packed')
+
+    def _apply(self, fn, recurse: bool = True) -> 'PackedLayer':
+
+        def keep_dtype(tensor: Tensor) -> Tensor:
+            moved = fn(tensor)
+            return moved if moved.dtype == tensor.dtype else tensor.to(
+                moved.device)
+
+        return super()._apply(keep_dtype, recurse)
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str,
+                              *args) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *args)
+        self._blobs.clear()
+
+    def __getstate__(self) -> dict:
+        # another machine may have other kernels
+        return {**super().__getstate__(), '_blobs': {}}
+
+
+class PackedConv2d(PackedLayer):
+    """1-bit convolution with what surrounds it, in one operator.
+
+    With the integer ``k``, per output channel, every operation rounded on its
+    own in float32::
+
+        y = scale * k + shift
+        y = y + residual                  if given
+        y = y + pre                       if there is one
+        y = y if y > 0 else slope * y     if there is one
+        y = y + post                      if there is one
+
+    Args:
+        rule (InferenceRule): What the trained layer computes.
+        threshold (Tensor): float32, shape (C, ).
+        flip (Tensor | None): bool, shape (C, ).
+        scale (Tensor): float32, shape (K, ).
+        shift (Tensor): float32, shape (K, ).
+        pre (Tensor | None): float32, shape (K, ).
+        slope (Tensor | None): float32, shape (K, ).
+        post (Tensor | None): float32, shape (K, ).
+    """
+
+    def __init__(self,
+                 rule: 'InferenceRule',
+                 threshold: Tensor,
+                 flip: Tensor | None,
+                 scale: Tensor,
+                 shift: Tensor,
+                 pre: Tensor | None = None,
+                 slope: Tensor | None = None,
+                 post: Tensor | None = None) -> None:
+        super().__init__(rule, threshold, flip)
+        for name, value in dict(
+                scale=scale, shift=shift, pre=pre, slope=slope,
+                post=post).items():
+            self.register_buffer(name, value)
+
+    def _run(self,
+             x: Tensor,
+             residual: Tensor | None = None,
+             then: PackedLayer | None = None,
+             bits_only: bool = False) -> tuple[Tensor, Tensor]:
+        self._check(x)
+        threshold, flip = self.threshold, self.flip
+        if x.dtype == torch.uint8:
+            threshold = flip = None
+        elif x.dtype != torch.float32:
+            x = x.float()
+        if residual is not None and residual.dtype != torch.float32:
+            residual = residual.float()
+        next_threshold, next_flip = (None, None) if then is None else (
+            then.threshold, then.flip)
+        return self.engine.binary_conv2d_fused(x, self.blob, self.scale,
+                                               self.shift, threshold, flip,
+                                               residual, self.pre, self.slope,
+                                               self.post, next_threshold,
+                                               next_flip, *self.conv,
+                                               bits_only)
+
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        """Compute real values.
+
+        Args:
+            x (Tensor): Real-valued, shape (N, C, H, W), or packed bits.
+            residual (Tensor | None): Shape of the result.
+
+        Returns:
+            Tensor: Shape (N, K, H', W'), channels-last memory, in the dtype
+            of ``x``; float32 for bits.
+        """
+        y, _ = self._run(x, residual)
+        return y.to(x.dtype) if x.is_floating_point() else y
+
+    def with_bits(self, x: Tensor, residual: Tensor | None,
+                  then: PackedLayer) -> tuple[Tensor, Tensor]:
+        """Compute real values, and the bits that the next layer makes of them.
+
+        Args:
+            x (Tensor): Real-valued, shape (N, C, H, W), or packed bits.
+            residual (Tensor | None): Shape of the result.
+            then (PackedLayer): The next layer.
+
+        Returns:
+            tuple[Tensor, Tensor]: float32, shape (N, K, H', W'), and packed
+            bits.
+        """
+        return self._run(x, residual, then)
+
+    def only_bits(self, x: Tensor, then: PackedLayer) -> Tensor:
+        """Compute the bits of the next layer; the real values stay inside."""
+        return self._run(x, then=then, bits_only=True)[1]
+
+
+class PackedBitsConv2d(PackedLayer):
+    """1-bit convolution with only monotone maps up to the next 1-bit layer.
+
+    The next layer's bit is ``(k >= limit) ^ limit_flip``: no float at all.
+
+    Args:
+        rule (InferenceRule): What the trained layer computes.
+        threshold (Tensor): float32, shape (C, ).
+        flip (Tensor | None): bool, shape (C, ).
+        limit (Tensor): int32, shape (K, ), as
+            :func:`mmcompress.ops.integer_limits` finds it.
+        limit_flip (Tensor): bool, shape (K, ).
+    """
+
+    def __init__(self, rule: 'InferenceRule', threshold: Tensor,
+                 flip: Tensor | None, limit: Tensor,
+                 limit_flip: Tensor) -> None:
+        super().__init__(rule, threshold, flip)
+        self.register_buffer('limit', limit)
+        self.register_buffer('limit_flip', limit_flip)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute the bits of the next layer.
+
+        Args:
+            x (Tensor): Real-valued, shape (N, C, H, W), or packed bits.
+
+        Returns:
+            Tensor: Packed bits, shape (N, H', W', 8 * ceil(K / 64)).
+        """
+        self._check(x)
+        if x.dtype != torch.uint8:
+            x = self.pack(x.float())
+        return self.engine.binary_conv2d_bits(x, self.blob, self.limit,
+                                              self.limit_flip, *self.conv)
+
+    def only_bits(self, x: Tensor, then: PackedLayer) -> Tensor:
+        """The same; ``then`` is already in the limits."""
+        return self(x)
+
+
+class PackedChain(nn.Sequential):
+    """1-bit layers in a row, packed in between.
+
+    All but the last hand on bits only.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute the chain.
+
+        Args:
+            x (Tensor): Real-valued, shape (N, C, H, W), or packed bits.
+
+        Returns:
+            Tensor: Real-valued.
+        """
+        return self.last(self.up_to_last(x))
+
+    @property
+    def first(self) -> PackedLayer:
+        """The layer that packs the input."""
+        return self[0]
+
+    @property
+    def last(self) -> PackedConv2d:
+        """The layer that gives real values."""
+        return self[len(self) - 1]
+
+    def up_to_last(self, x: Tensor) -> Tensor:
+        """What the last layer takes."""
+        layers = list(self)
+        for layer, then in zip(layers, layers[1:]):
+            x = layer.only_bits(x, then)
+        return x
