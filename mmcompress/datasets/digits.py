@@ -118,10 +118,27 @@ def draw_digit(digit: np.ndarray, height: float, aspect: float, angle: float,
     return opacity[ys[0]:ys[-1] + 1, xs[0]:xs[-1] + 1]
 
 
-def _crop_photo(rng: np.random.Generator, photos: list[np.ndarray], width: int,
-                height: int) -> np.ndarray:
+def crop_photo(rng: np.random.Generator,
+               photos: list[np.ndarray],
+               width: int,
+               height: int,
+               min_scale: float = 0.7,
+               max_scale: float = 1.3) -> np.ndarray:
+    """A dim crop of one of the photos, mirrored half of the time.
+
+    Args:
+        rng (np.random.Generator): Where everything random comes from.
+        photos (list[np.ndarray]): RGB, uint8.
+        width (int): Of the result.
+        height (int): Of the result.
+        min_scale (float): Pixels of the photo per pixel, at least.
+        max_scale (float): Pixels of the photo per pixel, at most.
+
+    Returns:
+        np.ndarray: RGB in [0, 255], float, shape (height, width, 3).
+    """
     photo = photos[rng.integers(len(photos))]
-    scale = rng.uniform(0.7, 1.3)
+    scale = rng.uniform(min_scale, max_scale)
     w, h = scale * width, scale * height
     x = rng.uniform(0, photo.shape[1] - w)
     y = rng.uniform(0, photo.shape[0] - h)
@@ -138,11 +155,22 @@ def _crop_photo(rng: np.random.Generator, photos: list[np.ndarray], width: int,
     return image * rng.uniform(0.3, 0.6)
 
 
-def _pick_colour(rng: np.random.Generator, behind: np.ndarray) -> np.ndarray:
-    """A colour that is brighter than the mean colour behind the digit."""
+def pick_colour(rng: np.random.Generator,
+                behind: np.ndarray,
+                contrast: float = 60) -> np.ndarray:
+    """A colour that is brighter than the mean colour behind the digit.
+
+    Args:
+        rng (np.random.Generator): Where everything random comes from.
+        behind (np.ndarray): RGB in [0, 255], shape (3, ).
+        contrast (float): Least difference in luma, where there is room.
+
+    Returns:
+        np.ndarray: RGB in [60, 255].
+    """
     luma = np.array([0.299, 0.587, 0.114])
-    # where earlier digits shine through, 60 more may not exist
-    least = min(behind @ luma + 60, 200)
+    # where earlier digits shine through, there may be nothing as bright
+    least = min(behind @ luma + contrast, 200)
     while True:
         colour = rng.uniform(60, 255, size=3)
         if colour @ luma > least:
@@ -183,7 +211,7 @@ def draw_scene(rng: np.random.Generator,
     Returns:
         Scene: The digits lie entirely inside.
     """
-    image = _crop_photo(rng, material.photos, width, height)
+    image = crop_photo(rng, material.photos, width, height)
     num_digits = 0 if rng.random() < empty else rng.integers(1, max_digits + 1)
     labels, boxes = [], []
     for _ in range(num_digits):
@@ -206,7 +234,7 @@ def draw_scene(rng: np.random.Generator,
         else:
             continue
         behind = image[y:y + h, x:x + w]
-        colour = _pick_colour(rng, behind.mean((0, 1)))
+        colour = pick_colour(rng, behind.mean((0, 1)))
         behind += opacity[..., None] * (colour - behind)
         labels.append(int(material.labels[index]))
         boxes.append(box)

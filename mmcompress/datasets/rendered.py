@@ -5,17 +5,19 @@ from torch.utils.data import Dataset
 
 from mmcompress.cache import cache_folder
 from mmcompress.registry import DATASETS
+from .classification import MiniClassification
 from .detection import MiniDetection
 from .manifest import ensure_folder
 
-_TASKS = dict(detection=MiniDetection)
+_TASKS = dict(detection=MiniDetection, classification=MiniClassification)
 
 
 def ensure_mini_data(task: str = 'detection', **settings) -> Path:
     """Render the mini data unless it is there.
 
     Args:
-        task (str): What the data is for. Only ``'detection'`` exists.
+        task (str): What the data is for: ``'detection'`` or
+            ``'classification'``.
         **settings: Arguments of the task's class, such as ``num_train``.
 
     Returns:
@@ -62,7 +64,8 @@ def Rendered(dataset: dict,
         dataset (dict): Config of the dataset, or of a wrapper such as
             ``RepeatDataset`` around it. Its paths are relative to the data's
             folder.
-        task (str): What the data is for. Only ``'detection'`` exists.
+        task (str): What the data is for: ``'detection'`` or
+            ``'classification'``.
         settings (dict, optional): Arguments of the task's class, such as
             ``num_train``.
         pipeline (list, optional): The dataset's pipeline, if the dataset

@@ -1,3 +1,4 @@
 from .bi_resnet import BiResNet
+from .bi_vgg import BiSSDVGG
 
-__all__ = ['BiResNet']
+__all__ = ['BiResNet', 'BiSSDVGG']
