@@ -53,7 +53,8 @@ class BinaryConv2d(nn.Conv2d):
     ``y = conv2d(binarize_input(x), binarize_weight()) + bias``. A subclass
     gives :meth:`binarize_weight` and :meth:`alpha`, and where it differs,
     :meth:`binarize_input`, :meth:`latent_weight`, :meth:`threshold` and
-    ``pad_value``.
+    ``pad_value``. It names :class:`torch.nn.Conv2d` as a base, too: mmengine
+    looks for the ``layer='Conv2d'`` of an ``init_cfg`` among direct bases.
 
     Arguments and attributes are those of :class:`torch.nn.Conv2d`. So is the
     state dict, to which a subclass may add. A checkpoint of a float convolution
@@ -117,7 +118,7 @@ class BinaryConv2d(nn.Conv2d):
         return self.weight.new_zeros(self.in_channels)
 
     def initial_state(self, weight: Tensor) -> dict[str, Tensor]:
-        """What a checkpoint of a float convolution lacks, without the bias.
+        """What, besides a bias, a float convolution's checkpoint lacks.
 
         Args:
             weight (Tensor): The checkpoint's, of this layer's shape.

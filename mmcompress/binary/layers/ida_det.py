@@ -68,7 +68,7 @@ def ida_det_weight(weight: Tensor,
 
 
 @MODELS.register_module()
-class IDaDetConv2d(BinaryConv2d):
+class IDaDetConv2d(BinaryConv2d, nn.Conv2d):
     """1-bit convolution of IDa-Det (Xu et al., ECCV 2022, arXiv:2210.03477).
 
     ``y = conv2d(sign(x), bin * sign(weight) * |scale|) + bias``. The gradient
