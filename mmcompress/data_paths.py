@@ -19,6 +19,9 @@ LAYOUTS = {
     'ADE20KDataset':
     'images/{training,validation}/ and '
     'annotations/{training,validation}/',
+    'ModelNet40':
+    'modelnet40_{train,test}.txt and <class>/<class>_*.txt '
+    '(modelnet40_normal_resampled)',
     'CocoWholeBodyDataset':
     'annotations/coco_wholebody_*.json, and the '
     'images in train2017/ and val2017/',

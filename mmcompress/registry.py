@@ -2,6 +2,7 @@
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import Registry
 
 # modules whose import registers everything; imported on the first lookup
@@ -19,9 +20,14 @@ DATASETS = Registry(
     parent=MMENGINE_DATASETS,
     scope='mmcompress',
     locations=_LOCATIONS)
+TRANSFORMS = Registry(
+    'transform',
+    parent=MMENGINE_TRANSFORMS,
+    scope='mmcompress',
+    locations=_LOCATIONS)
 # callables that take a built model and change its layers in place
 STEPS = Registry('step', scope='mmcompress', locations=_LOCATIONS)
 # callables that turn training progress into a factor
 SCHEDULES = Registry('schedule', scope='mmcompress', locations=_LOCATIONS)
 
-__all__ = ['MODELS', 'HOOKS', 'DATASETS', 'STEPS', 'SCHEDULES']
+__all__ = ['MODELS', 'HOOKS', 'DATASETS', 'TRANSFORMS', 'STEPS', 'SCHEDULES']

@@ -1,7 +1,14 @@
 from .classification import MiniClassification
 from .detection import MiniDetection
+from .modelnet40 import ModelNet40
+from .point_clouds import MiniPointClouds
+from .point_preprocessor import PointCloudPreprocessor
+from .point_transforms import (DropPoints, JitterPoints, LoadPoints,
+                               NormalizePoints, RotatePoints)
 from .rendered import Rendered, ensure_mini_data
 
 __all__ = [
+    'DropPoints', 'JitterPoints', 'LoadPoints', 'MiniPointClouds',
+    'ModelNet40', 'NormalizePoints', 'PointCloudPreprocessor', 'RotatePoints',
     'MiniClassification', 'MiniDetection', 'Rendered', 'ensure_mini_data'
 ]

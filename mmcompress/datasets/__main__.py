@@ -50,6 +50,8 @@ def main() -> None:
     print(ensure_mini_data(args.task))
     if args.sheet:
         data = _TASKS[args.task](num_train=args.num, num_val=args.num)
+        if not hasattr(data, 'scenes'):
+            parser.error(f'--sheet: {args.task} are no pictures')
         scenes = data.scenes(args.split)
         draw_sheet(scenes, columns=6, scale=2).save(args.sheet)
         print(args.sheet)

@@ -8,16 +8,20 @@ from mmcompress.registry import DATASETS
 from .classification import MiniClassification
 from .detection import MiniDetection
 from .manifest import ensure_folder
+from .point_clouds import MiniPointClouds
 
-_TASKS = dict(detection=MiniDetection, classification=MiniClassification)
+_TASKS = dict(
+    detection=MiniDetection,
+    classification=MiniClassification,
+    point_clouds=MiniPointClouds)
 
 
 def ensure_mini_data(task: str = 'detection', **settings) -> Path:
     """Render the mini data unless it is there.
 
     Args:
-        task (str): What the data is for: ``'detection'`` or
-            ``'classification'``.
+        task (str): What the data is for: ``'detection'``,
+            ``'classification'`` or ``'point_clouds'``.
         **settings: Arguments of the task's class, such as ``num_train``.
 
     Returns:
@@ -64,8 +68,8 @@ def Rendered(dataset: dict,
         dataset (dict): Config of the dataset, or of a wrapper such as
             ``RepeatDataset`` around it. Its paths are relative to the data's
             folder.
-        task (str): What the data is for: ``'detection'`` or
-            ``'classification'``.
+        task (str): What the data is for: ``'detection'``,
+            ``'classification'`` or ``'point_clouds'``.
         settings (dict, optional): Arguments of the task's class, such as
             ``num_train``.
         pipeline (list, optional): The dataset's pipeline, if the dataset

@@ -1,3 +1,4 @@
 from .ida_det import IDaDetFPN
+from .pointnet import PointNetNeck
 
-__all__ = ['IDaDetFPN']
+__all__ = ['IDaDetFPN', 'PointNetNeck']

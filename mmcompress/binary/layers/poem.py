@@ -1,0 +1,358 @@
+"""The 1-bit fully-connected layer of POEM: bimodal weights, a learnt scale."""
+import math
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from mmcompress.registry import MODELS
+from .base import InferenceRule
+from .sign import binary_sign
+
+# below it a component's variance, and its share of the weights, is no number
+# to divide by or to take the logarithm of
+VAR_FLOOR = 1e-8
+BETA_FLOOR = 1e-12
+
+
+def sign_split(weight: Tensor) -> Tensor:
+    """The two Gaussians of the negative weights and of the others.
+
+    Args:
+        weight (Tensor): Any shape.
+
+    Returns:
+        Tensor: theta, shape (2, 3): a row (beta, mu, v) per component, its
+        share of the weights, mean and population variance. An empty component
+        has mean and variance 0.
+    """
+    weight = weight.flatten()
+    xi = torch.stack([weight < 0, weight >= 0], -1).to(weight.dtype)
+    return _m_step(weight, xi)
+
+
+def _m_step(weight: Tensor, xi: Tensor) -> Tensor:
+    """theta (2, 3) of the weights (m,) that belong to it by xi (m, 2)."""
+    number = xi.sum(0)
+    # one of nobody has a mean of 0 / 1
+    divisor = number.clamp(min=BETA_FLOOR)
+    mean = weight @ xi / divisor
+    square = (weight[:, None] - mean).square()
+    variance = (xi * square).sum(0) / divisor
+    return torch.stack([number / len(weight), mean, variance], -1)
+
+
+def em_step(weight: Tensor,
+            theta: Tensor,
+            var_floor: float = VAR_FLOOR) -> tuple[Tensor, Tensor]:
+    """One E and one M step of the mixture of two Gaussians.
+
+    Args:
+        weight (Tensor): Any shape.
+        theta (Tensor): Rows (beta, mu, v), shape (2, 3).
+        var_floor (float): Least variance in the E step.
+
+    Returns:
+        tuple[Tensor, Tensor]: xi, the probability of each component given the
+        weight, shape (\\*weight.shape, 2), and the new theta.
+    """
+    beta, mean, variance = theta.unbind(-1)
+    variance = variance.clamp(min=var_floor)
+    logits = (
+        beta.clamp(min=BETA_FLOOR).log() -
+        0.5 * torch.log(2 * math.pi * variance) - 0.5 *
+        (weight[..., None] - mean).square() / variance)
+    xi = logits.softmax(-1)
+    return xi, _m_step(weight.flatten(), xi.reshape(-1, 2))
+
+
+def em_pull(weight: Tensor, xi: Tensor, theta: Tensor) -> Tensor:
+    """Where the mixture wants each weight to move, the paper's EM(w).
+
+    Args:
+        weight (Tensor): Any shape.
+        xi (Tensor): Of the E step, shape (\\*weight.shape, 2).
+        theta (Tensor): After the M step, shape (2, 3).
+
+    Returns:
+        Tensor: The expected way to the component's mean, for weights strictly
+        between the two means; 0 for the others. Shape of ``weight``.
+    """
+    mean = theta[:, 1]
+    pull = (xi * (mean - weight[..., None])).sum(-1)
+    inside = (weight > mean.min()) & (weight < mean.max())
+    return torch.where(inside, pull, 0)
+
+
+@torch.no_grad()
+def expectation_maximization(weight: Tensor) -> Tensor:
+    """EM(w) after one step from the sign split.
+
+    The split is made anew each time, so nothing is kept between steps: a
+    mixture that goes on from the last step's merges its means near zero.
+
+    Args:
+        weight (Tensor): All weights of a layer, any shape.
+
+    Returns:
+        Tensor: Same shape; all 0 if fewer than two weights are on one side of
+        zero, which have no variance.
+    """
+    negative = (weight < 0).sum()
+    enough = torch.minimum(negative, weight.numel() - negative) >= 2
+    xi, theta = em_step(weight, sign_split(weight))
+    return torch.where(enough, em_pull(weight, xi, theta), 0)
+
+
+class _ClippedSign(torch.autograd.Function):
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x.abs() <= 1)
+        return binary_sign(x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor) -> Tensor:
+        inside, = ctx.saved_tensors
+        return torch.where(inside, grad, 0)
+
+
+def clipped_sign(x: Tensor) -> Tensor:
+    """Sign whose gradient is the identity where ``|x| <= 1``, else 0.
+
+    Args:
+        x (Tensor): Any shape.
+
+    Returns:
+        Tensor: -1 (also for zeros) and +1, same shape and dtype.
+    """
+    return _ClippedSign.apply(x)
+
+
+class _PoemSigns(torch.autograd.Function):
+
+    @staticmethod
+    def forward(ctx, weight: Tensor, scale: Tensor, rec_weight: float,
+                em_weight: float) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(weight, scale)
+        ctx.rec_weight = rec_weight
+        ctx.em_weight = em_weight
+        return binary_sign(weight), scale.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor,
+                 grad_scale: Tensor) -> tuple[Tensor | None, ...]:
+        weight, scale = ctx.saved_tensors
+        signs = binary_sign(weight)
+        error = ctx.rec_weight * (weight - scale * signs)
+        grad_scale = grad_scale - (error * signs).sum(1, keepdim=True)
+        if not ctx.needs_input_grad[0]:
+            return None, grad_scale, None, None
+        grad_weight = torch.where(weight.abs() <= 1, grad, 0) + error
+        if ctx.em_weight > 0:
+            grad_weight -= ctx.em_weight * expectation_maximization(weight)
+        return grad_weight, grad_scale, None, None
+
+
+def poem_signs(weight: Tensor,
+               alpha: Tensor,
+               rec_weight: float = 1e-4,
+               em_weight: float = 1e-3) -> tuple[Tensor, Tensor]:
+    """Binarise a weight: its signs, and ``|alpha|`` to multiply them by.
+
+    With ``G`` the gradient of ``|alpha| * sign(w)`` and ``e`` the weight minus
+    that, the gradients are defined as
+
+    - w: ``G * |alpha|`` where ``|w| <= 1``, everywhere plus ``rec_weight * e -
+      em_weight * EM(w)``, see :func:`expectation_maximization`,
+    - alpha: ``sign(alpha)`` times the sum over each output channel of
+      ``G * sign(w) - rec_weight * e * sign(w)``.
+
+    The terms with ``e`` are the gradient of ``rec_weight / 2 * |e|**2``, the
+    paper's reconstruction loss.
+
+    Args:
+        weight (Tensor): Shape (C_out, C_in).
+        alpha (Tensor): Shape (C_out, ).
+        rec_weight (float): The paper's lambda.
+        em_weight (float): The paper's tau. At 0, EM isn't computed.
+
+    Returns:
+        tuple[Tensor, Tensor]: -1 or +1, shape (C_out, C_in), and ``|alpha|``,
+        shape (C_out, 1).
+    """
+    return _PoemSigns.apply(weight,
+                            alpha.abs()[:, None], rec_weight, em_weight)
+
+
+def reconstruction_loss(weight: Tensor, alpha: Tensor) -> Tensor:
+    """``0.5 * |w - |alpha| * sign(w)|**2``, the paper's L_R, to look at.
+
+    Its gradient is in :func:`poem_signs`, so it doesn't belong into a loss.
+
+    Args:
+        weight (Tensor): Shape (C_out, C_in).
+        alpha (Tensor): Shape (C_out, ).
+
+    Returns:
+        Tensor: Scalar, without gradient.
+    """
+    weight = weight.detach()
+    error = weight - alpha.detach().abs()[:, None] * binary_sign(weight)
+    return 0.5 * error.square().sum()
+
+
+def matching_alpha(weight: Tensor) -> Tensor:
+    """``mean(|w|)`` of each output channel, where a float layer starts."""
+    return weight.detach().flatten(1).abs().mean(1)
+
+
+class _PoemLayer(nn.Module):
+    """What the layers share; stands before the float layer's class."""
+
+    def __init__(self,
+                 *args,
+                 bias: bool = False,
+                 rec_weight: float = 1e-4,
+                 em_weight: float = 1e-3,
+                 **kwargs) -> None:
+        super().__init__(*args, bias=bias, **kwargs)
+        if rec_weight < 0 or em_weight < 0:
+            raise ValueError('rec_weight and em_weight must not be negative, '
+                             f'got {rec_weight} and {em_weight}')
+        self.rec_weight = rec_weight
+        self.em_weight = em_weight
+        self.alpha = nn.Parameter(matching_alpha(self.weight))
+
+    def init_weights(self) -> None:
+        """Match alpha to the weight.
+
+        mmengine calls this after the weight's own initialisation.
+        """
+        self.alpha.data.copy_(matching_alpha(self.weight))
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str,
+                              *args) -> None:
+        weight = state_dict.get(f'{prefix}weight')
+        if weight is not None:
+            state_dict.setdefault(f'{prefix}alpha', matching_alpha(weight))
+            if self.bias is not None:
+                state_dict.setdefault(f'{prefix}bias',
+                                      torch.zeros_like(self.bias))
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def _multiply(self, x: Tensor, weight: Tensor) -> Tensor:
+        """The float layer's product, without bias."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the layer.
+
+        Args:
+            x (Tensor): Real-valued, of the float layer's input shape.
+
+        Returns:
+            Tensor: Of the float layer's output shape, in the dtype of the
+            weight, also under autocast.
+        """
+        dtype = torch.promote_types(self.weight.dtype, torch.float32)
+        weight = self.weight.to(dtype).flatten(1)
+        signs, scale = poem_signs(weight, self.alpha.to(dtype),
+                                  self.rec_weight,
+                                  self.em_weight if self.training else 0)
+        # half precision holds integers up to 2048 only, bfloat16 up to 256
+        with torch.autocast(x.device.type, enabled=False):
+            count = self._multiply(
+                clipped_sign(x.to(dtype)), signs.view_as(self.weight))
+        # (C_out, 1) for points, (C_out, ) for features that come last
+        y = count * scale.view(self.weight.shape[:1] + self.weight.shape[2:])
+        if self.bias is not None:
+            y = y + self.bias.view(-1, *self.weight.shape[2:])
+        return y.to(self.weight.dtype)
+
+    @torch.no_grad()
+    def inference_rule(self) -> InferenceRule:
+        """What the layer computes in eval mode, for packing."""
+        dtype = torch.promote_types(self.weight.dtype, torch.float32)
+        signs = binary_sign(self.weight.to(dtype)).flatten(1)
+        return InferenceRule(
+            signs=signs[..., None, None],
+            alpha=self.alpha.to(dtype).abs(),
+            bias=None if self.bias is None else self.bias.to(dtype),
+            threshold=signs.new_zeros(signs.shape[1]))
+
+
+@MODELS.register_module()
+class PoemLinear(_PoemLayer, nn.Linear):
+    """1-bit fully-connected layer of POEM (Xu et al., BMVC 2021,
+    arXiv:2111.13386).
+
+    ``y = |alpha| * (sign(x) @ sign(weight).T)``, zeros counting as negative.
+    The gradient passes ``sign(x)`` where ``|x| <= 1``; those of the parameters
+    are in :func:`poem_signs`.
+
+    Arguments and attributes are those of :class:`torch.nn.Linear`, without a
+    bias by default, since a batch norm follows; the state dict has ``alpha``
+    in addition. A checkpoint of a float layer loads: ``alpha`` becomes the
+    mean of ``|weight|`` of each output channel, a missing ``bias`` 0.
+
+    Differs from the text of the paper, of which there is no code: EM pulls
+    weights towards the means of the mixture, printed is the opposite sign, for
+    which nothing becomes bimodal; the gradients of the reconstruction are the
+    true ones; the mixture starts from the signs at every step, nothing is said
+    about that; and ``|alpha|`` in the forward pass replaces taking the
+    absolute value after each update.
+
+    Args:
+        *args: As for :class:`torch.nn.Linear`.
+        bias (bool): Defaults to False.
+        rec_weight (float): The paper's lambda, weight of the reconstruction of
+            the weight by its 1-bit version. It acts in the gradient only.
+        em_weight (float): The paper's tau, weight of EM; acts in the gradient
+            only, and not in eval mode.
+        **kwargs: As for :class:`torch.nn.Linear`.
+
+    Raises:
+        ValueError: On a negative ``rec_weight`` or ``em_weight``.
+    """
+
+    def _multiply(self, x: Tensor, weight: Tensor) -> Tensor:
+        return F.linear(x, weight)
+
+
+@MODELS.register_module()
+class PoemConv1d(_PoemLayer, nn.Conv1d):
+    """:class:`PoemLinear` that all points of a cloud share.
+
+    From (B, in_channels, N) to (B, out_channels, N). Arguments and attributes
+    are those of :class:`torch.nn.Conv1d` with ``kernel_size=1``, without a
+    bias by default.
+
+    Args:
+        in_channels (int): Of a point.
+        out_channels (int): Of a point.
+        kernel_size (int): 1.
+        **kwargs: As for :class:`PoemLinear`.
+
+    Raises:
+        ValueError: As :class:`PoemLinear`; on a kernel of another size.
+    """
+
+    def __init__(self,
+                 in_channels: int,
+                 out_channels: int,
+                 kernel_size: int = 1,
+                 **kwargs) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, **kwargs)
+        geometry = self.kernel_size + self.stride + (self.groups, )
+        if geometry != (1, 1, 1) or self.padding != (0, ):
+            raise ValueError(
+                'PoemConv1d is a layer that the points share: kernel_size, '
+                f'stride and groups must be 1 and padding 0, got {self}')
+
+    def _multiply(self, x: Tensor, weight: Tensor) -> Tensor:
+        return F.conv1d(x, weight)

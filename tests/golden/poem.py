@@ -1,0 +1,137 @@
+"""Adapter of the POEM fixtures."""
+import torch
+import torch.nn as nn
+from golden import Case
+from torch import Tensor
+
+from mmcompress.binary.backbones.pointnet import PointUnit
+from mmcompress.binary.layers.poem import (PoemLinear, em_pull, em_step,
+                                           reconstruction_loss, sign_split)
+from mmcompress.deploy.folding import fold_affine, fold_threshold
+from mmcompress.ops import (binary_linear, binary_linear_pack, binary_pack,
+                            binary_prepack, binary_unpack)
+
+
+def weights(case: Case) -> dict[str, float]:
+    """The layer's hyperparameters."""
+    return dict(
+        rec_weight=case.hyper.get('rec_weight', 1e-4),
+        em_weight=case.hyper.get('em_weight', 1e-3))
+
+
+def finish(case: Case, module: nn.Module, x: Tensor,
+           names: dict[str, str]) -> dict[str, Tensor]:
+    """Run a module and differentiate ``sum(y * g)``.
+
+    Args:
+        case (Case): The fixture.
+        module (nn.Module): In the mode that the fixture asks for.
+        x (Tensor): A leaf.
+        names (dict[str, str]): Fixture's name of each renamed parameter.
+    """
+    y = module(x)
+    (y * case['in/g']).sum().backward()
+    result = {'out/y': y, 'grad/x': x.grad}
+    for name, buffer in module.named_buffers():
+        result[f'out/{name}'] = buffer
+    for name, parameter in module.named_parameters():
+        name = names.get(name, name)
+        result[f'grad/{name}'] = parameter.grad.reshape(
+            case[f'param/{name}'].shape)
+    return {key: value for key, value in result.items() if key in case}
+
+
+def run_layer(case: Case) -> dict[str, Tensor]:
+    """The 1-bit layer and its EM step."""
+    weight = case['param/weight']
+    layer = PoemLinear(*weight.shape[::-1], **weights(case)).double()
+    layer.load_state_dict(case.group('param'))
+    x = case['in/x'].clone().requires_grad_()
+    xi, theta = em_step(weight, case['in/theta'],
+                        case.hyper.get('var_floor', 1e-8))
+    return finish(case, layer, x, {}) | {
+        'out/xi': xi,
+        'out/theta_new': theta,
+        'out/em': em_pull(weight, xi, theta),
+        'out/loss_rec': reconstruction_loss(weight, case['param/alpha'])
+    }
+
+
+def run_em(case: Case) -> dict[str, Tensor]:
+    """EM repeated on the same weights."""
+    weight = case['in/weight']
+    thetas = [sign_split(weight)]
+    for _ in range(case.hyper['steps']):
+        xi, theta = em_step(weight, thetas[-1],
+                            case.hyper.get('var_floor', 1e-8))
+        thetas.append(theta)
+    return {
+        'out/theta': torch.stack(thetas),
+        'out/xi': xi,
+        'out/em': em_pull(weight, xi, theta)
+    }
+
+
+def build_unit(case: Case) -> tuple[PointUnit, dict[str, str]]:
+    """The fixture's Bi-FC unit, and its names of the unit's parameters."""
+    c_out, c_in = case['param/weight'].shape[:2]
+    unit = PointUnit(c_in, c_out, dict(type='poem', **weights(case))).double()
+    for bn in (unit.bn_in, unit.bn):
+        bn.eps = case.hyper.get('bn_eps', 1e-5)
+        bn.momentum = case.hyper.get('bn_momentum', 0.1)
+    state, names = unit.state_dict(), {}
+    for key, value in case.group('param').items():
+        name = {'weight': 'fc.weight', 'alpha': 'fc.alpha'}.get(key, key)
+        name = name.replace('bn_out.', 'bn.').replace('prelu.', 'act.')
+        names[name] = key
+        state[name] = value.reshape(state[name].shape)
+    unit.load_state_dict(state)
+    return unit, names
+
+
+def run_unit(case: Case) -> dict[str, Tensor]:
+    """The Bi-FC unit on points."""
+    unit, names = build_unit(case)
+    for bn in (unit.bn_in, unit.bn):
+        bn.train(case.hyper['bn_train'])
+    x = case['in/x'].clone().requires_grad_()
+    result = finish(case, unit, x, names)
+    for ours, theirs in (('bn_in', 'bn_in'), ('bn', 'bn_out')):
+        for key in ('running_mean', 'running_var'):
+            result[f'out/{theirs}.{key}'] = getattr(unit, ours).get_buffer(key)
+    return {key: value for key, value in result.items() if key in case}
+
+
+def run_packed(case: Case) -> dict[str, Tensor]:
+    """Packed inference of the Bi-FC unit, up to the PReLU."""
+    unit = build_unit(case)[0].eval()
+    rule = unit.fc.inference_rule()
+    threshold, flip = fold_threshold(unit.bn_in)
+    scale, shift = fold_affine(rule, unit.bn)
+    weight_bits = binary_pack(rule.signs.float())
+    shape = list(rule.signs.shape)
+    # points are what a linear layer calls tokens
+    tokens = case['in/x'].transpose(1, 2)
+    bits = binary_linear_pack(tokens.float(), threshold.float(), flip)
+    k = binary_linear(bits, binary_prepack(weight_bits, shape), shape)
+    k = k.transpose(1, 2)
+    points = binary_unpack(bits[:, None], tokens.shape[-1])[:, :, 0]
+    return {
+        'out/threshold': threshold,
+        'out/flip': flip,
+        'out/x_bits': points > 0,
+        'out/w_bits': rule.signs[:, :, 0, 0] > 0,
+        'out/k': k,
+        'out/A': scale,
+        'out/B': shift,
+        'out/y': scale[:, None] * k + shift[:, None]
+    }
+
+
+KINDS = dict(layer=run_layer, em=run_em, unit=run_unit, packed=run_packed)
+
+
+def run(case: Case) -> dict[str, Tensor] | None:
+    """Compute what a fixture stores; None for an unknown kind."""
+    adapter = KINDS.get(case.kind)
+    return None if adapter is None else adapter(case)
