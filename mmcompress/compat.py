@@ -15,6 +15,7 @@ import functools
 import os
 import pickle
 import re
+import time
 from contextlib import contextmanager
 from types import FunctionType
 from typing import Any, Callable, Iterator
@@ -205,7 +206,6 @@ def init_cpu_distributed(cfg: Config) -> None:
         return
     if not torch.distributed.is_initialized():
         torch.distributed.init_process_group('gloo')
-        # left open, gloo's threads may abort the interpreter when it exits
         atexit.register(_close_process_group)
     wrapper = dict(
         type='MMDistributedDataParallel',
@@ -217,8 +217,16 @@ def init_cpu_distributed(cfg: Config) -> None:
 
 
 def _close_process_group() -> None:
+    """Leave gloo before the interpreter is torn down.
+
+    Its threads drop the tensors of the last collectives a moment after these
+    are done, and need the GIL for it. A thread that asks for the GIL of an
+    interpreter that is being torn down aborts the process.
+    """
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
+        # gives the GIL away; no barrier, a rank that failed would never come
+        time.sleep(0.2)
 
 
 install_import_hook()

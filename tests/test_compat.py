@@ -499,3 +499,27 @@ def test_the_runner_trains_distributed(tmp_path, one_process):
     runner.train()
     assert type(runner.model).__name__ == 'MMDistributedDataParallel'
     assert len(log.losses) == 16
+
+
+@needs_cpu
+def test_collectives_in_flight_do_not_abort_the_exit(one_process):
+    # Without care about every second such process aborts.
+    code = '''
+import sys
+import torch
+from mmengine.config import Config
+from mmcompress.compat import init_cpu_distributed
+init_cpu_distributed(Config(dict(launcher='pytorch')))
+group = torch.distributed.group.WORLD  # as DDP's reducer holds it
+sys.setswitchinterval(100)  # gloo's threads get no GIL meanwhile
+for _ in range(300):
+    torch.distributed.all_reduce(torch.ones(3), async_op=True)
+'''
+    processes = [
+        subprocess.Popen([sys.executable, '-c', code],
+                         cwd=ROOT,
+                         stderr=subprocess.PIPE,
+                         text=True) for _ in range(4)
+    ]
+    errors = [process.communicate()[1] for process in processes]
+    assert [process.returncode for process in processes] == [0] * 4, errors
