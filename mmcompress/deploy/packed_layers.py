@@ -279,3 +279,96 @@ class PackedChain(nn.Sequential):
         for layer, then in zip(layers, layers[1:]):
             x = layer.only_bits(x, then)
         return x
+
+
+class PackedBlock(nn.Module):
+    """Residual block whose main path is a chain of 1-bit layers.
+
+    Args:
+        chain (PackedChain): Its last layer adds the shortcut and computes
+            what follows.
+        shortcut (nn.Module | None): None: the block has none.
+    """
+
+    def __init__(self, chain: PackedChain, shortcut: nn.Module | None) -> None:
+        super().__init__()
+        self.chain = chain
+        self.shortcut = shortcut
+
+    def _residual(self, x: Tensor) -> Tensor | None:
+        return None if self.shortcut is None else self.shortcut(x)
+
+    def forward(self, x: Tensor, bits: Tensor | None = None) -> Tensor:
+        """Compute the block.
+
+        Args:
+            x (Tensor): Shape (N, C, H, W).
+            bits (Tensor | None): Those of ``x``, where they are known.
+
+        Returns:
+            Tensor: Shape (N, K, H', W').
+        """
+        residual = self._residual(x)
+        inner = self.chain.up_to_last(x if bits is None else bits)
+        return self.chain.last(inner, residual).to(x.dtype)
+
+    def with_bits(self, x: Tensor, bits: Tensor | None,
+                  then: 'PackedBlock') -> tuple[Tensor, Tensor]:
+        """Compute the block and the bits of its output.
+
+        Args:
+            x (Tensor): Shape (N, C, H, W).
+            bits (Tensor | None): Those of ``x``, where they are known.
+            then (PackedBlock): The next block.
+
+        Returns:
+            tuple[Tensor, Tensor]: Real values, shape (N, K, H', W'), and
+            packed bits.
+        """
+        residual = self._residual(x)
+        inner = self.chain.up_to_last(x if bits is None else bits)
+        y, bits = self.chain.last.with_bits(inner, residual, then.chain.first)
+        return y.to(x.dtype), bits
+
+
+class PackedBackbone(nn.Module):
+    """Layers in a row, of which some outputs are returned.
+
+    Where packed blocks follow each other, the bits of a block's input come
+    from the operator that computes it, not from a pass of their own.
+
+    Args:
+        layers (list[nn.Module]): In the order of execution.
+        out_indices (list[int]): Numbers of the layers whose outputs are
+            returned.
+    """
+
+    def __init__(self, layers: list[nn.Module],
+                 out_indices: list[int]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+        self.out_indices = list(out_indices)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Extract features.
+
+        Args:
+            x (Tensor): Images, shape (N, C, H, W).
+
+        Returns:
+            tuple[Tensor]: Features, channels-last memory.
+        """
+        x = x.contiguous(memory_format=torch.channels_last)
+        outs = []
+        bits = None
+        layers = list(self.layers)
+        for i, (layer, then) in enumerate(zip(layers, [*layers[1:], None])):
+            if not isinstance(layer, PackedBlock):
+                x = layer(x)
+            elif isinstance(then, PackedBlock):
+                x, bits = layer.with_bits(x, bits, then)
+            else:
+                x, bits = layer(x, bits), None
+            if i in self.out_indices:
+                outs.append(x)
+        return tuple(outs)
