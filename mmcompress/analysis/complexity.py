@@ -1,0 +1,284 @@
+"""Count what a model holds and computes: parameters, bytes, operations."""
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.nn as nn
+from torch import Tensor
+from torch.nn.modules.module import (register_module_forward_hook,
+                                     register_module_forward_pre_hook)
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+
+import mmcompress.ops  # noqa: F401
+
+FLOAT = 32
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """What a module itself holds and computes, without what is below it.
+
+    Attributes:
+        name (str): Path of the module; empty for the model itself.
+        kind (str): Class of the module.
+        bits (tuple[int, int]): Of a weight and of an activation, in the
+            products that the module computes.
+        params (int): Number of parameters.
+        bytes_stored (int): Of parameters and buffers, as they are in a
+            checkpoint of this model.
+        bytes_packed (int): The same once low-bit weights take their bits.
+        flops (int): Multiply-accumulates of floats. As in the papers of 1-bit
+            networks, one counts as one FLOP.
+        bops (int): Bit operations: multiply-accumulates of low-bit operands,
+            times the bits of both.
+    """
+    name: str
+    kind: str
+    bits: tuple[int, int]
+    params: int
+    bytes_stored: int
+    bytes_packed: int
+    flops: int
+    bops: int
+
+    @property
+    def ops(self) -> float:
+        """``bops / 64 + flops``, as Bi-Real Net defines it."""
+        return self.bops / 64 + self.flops
+
+
+def operand_bits(module: nn.Module) -> tuple[int, int]:
+    """Bits of a layer's weight and of its activation.
+
+    A low-bit layer says so by an attribute ``operand_bits``, such as
+    ``(4, 8)``. One with an ``inference_rule`` is 1-bit, unless its weights are
+    still real (``binary_weight=False``): no kernel computes with bits then.
+    """
+    if hasattr(module, 'operand_bits'):
+        return tuple(module.operand_bits)
+    if hasattr(module, 'inference_rule'):
+        return (1, 1) if getattr(module, 'binary_weight', True) else (FLOAT, 1)
+    return FLOAT, FLOAT
+
+
+def is_low_bit(bits: tuple[int, int]) -> bool:
+    """Whether both operands are, so that integers can do the work."""
+    return max(bits) < FLOAT
+
+
+# ---- Operations ------------------------------------------------------------
+
+
+def _sdpa(query, key, value, *args, out_shape=None, **kwargs) -> int:
+    return sdpa_flop_count(query, key, value)
+
+
+def _addmm(total, a, b, *args, out_shape=None, **kwargs) -> int:
+    return 2 * a.numel() * b[1]
+
+
+def _num_pixels(out_shape: torch.Size, packed: bool) -> int:
+    """Of all images; packed bits are (N, H, W, bytes)."""
+    channels = out_shape[-1 if packed else 1]
+    return out_shape.numel() // channels
+
+
+def _packed_conv(name: str) -> Callable:
+    operator = getattr(torch.ops.mmcompress, name)
+    names = [argument.name for argument in operator.default._schema.arguments]
+
+    def flops(*args, out_shape=None, **kwargs) -> int:
+        shape = {**dict(zip(names, args)), **kwargs}['weight_shape']
+        if isinstance(out_shape, torch.Size):
+            pixels = _num_pixels(out_shape, packed=name.endswith('bits'))
+        else:
+            # one of the two may be left out
+            values, bits = out_shape
+            packed = values.numel() == 0
+            pixels = _num_pixels(bits if packed else values, packed)
+        return 2 * pixels * math.prod(shape)
+
+    return flops
+
+
+PACKED = {
+    getattr(torch.ops.mmcompress, name): _packed_conv(name)
+    for name in ('binary_conv2d', 'binary_conv2d_bits', 'binary_conv2d_fused')
+}
+# what torch's table of formulas lacks
+_FORMULAS = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _sdpa,
+    # mmcv's deformable convolutions
+    torch.ops.aten.addmm_: _addmm,
+    **PACKED
+}
+
+
+@contextmanager
+def _without_fast_path() -> Iterator[None]:
+    """Let torch's attention layers compute by operators that count."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+class _MacsByModule:
+    """Attributes what a flop counter counts to the innermost module."""
+
+    def __init__(self, model: nn.Module, counter: FlopCounterMode) -> None:
+        self.names = {module: name for name, module in model.named_modules()}
+        self.counter = counter
+        self.macs: dict[str, Counter] = defaultdict(Counter)
+        # for each module that runs: the counts at its start, and what modules
+        # below it have added
+        self.running: list[tuple[Counter, Counter]] = []
+
+    def _now(self) -> Counter:
+        # torch counts a multiplication and an addition
+        flops = self.counter.get_flop_counts().get('Global', {})
+        return Counter({op: count // 2 for op, count in flops.items()})
+
+    def _enter(self, module: nn.Module, args: tuple) -> None:
+        if module in self.names:
+            self.running.append((self._now(), Counter()))
+
+    def _leave(self, module: nn.Module, args: tuple, output) -> None:
+        if module not in self.names:
+            return
+        start, below = self.running.pop()
+        added = self._now() - start
+        self.macs[self.names[module]] += added - below
+        if self.running:
+            self.running[-1][1].update(added)
+
+    @contextmanager
+    def watch(self) -> Iterator[None]:
+        handles = [
+            register_module_forward_pre_hook(self._enter),
+            register_module_forward_hook(self._leave, always_call=True)
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+@torch.no_grad()
+def count_macs(model: nn.Module, batch: dict) -> dict[str, Counter]:
+    """Multiply-accumulates of a forward, by the module that computes them.
+
+    Convolutions, matrix products and attention count, however they are
+    called; norms, activations, pooling and sums don't. A product that a
+    method computes outside of any layer counts for the module whose
+    ``forward`` runs.
+
+    Args:
+        model (nn.Module): A model of an mm library, in eval mode.
+        batch (dict): Preprocessed; the model runs in mode ``'tensor'``.
+
+    Returns:
+        dict[str, Counter]: By the module's name and the operator.
+    """
+    counter = FlopCounterMode(display=False, custom_mapping=_FORMULAS)
+    by_module = _MacsByModule(model, counter)
+    with _without_fast_path(), counter, by_module.watch():
+        model(**batch, mode='tensor')
+    return dict(by_module.macs)
+
+
+def _operations(macs: Counter, bits: tuple[int, int]) -> tuple[int, int]:
+    """FLOPs and BOPs of a module."""
+    packed = sum(macs[operator] for operator in PACKED)
+    others = macs.total() - packed
+    if is_low_bit(bits):
+        return 0, packed + others * bits[0] * bits[1]
+    return others, packed
+
+
+# ---- Memory ----------------------------------------------------------------
+
+
+def _num_bytes(tensors: list[Tensor | None]) -> int:
+    return sum(t.numel() * t.element_size() for t in tensors if t is not None)
+
+
+def _own_tensors(module: nn.Module, seen: set[Tensor]) -> dict[str, Tensor]:
+    """Parameters and saved buffers of a module that were not seen before."""
+    tensors = {
+        name: tensor
+        for name, tensor in (*module._parameters.items(),
+                             *module._buffers.items())
+        if tensor is not None and name not in
+        module._non_persistent_buffers_set and tensor not in seen
+    }
+    seen.update(tensors.values())
+    return tensors
+
+
+def _packed_bytes(module: nn.Module, tensors: dict[str, Tensor],
+                  bits: int) -> int:
+    """Bytes of a module once its weight takes ``bits`` per element."""
+    if bits == FLOAT or not tensors:
+        return _num_bytes(list(tensors.values()))
+    if hasattr(module, 'inference_rule'):
+        # what the training of a 1-bit layer keeps besides is not packed
+        rule = module.inference_rule()
+        weight, others = rule.signs, [rule.alpha, rule.bias]
+    else:
+        weight = tensors['weight']
+        others = [t for name, t in tensors.items() if name != 'weight']
+    return (weight.numel() * bits + 7) // 8 + _num_bytes(others)
+
+
+def complexity(model: nn.Module, batch: dict) -> list[LayerCost]:
+    """Cost of every module that holds or computes something itself.
+
+    Args:
+        model (nn.Module): A model of an mm library, in eval mode.
+        batch (dict): See :func:`count_macs`; counts are for all its images.
+
+    Returns:
+        list[LayerCost]: In the model's order. What several modules share
+        counts for the first; what a distiller adds is left out, because the
+        trained model does without.
+    """
+    macs = count_macs(model, batch)
+    seen: set[Tensor] = set()
+    costs = []
+    for name, module in model.named_modules():
+        if name.split('.')[0] == 'distill':
+            continue
+        tensors = _own_tensors(module, seen)
+        if not tensors and not macs.get(name):
+            continue
+        bits = operand_bits(module)
+        flops, bops = _operations(macs.get(name, Counter()), bits)
+        costs.append(
+            LayerCost(
+                name=name,
+                kind=type(module).__name__,
+                bits=bits,
+                params=sum(p.numel() for key, p in tensors.items()
+                           if key in module._parameters),
+                bytes_stored=_num_bytes(list(tensors.values())),
+                bytes_packed=_packed_bytes(module, tensors, bits[0]),
+                flops=flops,
+                bops=bops))
+    return costs
+
+
+def total(costs: list[LayerCost]) -> LayerCost:
+    """Sum over modules, under the name ``'total'``."""
+    sums = {
+        field: sum(getattr(cost, field) for cost in costs)
+        for field in ('params', 'bytes_stored', 'bytes_packed', 'flops',
+                      'bops')
+    }
+    return LayerCost(name='total', kind='', bits=(FLOAT, FLOAT), **sums)
