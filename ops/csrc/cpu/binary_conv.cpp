@@ -1,0 +1,665 @@
+// The driver: cuts a convolution into tasks, brings the input into the form
+// that the counting kernel reads, and hands its sums to an epilogue.
+#include "binary_conv.h"
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+namespace mmcompress {
+namespace {
+
+// A task's share of the input stays in the L2 cache beside the weights.
+constexpr int64_t kOperandBytes = 192 * 1024;
+// Pixels that are packed at once; their bits stay in the L1 cache.
+constexpr int64_t kPackPixels = 256;
+// Below this many products per thread (25 us) another thread doesn't pay.
+constexpr int64_t kProductsPerThread = 12500000;
+constexpr int64_t kMaxTile = 32;
+
+int64_t clamp(int64_t value, int64_t low, int64_t high) {
+  return std::max(low, std::min(value, high));
+}
+
+// Memory that a thread keeps from call to call.
+template <typename T>
+class Scratch {
+ public:
+  T* get(int64_t size) {
+    if (int64_t(storage_.size()) < size) storage_.resize(size);
+    return storage_.data();
+  }
+
+ private:
+  std::vector<T> storage_;
+};
+
+struct Workspace {
+  Scratch<uint8_t> operand;
+  Scratch<uint8_t> bits;
+  Scratch<uint8_t> regrouped;
+  Scratch<int32_t> k;
+};
+
+Workspace& workspace() {
+  thread_local Workspace instance;
+  return instance;
+}
+
+// Owns what a Comparison points at.
+class PaddedComparison {
+ public:
+  PaddedComparison(const Thresholds& source, int64_t channels)
+      : threshold_(ceil_div(channels, 64) * 64, 0.0f) {
+    if (source.threshold)
+      std::copy_n(source.threshold, channels, threshold_.begin());
+    if (!source.flip ||
+        std::none_of(source.flip, source.flip + channels,
+                     [](bool flip) { return flip; }))
+      return;
+    sign_.resize(threshold_.size(), 0);
+    for (int64_t c = 0; c < channels; ++c)
+      if (source.flip[c]) {
+        sign_[c] = 0x80000000u;
+        threshold_[c] = -threshold_[c];
+      }
+  }
+
+  Comparison get() const {
+    return {threshold_.data(), sign_.empty() ? nullptr : sign_.data()};
+  }
+
+ private:
+  std::vector<float> threshold_;
+  std::vector<uint32_t> sign_;
+};
+
+// Moves the bits of each group to a multiple of 64: (pixels, packed_bytes(C))
+// -> (pixels, groups, packed_bytes(C / groups)).
+void regroup(const uint8_t* bits, const WeightShape& weight,
+             int64_t num_pixels, uint8_t* out) {
+  const int64_t channels = weight.channels_per_group;
+  const int64_t row_bytes = packed_bytes(weight.channels());
+  const int64_t group_bytes = packed_bytes(channels);
+  std::memset(out, 0, num_pixels * weight.groups * group_bytes);
+  for (int64_t p = 0; p < num_pixels; ++p, bits += row_bytes)
+    for (int64_t group = 0; group < weight.groups; ++group, out += group_bytes)
+      for (int64_t c = 0; c < channels; ++c) {
+        const int64_t from = group * channels + c;
+        const int bit = bits[from / 8] >> (from % 8) & 1;
+        out[c / 8] |= uint8_t(bit << (c % 8));
+      }
+}
+
+// What one call of a counting kernel produced.
+struct Tile {
+  int64_t image;
+  int64_t first;  // output pixel in the image, row by row
+  int64_t num_pixels;
+  int64_t channel;
+  int64_t channels;  // up to 64
+  const int32_t* k;
+  int64_t k_stride;
+};
+
+class Output {
+ public:
+  virtual ~Output() = default;
+  virtual void write(const Tile& tile) const = 0;
+};
+
+class CountOutput : public Output {
+ public:
+  CountOutput(const ConvShape& shape, int32_t* k)
+      : pixels_(shape.out_height() * shape.out_width()),
+        channels_(shape.weight.num_outputs),
+        k_(k) {}
+
+  void write(const Tile& tile) const override {
+    int32_t* out = k_ + (tile.image * pixels_ + tile.first) * channels_;
+    for (int64_t p = 0; p < tile.num_pixels; ++p)
+      std::memcpy(out + p * channels_ + tile.channel,
+                  tile.k + p * tile.k_stride,
+                  tile.channels * sizeof(int32_t));
+  }
+
+ private:
+  int64_t pixels_;
+  int64_t channels_;
+  int32_t* k_;
+};
+
+class BitsOutput : public Output {
+ public:
+  BitsOutput(const ConvShape& shape, const Kernels& kernels,
+             const int32_t* limit, const bool* flip, uint8_t* bits)
+      : kernels_(kernels),
+        pixels_(shape.out_height() * shape.out_width()),
+        row_bytes_(packed_bytes(shape.weight.num_outputs)),
+        limit_(row_bytes_ * 8, 0),
+        flip_(row_bytes_ / 8, 0),
+        bits_(bits) {
+    std::copy_n(limit, shape.weight.num_outputs, limit_.begin());
+    for (int64_t o = 0; o < shape.weight.num_outputs; ++o)
+      flip_[o / 64] |= uint64_t(flip[o]) << (o % 64);
+  }
+
+  void write(const Tile& tile) const override {
+    BitsEpilogue args;
+    args.limit = limit_.data() + tile.channel;
+    args.flip = flip_[tile.channel / 64];
+    args.channels = tile.channels;
+    args.num_pixels = tile.num_pixels;
+    args.k = tile.k;
+    args.k_stride = tile.k_stride;
+    args.bits = bits_ + (tile.image * pixels_ + tile.first) * row_bytes_ +
+                tile.channel / 8;
+    args.bits_stride = row_bytes_;
+    kernels_.finish_bits(args);
+  }
+
+ private:
+  const Kernels& kernels_;
+  int64_t pixels_;
+  int64_t row_bytes_;
+  std::vector<int32_t> limit_;
+  std::vector<uint64_t> flip_;
+  uint8_t* bits_;
+};
+
+class AffineOutput : public Output {
+ public:
+  AffineOutput(const ConvShape& shape, const Kernels& kernels,
+               const FloatOutput& output)
+      : kernels_(kernels),
+        width_(shape.out_width()),
+        pixels_(shape.out_height() * shape.out_width()),
+        channels_(shape.weight.num_outputs),
+        row_bytes_(packed_bytes(channels_)),
+        output_(output),
+        next_(output.next, output.bits ? channels_ : 0) {
+    const FloatImage& r = output.residual;
+    residual_in_place_ =
+        r.stride_c == 1 &&
+        (shape.out_height() == 1 || r.stride_h == width_ * r.stride_w);
+  }
+
+  void write(const Tile& tile) const override {
+    const int64_t pixel = tile.image * pixels_ + tile.first;
+    const int64_t channel = tile.channel;
+    float gathered[kMaxTile * kSegment];
+    FloatEpilogue args;
+    args.scale = output_.scale + channel;
+    args.shift = output_.shift + channel;
+    args.pre = output_.pre ? output_.pre + channel : nullptr;
+    args.slope = output_.slope ? output_.slope + channel : nullptr;
+    args.post = output_.post ? output_.post + channel : nullptr;
+    args.channels = tile.channels;
+    args.num_pixels = tile.num_pixels;
+    args.k = tile.k;
+    args.k_stride = tile.k_stride;
+    set_residual(tile, gathered, args);
+    args.y = output_.y ? output_.y + pixel * channels_ + channel : nullptr;
+    args.y_stride = channels_;
+    args.bits = output_.bits
+                    ? output_.bits + pixel * row_bytes_ + channel / 8
+                    : nullptr;
+    args.bits_stride = row_bytes_;
+    if (output_.bits) args.next = next_.get().from(channel);
+    kernels_.finish_float(args);
+  }
+
+ private:
+  // Points at the residual where its channels are contiguous, else copies it.
+  void set_residual(const Tile& tile, float* gathered,
+                    FloatEpilogue& args) const {
+    const FloatImage& r = output_.residual;
+    args.residual = nullptr;
+    args.residual_stride = 0;
+    if (!r.data) return;
+    const float* data =
+        r.data + tile.image * r.stride_n + tile.channel * r.stride_c;
+    if (residual_in_place_) {
+      args.residual = data + tile.first * r.stride_w;
+      args.residual_stride = r.stride_w;
+      return;
+    }
+    for (int64_t p = 0; p < tile.num_pixels; ++p) {
+      const int64_t row = (tile.first + p) / width_;
+      const int64_t column = (tile.first + p) % width_;
+      const float* from = data + row * r.stride_h + column * r.stride_w;
+      for (int64_t c = 0; c < tile.channels; ++c)
+        gathered[p * kSegment + c] = from[c * r.stride_c];
+    }
+    args.residual = gathered;
+    args.residual_stride = kSegment;
+  }
+
+  const Kernels& kernels_;
+  int64_t width_;
+  int64_t pixels_;
+  int64_t channels_;
+  int64_t row_bytes_;
+  FloatOutput output_;
+  PaddedComparison next_;
+  bool residual_in_place_;
+};
+
+// Kernel taps [low, high) along one axis that lie in the image.
+struct TapRange {
+  int64_t low;
+  int64_t high;
+};
+
+TapRange taps_inside(int64_t start, int64_t dilation, int64_t taps,
+                     int64_t size) {
+  const int64_t low =
+      start >= 0 ? 0 : std::min(taps, ceil_div(-start, dilation));
+  const int64_t high =
+      start >= size ? 0 : std::min(taps, ceil_div(size - start, dilation));
+  return {low, std::max(low, high)};
+}
+
+// A part of the output that one thread computes on its own.
+struct Task {
+  int64_t image;
+  int64_t row_begin, row_end;
+  int64_t segment_begin, segment_end;  // of every group
+};
+
+class Conv {
+ public:
+  Conv(const ConvShape& shape, const ConvInput& input, const Blob& blob,
+       const Output& output)
+      : shape_(shape),
+        weight_(shape.weight),
+        input_(input),
+        blob_(blob),
+        kernels_(*blob.kernels),
+        output_(output),
+        compare_(input.thresholds, weight_.channels()),
+        out_h_(shape.out_height()),
+        out_w_(shape.out_width()) {
+    const int64_t steps =
+        ceil_div(weight_.channels_per_group, kernels_.step_channels);
+    group_bytes_ = steps * kernels_.step_bytes;
+    pixel_bytes_ = group_bytes_ * weight_.groups;
+    width_ = (out_w_ - 1) * shape.stride_w +
+             (weight_.kernel_w - 1) * shape.dilation_w + 1;
+    row_bytes_ = width_ * pixel_bytes_;
+    left_ = std::min(shape.padding_w, width_);
+    inside_ = clamp(width_ - left_, 0, shape.width);
+    has_neutral_ = kernels_.has_neutral(weight_.channels_per_group);
+    halo_ = shape.pad_value == 0 && has_neutral_ ? kernels_.neutral
+                                                 : kernels_.minus_one;
+    correct_border_ = shape.pad_value == 0 && !has_neutral_ &&
+                      (shape.padding_h > 0 || shape.padding_w > 0);
+    make_chunks(steps);
+    for (int64_t x = 0; x < out_w_; ++x)
+      columns_.push_back(taps_inside(x * shape.stride_w - shape.padding_w,
+                                     shape.dilation_w, weight_.kernel_w,
+                                     shape.width));
+  }
+
+  void run(const Parallel& parallel) const {
+    if (shape_.batch == 0) return;
+    const int64_t products =
+        shape_.batch * out_h_ * out_w_ * weight_.num_outputs *
+        weight_.products();
+    const int64_t threads =
+        clamp(products / kProductsPerThread, 1, parallel.num_threads);
+    const int64_t bands = num_bands(threads);
+    // blocks of a band that doesn't fill the threads: each repeats the
+    // conversion of the input, which is cheap beside the counting
+    const int64_t splits =
+        needs_all_segments()
+            ? 1
+            : clamp(ceil_div(threads, shape_.batch * bands), 1,
+                    weight_.segments_per_group());
+    const auto body = [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i)
+        run(make_task(i, bands, splits));
+    };
+    const int64_t tasks = shape_.batch * bands * splits;
+    if (threads == 1)
+      body(0, tasks);
+    else
+      parallel.run(tasks, body);
+  }
+
+ private:
+  // Groups whose outputs don't end at a multiple of 64: bytes of packed
+  // output belong to two groups, so all of a tile's channels are kept.
+  bool needs_all_segments() const {
+    return weight_.groups > 1 && weight_.outputs_per_group() % kSegment != 0;
+  }
+
+  int64_t num_bands(int64_t threads) const {
+    const int64_t input_rows =
+        (out_h_ - 1) * shape_.stride_h +
+        (weight_.kernel_h - 1) * shape_.dilation_h + 1;
+    const int64_t overlap = std::max<int64_t>(
+        0, (weight_.kernel_h - 1) * shape_.dilation_h + 1 - shape_.stride_h);
+    // rows that a band must have so that at most a third is converted twice
+    const int64_t fewest =
+        clamp(ceil_div(2 * overlap, shape_.stride_h), 1, out_h_);
+    const int64_t for_cache =
+        ceil_div(input_rows * row_bytes_, kOperandBytes);
+    const int64_t for_threads = ceil_div(threads, shape_.batch);
+    return clamp(std::max(for_cache, for_threads), 1, out_h_ / fewest);
+  }
+
+  Task make_task(int64_t index, int64_t bands, int64_t splits) const {
+    const int64_t split = index % splits;
+    const int64_t band = index / splits % bands;
+    const int64_t segments = weight_.segments_per_group();
+    return {index / splits / bands,
+            out_h_ * band / bands,
+            out_h_ * (band + 1) / bands,
+            segments * split / splits,
+            segments * (split + 1) / splits};
+  }
+
+  // Runs of contiguous operand: kernel rows, or single taps.
+  void make_chunks(int64_t steps) {
+    const bool whole_rows = shape_.dilation_w == 1 && weight_.groups == 1;
+    const int64_t run_taps = whole_rows ? weight_.kernel_w : 1;
+    const int64_t run_steps = run_taps * steps;
+    const int64_t pieces = ceil_div(run_steps, kernels_.max_chunk_steps);
+    for (int64_t y = 0; y < weight_.kernel_h; ++y)
+      for (int64_t x = 0; x < weight_.kernel_w; x += run_taps) {
+        const int64_t start = y * shape_.dilation_h * row_bytes_ +
+                              x * shape_.dilation_w * pixel_bytes_;
+        for (int64_t i = 0; i < pieces; ++i) {
+          const int64_t begin = run_steps * i / pieces;
+          const int64_t end = run_steps * (i + 1) / pieces;
+          chunks_.push_back(
+              {start + begin * kernels_.step_bytes, end - begin});
+        }
+      }
+  }
+
+  // Converts contiguous pixels of the input: image rows y, from column 0.
+  void convert(int64_t image, int64_t y, int64_t num_pixels,
+               uint8_t* operand) const {
+    const int64_t bits_bytes = packed_bytes(weight_.channels());
+    const bool is_regrouped =
+        weight_.groups > 1 && weight_.channels_per_group % 64 != 0;
+    Workspace& work = workspace();
+    for (int64_t first = 0; first < num_pixels; first += kPackPixels) {
+      const int64_t count = std::min(kPackPixels, num_pixels - first);
+      const uint8_t* bits;
+      if (input_.bits) {
+        bits = input_.bits +
+               ((image * shape_.height + y) * shape_.width + first) *
+                   bits_bytes;
+      } else {
+        const FloatImage& x = input_.image;
+        const float* data = x.data + image * x.stride_n + y * x.stride_h +
+                            first * x.stride_w;
+        uint8_t* packed = work.bits.get(kPackPixels * bits_bytes);
+        kernels_.pack({data, x.stride_c, x.stride_w}, weight_.channels(),
+                      count, compare_.get(), packed);
+        bits = packed;
+      }
+      if (is_regrouped) {
+        uint8_t* out = work.regrouped.get(
+            kPackPixels * weight_.groups *
+            packed_bytes(weight_.channels_per_group));
+        regroup(bits, weight_, count, out);
+        bits = out;
+      }
+      kernels_.expand(bits, weight_.channels_per_group,
+                      count * weight_.groups, operand);
+      operand += count * pixel_bytes_;
+    }
+  }
+
+  // Whether a tap of some output row reads row `y` below the first row of a
+  // band: a 1x1 kernel of stride 2 skips every other one.
+  bool is_read(int64_t y) const {
+    for (int64_t tap = 0; tap < weight_.kernel_h; ++tap)
+      if ((y - tap * shape_.dilation_h) % shape_.stride_h == 0) return true;
+    return false;
+  }
+
+  // The operand of the input rows that a band of output rows reads.
+  uint8_t* make_operand(const Task& task) const {
+    const int64_t top = task.row_begin * shape_.stride_h - shape_.padding_h;
+    const int64_t rows =
+        (task.row_end - 1 - task.row_begin) * shape_.stride_h +
+        (weight_.kernel_h - 1) * shape_.dilation_h + 1;
+    uint8_t* operand = workspace().operand.get(rows * row_bytes_);
+    const bool is_dense =
+        inside_ == width_ && inside_ == shape_.width &&
+        (input_.bits ||
+         input_.image.stride_h == shape_.width * input_.image.stride_w);
+    const int64_t left_bytes = left_ * pixel_bytes_;
+    const int64_t inside_bytes = inside_ * pixel_bytes_;
+    for (int64_t row = 0; row < rows;) {
+      const int64_t y = top + row;
+      uint8_t* out = operand + row * row_bytes_;
+      if (y < 0 || y >= shape_.height) {
+        std::memset(out, halo_, row_bytes_);
+        ++row;
+      } else if (is_dense && shape_.stride_h == 1) {
+        const int64_t run = std::min(rows - row, shape_.height - y);
+        convert(task.image, y, run * width_, out);
+        row += run;
+      } else {
+        if (is_read(row)) {
+          std::memset(out, halo_, left_bytes);
+          convert(task.image, y, inside_, out + left_bytes);
+          std::memset(out + left_bytes + inside_bytes, halo_,
+                      row_bytes_ - left_bytes - inside_bytes);
+        }
+        ++row;
+      }
+    }
+    return operand;
+  }
+
+  void run(const Task& task) const {
+    const uint8_t* operand = make_operand(task);
+    const int64_t first = task.row_begin * out_w_;
+    const int64_t last = task.row_end * out_w_;
+    if (needs_all_segments()) {
+      for (int64_t p = first; p < last; p += kernels_.tile)
+        run_all_segments(task, operand, p, std::min(kernels_.tile, last - p));
+      return;
+    }
+    for (int64_t group = 0; group < weight_.groups; ++group)
+      for (int64_t s = task.segment_begin; s < task.segment_end; ++s)
+        for (int64_t p = first; p < last; p += kernels_.tile)
+          run_segment(task, operand, p, std::min(kernels_.tile, last - p),
+                      group, s);
+  }
+
+  void run_segment(const Task& task, const uint8_t* operand, int64_t first,
+                   int64_t num_pixels, int64_t group, int64_t segment) const {
+    alignas(64) int32_t k[kMaxTile * kSegment];
+    const int64_t channel =
+        group * weight_.outputs_per_group() + segment * kSegment;
+    count(task, operand, first, num_pixels, group, segment, k, kSegment);
+    output_.write({task.image, first, num_pixels, channel,
+                   segment_channels(segment), k, kSegment});
+  }
+
+  void run_all_segments(const Task& task, const uint8_t* operand,
+                        int64_t first, int64_t num_pixels) const {
+    const int64_t num_outputs = weight_.num_outputs;
+    // a segment writes 64 sums; the next group overwrites what is too much
+    const int64_t stride = num_outputs + kSegment;
+    int32_t* k = workspace().k.get(kMaxTile * stride);
+    for (int64_t group = 0; group < weight_.groups; ++group)
+      for (int64_t s = 0; s < weight_.segments_per_group(); ++s)
+        count(task, operand, first, num_pixels, group, s,
+              k + group * weight_.outputs_per_group() + s * kSegment, stride);
+    for (int64_t channel = 0; channel < num_outputs; channel += kSegment)
+      output_.write({task.image, first, num_pixels, channel,
+                     std::min(kSegment, num_outputs - channel), k + channel,
+                     stride});
+  }
+
+  int64_t segment_channels(int64_t segment) const {
+    return std::min(kSegment,
+                    weight_.outputs_per_group() - segment * kSegment);
+  }
+
+  void count(const Task& task, const uint8_t* operand, int64_t first,
+             int64_t num_pixels, int64_t group, int64_t segment, int32_t* k,
+             int64_t k_stride) const {
+    const uint8_t* pixels[kMaxTile];
+    int64_t row = first / out_w_;
+    int64_t column = first % out_w_;
+    for (int64_t p = 0; p < num_pixels; ++p) {
+      pixels[p] = operand +
+                  (row - task.row_begin) * shape_.stride_h * row_bytes_ +
+                  column * shape_.stride_w * pixel_bytes_ +
+                  group * group_bytes_;
+      if (++column == out_w_) {
+        column = 0;
+        ++row;
+      }
+    }
+    const int64_t index = group * weight_.segments_per_group() + segment;
+    kernels_.count({blob_.weights + index * blob_.segment_bytes, blob_.lanes,
+                    pixels, num_pixels, chunks_.data(),
+                    int64_t(chunks_.size()), int32_t(weight_.products()), k,
+                    k_stride});
+    if (correct_border_)
+      correct(first, num_pixels,
+              group * weight_.outputs_per_group() + segment * kSegment,
+              segment_channels(segment), k, k_stride);
+  }
+
+  // Takes back what out-of-image taps added as -1.
+  void correct(int64_t first, int64_t num_pixels, int64_t channel,
+               int64_t channels, int32_t* k, int64_t k_stride) const {
+    const int64_t taps_h = weight_.kernel_h, taps_w = weight_.kernel_w;
+    for (int64_t p = 0; p < num_pixels; ++p, k += k_stride) {
+      const int64_t row = (first + p) / out_w_;
+      const TapRange y = taps_inside(
+          row * shape_.stride_h - shape_.padding_h, shape_.dilation_h, taps_h,
+          shape_.height);
+      const TapRange x = columns_[(first + p) % out_w_];
+      if (y.high - y.low == taps_h && x.high - x.low == taps_w) continue;
+      const int32_t* all = border(taps_h, taps_w, channel);
+      const int32_t* a = border(y.low, x.low, channel);
+      const int32_t* b = border(y.low, x.high, channel);
+      const int32_t* c = border(y.high, x.low, channel);
+      const int32_t* d = border(y.high, x.high, channel);
+      for (int64_t o = 0; o < channels; ++o)
+        k[o] -= all[o] - (d[o] - c[o] - b[o] + a[o]);
+    }
+  }
+
+  const int32_t* border(int64_t y, int64_t x, int64_t channel) const {
+    return blob_.border +
+           (y * (weight_.kernel_w + 1) + x) * weight_.num_outputs + channel;
+  }
+
+  const ConvShape& shape_;
+  const WeightShape& weight_;
+  const ConvInput& input_;
+  const Blob& blob_;
+  const Kernels& kernels_;
+  const Output& output_;
+  PaddedComparison compare_;
+  int64_t out_h_, out_w_;
+  // the operand: pixels of `groups` times `group_bytes_`, rows of `width_`
+  // pixels, of which `left_` are halo and `inside_` from the image
+  int64_t group_bytes_, pixel_bytes_, row_bytes_;
+  int64_t width_, left_, inside_;
+  uint8_t halo_;
+  bool has_neutral_;
+  bool correct_border_;
+  std::vector<Chunk> chunks_;
+  std::vector<TapRange> columns_;
+};
+
+bool is_uniform(const FloatImage& x, int64_t width) {
+  return !x.data || x.stride_h == width * x.stride_w;
+}
+
+// A 1x1 convolution sees no rows: as one column it can be cut anywhere.
+bool flatten(ConvShape& shape, ConvInput& input, FloatImage* residual) {
+  const WeightShape& w = shape.weight;
+  if (w.taps() != 1 || shape.stride_h != 1 || shape.stride_w != 1 ||
+      shape.padding_h != 0 || shape.padding_w != 0 ||
+      !is_uniform(input.image, shape.width) ||
+      (residual && !is_uniform(*residual, shape.width)))
+    return false;
+  shape.height *= shape.width;
+  shape.width = 1;
+  input.image.stride_h = input.image.stride_w;
+  if (residual) residual->stride_h = residual->stride_w;
+  return true;
+}
+
+}  // namespace
+
+void pack(const FloatImage& x, int64_t batch, int64_t channels, int64_t height,
+          int64_t width, const Thresholds& thresholds, uint8_t* bits,
+          const Parallel& parallel) {
+  const PaddedComparison compare(thresholds, channels);
+  const Kernels& kernels = best_kernels();
+  const int64_t row_bytes = width * packed_bytes(channels);
+  const bool is_dense = x.stride_h == width * x.stride_w;
+  const auto body = [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end;) {
+      const int64_t n = row / height, y = row % height;
+      const int64_t run = is_dense ? std::min(end - row, height - y) : 1;
+      kernels.pack({x.data + n * x.stride_n + y * x.stride_h, x.stride_c,
+                    x.stride_w},
+                   channels, run * width, compare.get(),
+                   bits + row * row_bytes);
+      row += run;
+    }
+  };
+  // a value costs about as much as 64 products
+  if (batch * height * width * channels < 2 * kProductsPerThread / 64)
+    body(0, batch * height);
+  else
+    parallel.run(batch * height, body);
+}
+
+void unpack(const uint8_t* bits, int64_t num_pixels, int64_t channels,
+            float* signs) {
+  const int64_t row_bytes = packed_bytes(channels);
+  for (int64_t p = 0; p < num_pixels; ++p, bits += row_bytes)
+    for (int64_t c = 0; c < channels; ++c)
+      *signs++ = float(2 * (bits[c / 8] >> (c % 8) & 1) - 1);
+}
+
+void conv_counts(const ConvShape& shape, const ConvInput& input,
+                 const Blob& blob, int32_t* k, const Parallel& parallel) {
+  ConvShape flat = shape;
+  ConvInput source = input;
+  flatten(flat, source, nullptr);
+  const CountOutput output(flat, k);
+  Conv(flat, source, blob, output).run(parallel);
+}
+
+void conv_bits(const ConvShape& shape, const ConvInput& input,
+               const Blob& blob, const int32_t* limit, const bool* flip,
+               uint8_t* bits, const Parallel& parallel) {
+  ConvShape flat = shape;
+  ConvInput source = input;
+  flatten(flat, source, nullptr);
+  const BitsOutput output(flat, *blob.kernels, limit, flip, bits);
+  Conv(flat, source, blob, output).run(parallel);
+}
+
+void conv_float(const ConvShape& shape, const ConvInput& input,
+                const Blob& blob, const FloatOutput& output,
+                const Parallel& parallel) {
+  ConvShape flat = shape;
+  ConvInput source = input;
+  FloatOutput target = output;
+  flatten(flat, source, &target.residual);
+  const AffineOutput writer(flat, *blob.kernels, target);
+  Conv(flat, source, blob, writer).run(parallel);
+}
+
+}  // namespace mmcompress
