@@ -2,13 +2,17 @@
 import torch
 import torch.nn as nn
 from golden import Case
+from golden.one_bit import finish, load
 from torch import Tensor
 
 from mmcompress.binary import IDaDetConv2d, IDaDetFPN
 from mmcompress.binary.backbones.bi_resnet import BiBlock
+from mmcompress.deploy.folding import fold_affine
 from mmcompress.distill.losses import IDaDetLoss
 from mmcompress.distill.losses.ida_det import (entropy_loss, project,
                                                region_discrepancy)
+from mmcompress.ops import (binary_conv2d, binary_pack, binary_prepack,
+                            binary_unpack)
 
 
 def conv_cfg(case: Case) -> dict:
@@ -20,32 +24,6 @@ def conv_cfg(case: Case) -> dict:
         recon_weight=hyper.get('recon_weight', 1e-4),
         zero_as=hyper.get('zero_as', 'zero'),
         variant='official')
-
-
-def finish(case: Case, module: nn.Module, inputs: dict[str, Tensor],
-           outputs: dict[str, tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
-    """Differentiate ``sum(output * cotangent)``.
-
-    Args:
-        case (Case): The fixture.
-        module (nn.Module): Its parameters' names are those of the fixture.
-        inputs (dict[str, Tensor]): Leaves by key, such as ``x``.
-        outputs (dict): Output and cotangent by key, such as ``y``.
-    """
-    sum((y * g).sum() for y, g in outputs.values()).backward()
-    result = {f'out/{key}': y for key, (y, _) in outputs.items()}
-    result |= {f'out/{key}': b for key, b in module.named_buffers()}
-    result |= {f'grad/{key}': p.grad for key, p in module.named_parameters()}
-    result |= {f'grad/{key}': x.grad for key, x in inputs.items()}
-    return {key: value for key, value in result.items() if key in case}
-
-
-def load(module: nn.Module, params: dict[str, Tensor]) -> nn.Module:
-    """Load every parameter; counters of BN are not in the fixtures."""
-    missing, unexpected = module.double().load_state_dict(params, strict=False)
-    left = [key for key in missing if 'num_batches_tracked' not in key]
-    assert not left and not unexpected, (left, unexpected)
-    return module
 
 
 def run_biconv(case: Case) -> dict[str, Tensor]:
@@ -216,17 +194,60 @@ def run_neck_kd(case: Case) -> dict[str, Tensor]:
     return result
 
 
+def run_packed_block(case: Case) -> dict[str, Tensor]:
+    """Inference of one block with bits: integers, and what is folded."""
+    hyper = case.hyper
+    out_channels, in_channels = case['param/conv.weight'].shape[:2]
+    block = BiBlock(
+        in_channels,
+        out_channels,
+        hyper['stride'],
+        conv_cfg=dict(type='mmcompress.IDaDetConv2d', zero_as='neg'),
+        norm_cfg=dict(type='BN', eps=hyper.get('bn_eps', 1e-5)),
+        bias='param/conv.bias' in case)
+    load(block, case.group('param')).eval().requires_grad_(False)
+    rule = block.conv.inference_rule()
+    scale, shift = fold_affine(rule, block.bn1)
+    threshold = rule.threshold - block.move0.bias.flatten()
+
+    x = case['in/x']
+    bits = binary_pack(x.float(), threshold.float())
+    weight_bits = binary_pack(rule.signs.float())
+    shape = list(rule.signs.shape)
+    counts = [
+        binary_conv2d(bits, binary_prepack(weight_bits,
+                                           shape), shape, rule.stride,
+                      rule.padding, rule.dilation, rule.groups, pad_value)
+        for pad_value in (0, -1)
+    ]
+    conv_bn = scale.view(-1, 1, 1) * counts[0] + shift.view(-1, 1, 1)
+    y = block.move2(block.prelu(block.move1(conv_bn + block.downsample(x))))
+    return {
+        'out/threshold': threshold,
+        'out/x_bits': binary_unpack(bits, in_channels) > 0,
+        'out/w_bits': binary_unpack(weight_bits, in_channels) > 0,
+        'out/k': counts[0],
+        'out/k_pad_minus_one': counts[1],
+        'out/tap_sums': rule.signs.sum(1),
+        'out/A': scale,
+        'out/B': shift,
+        'out/conv_bn': conv_bn,
+        'out/block': y
+    }
+
+
 KINDS = dict(
     biconv=run_biconv,
     res_layer=run_res_layer,
     fpn=run_fpn,
     rpn_head=run_rpn_head,
     entropy_loss=run_entropy_loss,
-    neck_kd=run_neck_kd)
+    neck_kd=run_neck_kd,
+    packed_block=run_packed_block)
 
 
 def run(case: Case) -> dict[str, Tensor] | None:
-    """Compute what a fixture stores; None for packed inference."""
+    """Compute what a fixture stores."""
     torch.manual_seed(0)
     adapter = KINDS.get(case.kind)
     return None if adapter is None else adapter(case)

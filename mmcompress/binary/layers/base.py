@@ -1,4 +1,4 @@
-"""What all 1-bit convolutions share: geometry, dtypes, checkpoints."""
+"""What 1-bit layers share: checkpoints, dtypes, geometry."""
 from dataclasses import dataclass
 
 import torch
@@ -6,7 +6,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
-from .binary_conv import binary_conv2d
+from .binary_conv import binary_conv2d, binary_linear
 from .sign import binary_sign, bireal_sign
 
 
@@ -47,36 +47,8 @@ def check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
         raise ValueError(f'{name} must be {options}, got {value!r}')
 
 
-class BinaryConv2d(nn.Conv2d):
-    """Base of the 1-bit convolutions.
-
-    ``y = conv2d(binarize_input(x), binarize_weight()) + bias``. A subclass
-    gives :meth:`binarize_weight` and :meth:`alpha`, and where it differs,
-    :meth:`binarize_input`, :meth:`latent_weight`, :meth:`threshold` and
-    ``pad_value``. It names :class:`torch.nn.Conv2d` as a base, too: mmengine
-    looks for the ``layer='Conv2d'`` of an ``init_cfg`` among direct bases.
-
-    Arguments and attributes are those of :class:`torch.nn.Conv2d`. So is the
-    state dict, to which a subclass may add. A checkpoint of a float convolution
-    loads: the additions are those of :meth:`initial_state`, a missing ``bias``
-    is 0. A flat ``weights``, the official name in some 1-bit networks, loads
-    as ``weight``.
-
-    Args:
-        *args: As for :class:`torch.nn.Conv2d`.
-        zero_as (str): ``'neg'``: bit = ``x > 0``. ``'zero'``: zeros stay 0,
-            which no bit can hold, as in the official training.
-        binary_weight (bool): False: only the input is binarised, the weight
-            stays real; the first step of the two-step pretraining. Its
-            checkpoint loads into a 1-bit layer like a float one.
-        **kwargs: As for :class:`torch.nn.Conv2d`.
-
-    Raises:
-        ValueError: On an unknown ``zero_as``, a padding mode other than
-            ``'zeros'``, or padding given as text.
-    """
-
-    pad_value = 0
+class _BinaryLayer(nn.Module):
+    """What the layers share; stands before the float layer's class."""
 
     def __init__(self,
                  *args,
@@ -85,11 +57,6 @@ class BinaryConv2d(nn.Conv2d):
                  **kwargs) -> None:
         super().__init__(*args, **kwargs)
         check_choice('zero_as', zero_as, ('neg', 'zero'))
-        if self.padding_mode != 'zeros' or isinstance(self.padding, str):
-            raise ValueError(
-                'a 1-bit convolution pads with a constant, by a given number; '
-                f'got padding={self.padding!r}, '
-                f'padding_mode={self.padding_mode!r}')
         self.zero_as = zero_as
         self.binary_weight = binary_weight
 
@@ -115,10 +82,11 @@ class BinaryConv2d(nn.Conv2d):
 
     def threshold(self) -> Tensor:
         """Inputs above it are +1, shape (C_in, )."""
-        return self.weight.new_zeros(self.in_channels)
+        groups = getattr(self, 'groups', 1)
+        return self.weight.new_zeros(self.weight.shape[1] * groups)
 
     def initial_state(self, weight: Tensor) -> dict[str, Tensor]:
-        """What, besides a bias, a float convolution's checkpoint lacks.
+        """What, besides a bias, a float layer's checkpoint lacks.
 
         Args:
             weight (Tensor): The checkpoint's, of this layer's shape.
@@ -145,6 +113,77 @@ class BinaryConv2d(nn.Conv2d):
             for name, value in state.items():
                 state_dict.setdefault(f'{prefix}{name}', value)
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def _geometry(self) -> dict:
+        """The part of the inference rule that only convolutions have."""
+        return {}
+
+    @torch.no_grad()
+    def inference_rule(self) -> InferenceRule:
+        """What the layer computes in eval mode, for packing.
+
+        Raises:
+            ValueError: If the weight is real (``binary_weight=False``).
+        """
+        if not self.binary_weight:
+            raise ValueError('a layer with binary_weight=False has no 1-bit '
+                             'weight to infer with')
+        signs = binary_sign(self.at_least_float32(self.latent_weight()))
+        bias = None if self.bias is None else self.bias.detach()
+        return InferenceRule(
+            signs=signs if signs.dim() == 4 else signs[..., None, None],
+            alpha=self.at_least_float32(self.alpha()),
+            bias=None if bias is None else self.at_least_float32(bias),
+            threshold=self.at_least_float32(self.threshold()),
+            **self._geometry())
+
+
+class BinaryConv2d(_BinaryLayer, nn.Conv2d):
+    """Base of the 1-bit convolutions.
+
+    ``y = conv2d(binarize_input(x), binarize_weight()) + bias``. A subclass
+    gives ``binarize_weight`` and ``alpha``, and where it differs,
+    ``binarize_input``, ``latent_weight``, ``threshold`` and ``pad_value``. It
+    names :class:`torch.nn.Conv2d` as a base, too: mmengine looks for the
+    ``layer='Conv2d'`` of an ``init_cfg`` among direct bases.
+
+    Arguments and attributes are those of :class:`torch.nn.Conv2d`. So is the
+    state dict, to which a subclass may add. A checkpoint of a float
+    convolution loads: the additions are those of ``initial_state``, a missing
+    ``bias`` is 0. A flat ``weights``, the official name in some 1-bit
+    networks, loads as ``weight``.
+
+    Args:
+        *args: As for :class:`torch.nn.Conv2d`.
+        zero_as (str): ``'neg'``: bit = ``x > 0``. ``'zero'``: zeros stay 0,
+            which no bit can hold, as in the official training.
+        binary_weight (bool): False: only the input is binarised, the weight
+            stays real; the first step of the two-step pretraining. Its
+            checkpoint loads into a 1-bit layer like a float one.
+        **kwargs: As for :class:`torch.nn.Conv2d`.
+
+    Raises:
+        ValueError: On an unknown ``zero_as``, a padding mode other than
+            ``'zeros'``, or padding given as text.
+    """
+
+    pad_value = 0
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        if self.padding_mode != 'zeros' or isinstance(self.padding, str):
+            raise ValueError(
+                'a 1-bit convolution pads with a constant, by a given number; '
+                f'got padding={self.padding!r}, '
+                f'padding_mode={self.padding_mode!r}')
+
+    def _geometry(self) -> dict:
+        return dict(
+            stride=self.stride,
+            padding=self.padding,
+            dilation=self.dilation,
+            groups=self.groups,
+            pad_value=self.pad_value)
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve.
@@ -182,24 +221,35 @@ class BinaryConv2d(nn.Conv2d):
             y = y + self.bias.view(-1, 1, 1)
         return y.to(self.weight.dtype)
 
-    @torch.no_grad()
-    def inference_rule(self) -> InferenceRule:
-        """What the layer computes in eval mode, for packing.
 
-        Raises:
-            ValueError: If the weight is real (``binary_weight=False``).
+class BinaryLinear(_BinaryLayer, nn.Linear):
+    """Base of the 1-bit linear layers, as :class:`BinaryConv2d`.
+
+    Args:
+        *args: As for :class:`torch.nn.Linear`.
+        zero_as (str): As for :class:`BinaryConv2d`.
+        binary_weight (bool): As for :class:`BinaryConv2d`.
+        **kwargs: As for :class:`torch.nn.Linear`.
+
+    Raises:
+        ValueError: On an unknown ``zero_as``.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Multiply.
+
+        Args:
+            x (Tensor): Real-valued, shape (..., in_features).
+
+        Returns:
+            Tensor: Shape (..., out_features), in the dtype of the weight,
+            also under autocast.
         """
+        signs = self.binarize_input(self.at_least_float32(x))
         if not self.binary_weight:
-            raise ValueError('a layer with binary_weight=False has no 1-bit '
-                             'weight to infer with')
-        return InferenceRule(
-            signs=binary_sign(self.at_least_float32(self.latent_weight())),
-            alpha=self.at_least_float32(self.alpha()),
-            bias=None if self.bias is None else self.at_least_float32(
-                self.bias.detach()),
-            threshold=self.at_least_float32(self.threshold()),
-            stride=self.stride,
-            padding=self.padding,
-            dilation=self.dilation,
-            groups=self.groups,
-            pad_value=self.pad_value)
+            return F.linear(
+                signs.to(self.weight.dtype), self.weight, self.bias)
+        y = binary_linear(signs, self.binarize_weight())
+        if self.bias is not None:
+            y = y + self.bias
+        return y.to(self.weight.dtype)

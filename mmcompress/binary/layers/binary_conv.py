@@ -1,4 +1,4 @@
-"""The convolution that every 1-bit layer shares."""
+"""The products that 1-bit layers share: signs with scaled signs."""
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -54,3 +54,20 @@ def binary_conv2d(signs: Tensor,
     """
     return _BinaryConv2d.apply(signs, weight, stride, padding, dilation,
                                groups)
+
+
+def binary_linear(signs: Tensor, weight: Tensor) -> Tensor:
+    """Multiply signs by scaled signs, as :func:`binary_conv2d`.
+
+    Args:
+        signs (Tensor): -1, 0 or +1, shape (..., C), at least float32.
+        weight (Tensor): Shape (C_out, C), same dtype. Each row holds the
+            values -alpha, 0 and +alpha of one ``alpha``.
+
+    Returns:
+        Tensor: Shape (..., C_out).
+    """
+    # tokens are the pixels of one image
+    pixels = signs.reshape(1, -1, 1, signs.shape[-1]).permute(0, 3, 1, 2)
+    y = binary_conv2d(pixels, weight[..., None, None])
+    return y.permute(0, 2, 3, 1).reshape(*signs.shape[:-1], len(weight))

@@ -1,4 +1,4 @@
-"""Signs, and how the gradient passes the sign of an activation."""
+"""Signs, and how the gradient passes them."""
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -20,6 +20,11 @@ def binary_sign(x: Tensor, zero_as: str = 'neg') -> Tensor:
         return x.sign()
     # five times as fast as `torch.where` of two numbers
     return (x > 0).to(x.dtype).mul_(2).sub_(1)
+
+
+def mean_magnitude(weight: Tensor) -> Tensor:
+    """Mean of ``|weight|`` over each output channel, shape (C_out, 1, ...)."""
+    return weight.abs().mean(dim=tuple(range(1, weight.dim())), keepdim=True)
 
 
 class _BiRealSign(torch.autograd.Function):
@@ -51,3 +56,54 @@ def bireal_sign(x: Tensor, zero_as: str = 'neg') -> Tensor:
         Tensor: -1, +1 (and 0), same shape and dtype.
     """
     return _BiRealSign.apply(x, zero_as)
+
+
+class _ClippedSign(torch.autograd.Function):
+
+    @staticmethod
+    def forward(ctx, x: Tensor, zero_as: str) -> Tensor:
+        ctx.save_for_backward(x.abs() < 1)
+        return binary_sign(x, zero_as)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+        inside, = ctx.saved_tensors
+        return torch.where(inside, grad, 0), None
+
+
+def clipped_sign(x: Tensor, zero_as: str = 'neg') -> Tensor:
+    """Sign whose derivative is taken as 1 where ``|x| < 1``, else as 0.
+
+    Args:
+        x (Tensor): Any shape.
+        zero_as (str): As in :func:`binary_sign`.
+
+    Returns:
+        Tensor: -1, +1 (and 0), same shape and dtype.
+    """
+    return _ClippedSign.apply(x, zero_as)
+
+
+class _StraightSign(torch.autograd.Function):
+
+    @staticmethod
+    def forward(ctx, x: Tensor, zero_as: str) -> Tensor:
+        return binary_sign(x, zero_as)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+        return grad, None
+
+
+def straight_sign(x: Tensor, zero_as: str = 'neg') -> Tensor:
+    """Sign whose derivative is taken as 1 everywhere.
+
+    Args:
+        x (Tensor): Any shape.
+        zero_as (str): As in :func:`binary_sign`.
+
+    Returns:
+        Tensor: -1, +1 (and 0), same shape and dtype.
+    """
+    return _StraightSign.apply(x, zero_as)

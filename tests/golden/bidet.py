@@ -1,0 +1,19 @@
+"""Adapter of the BiDet fixtures."""
+from golden import Case
+from golden.one_bit import finish, layer_of, leaf, options, run_activation
+from torch import Tensor
+
+
+def run_layer(case: Case) -> dict[str, Tensor]:
+    """A 1-bit layer of a real input."""
+    layer = layer_of(case, 'BiDetConv2d', 'BiDetLinear',
+                     **options(case, 'ste'))
+    x = leaf(case)
+    result = finish(case, layer, dict(x=x), dict(y=(layer(x), case['in/g'])))
+    return result | {'out/alpha': layer.alpha()}
+
+
+def run(case: Case) -> dict[str, Tensor] | None:
+    """Compute what a fixture stores."""
+    kinds = dict(activation=run_activation, layer=run_layer)
+    return kinds[case.kind](case) if case.kind in kinds else None
