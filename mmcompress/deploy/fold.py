@@ -278,12 +278,15 @@ class Folding:
                     residual=residual if is_last else None,
                     following=None if is_last else self.names[links[i +
                                                                     1].conv]))
-        return PackedChain(*layers)
+        return PackedChain(
+            *layers, features_last=isinstance(links[0].conv, nn.Linear))
 
     def chain(self, links: list[Link]) -> nn.Module:
-        """Packed layers of links in a row; a layer where there is one."""
+        """Packed layers of links in a row; the layer, if it is only one."""
         chain = self.layers(links)
-        return chain if len(chain) > 1 else chain[0]
+        if len(links) == 1 and isinstance(links[0].conv, nn.Conv2d):
+            return chain[0]
+        return chain
 
     def _layer(self, link: Link, rule, inputs: tuple,
                following: tuple | None) -> PackedLayer:

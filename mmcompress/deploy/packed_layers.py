@@ -246,22 +246,55 @@ class PackedBitsConv2d(PackedLayer):
         return self(x)
 
 
+def _as_image(x: Tensor, features_last: bool) -> Tensor:
+    """Points (N, C, L), features (N, C) or tokens (..., C) as an image."""
+    if x.dim() == 4 and not features_last:
+        return x
+    if x.dim() == 3 and not features_last:
+        return x.unsqueeze(-1)
+    # no image has zero pixels, but a batch has zero images
+    leading = (1, 1, -1) if x.numel() else (0, 1, 1)
+    return x.reshape(*leading, x.shape[-1]).permute(0, 3, 1, 2)
+
+
+def _from_image(y: Tensor, like: Tensor, features_last: bool) -> Tensor:
+    """Undo :func:`_as_image`, for the output of the input ``like``."""
+    if like.dim() == 4 and not features_last:
+        return y
+    if like.dim() == 3 and not features_last:
+        return y.squeeze(-1)
+    return y.permute(0, 2, 3, 1).reshape(*like.shape[:-1], y.shape[1])
+
+
 class PackedChain(nn.Sequential):
     """1-bit layers in a row, packed in between.
 
     All but the last hand on bits only.
+
+    Args:
+        *layers (PackedLayer): The last is a :class:`PackedConv2d`.
+        features_last (bool): The input is that of linear layers, (..., C).
+            Otherwise it is (N, C), (N, C, L) or (N, C, H, W).
     """
+
+    def __init__(self,
+                 *layers: PackedLayer,
+                 features_last: bool = False) -> None:
+        super().__init__(*layers)
+        self.features_last = features_last
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute the chain.
 
         Args:
-            x (Tensor): Real-valued, shape (N, C, H, W), or packed bits.
+            x (Tensor): Real-valued.
 
         Returns:
-            Tensor: Real-valued.
+            Tensor: Real-valued, with as many dimensions.
         """
-        return self.last(self.up_to_last(x))
+        image = _as_image(x, self.features_last)
+        y = self.last(self.up_to_last(image)).to(x.dtype)
+        return _from_image(y, x, self.features_last)
 
     @property
     def first(self) -> PackedLayer:
@@ -271,10 +304,10 @@ class PackedChain(nn.Sequential):
     @property
     def last(self) -> PackedConv2d:
         """The layer that gives real values."""
-        return self[len(self) - 1]
+        return self[-1]
 
     def up_to_last(self, x: Tensor) -> Tensor:
-        """What the last layer takes."""
+        """What the last layer takes for an input (N, C, H, W), or its bits."""
         layers = list(self)
         for layer, then in zip(layers, layers[1:]):
             x = layer.only_bits(x, then)

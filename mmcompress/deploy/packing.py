@@ -51,11 +51,15 @@ def fold_in_place(model: nn.Module) -> tuple[nn.Module, list[Trace]]:
     for name in ('distill', 'loss', 'init_weights'):
         model._modules.pop(name, None)
         vars(model).pop(name, None)
-    model.float().eval().requires_grad_(False)
+    # one by one: train() of some backbones in mm libraries returns None
+    model.float()
+    model.requires_grad_(False)
+    model.eval()
     folding = Folding(model)
     folded = folding.fold(model)
+    folded.eval()
     attach_record(folded)
-    return set_twin(folded, 'folded').eval(), folding.traces
+    return set_twin(folded, 'folded'), folding.traces
 
 
 def pack(model: nn.Module) -> tuple[nn.Module, nn.Module]:

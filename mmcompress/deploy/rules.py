@@ -1,10 +1,32 @@
 """Which modules become packed layers, by their class."""
+from itertools import accumulate
+
 import torch.nn as nn
 
 from .fold import Folding, folds, fuse_float_norms, is_one_bit, read_links
 from .packed_layers import PackedBackbone
 
 _BACKBONES = 'mmcompress.binary.backbones'
+
+_POINTS = f'{_BACKBONES}.pointnet'
+
+
+def _parts(module: nn.Module) -> list[nn.Module]:
+    """What a module runs in a row; itself, where it isn't known better."""
+    path = f'{type(module).__module__}.{type(module).__qualname__}'
+    if path == f'{_POINTS}.PointUnit' and module.is_binary:
+        return [module.bn_in, *_parts(module.fc), module.bn, module.act]
+    if path == f'{_POINTS}._XNORUnitLayer':
+        return [module.conv]
+    return [module]
+
+
+@folds(f'{_POINTS}.PointUnit')
+def fold_point_unit(unit: nn.Module, folding: Folding) -> nn.Module | None:
+    """Norm, sign, layer, norm, activation."""
+    parts = _parts(unit)
+    links, end = read_links(parts)
+    return folding.layers(links) if links and end == len(parts) else None
 
 
 @folds('torch.nn.modules.container.Sequential',
@@ -14,15 +36,21 @@ def fold_sequential(modules: nn.Sequential, folding: Folding) -> nn.Sequential:
     children = list(modules)
     start = 0
     while start < len(children):
-        links, end = read_links(children, start)
-        if links:
-            modules[start] = folding.chain(links)
-            for i in range(start + 1, end):
+        rest = [_parts(child) for child in children[start:]]
+        links, end = read_links(sum(rest, []))
+        ends = list(accumulate(map(len, rest)))
+        if links and end in ends:
+            behind = start + ends.index(end) + 1
+            # units take points and features, a bare layer takes images
+            is_unit = len(rest[0]) > 1
+            modules[start] = (
+                folding.layers(links) if is_unit else folding.chain(links))
+            for i in range(start + 1, behind):
                 modules[i] = nn.Identity()
         else:
-            end = start + 1
+            behind = start + 1
             modules[start] = folding.fold(children[start])
-        start = end
+        start = behind
     return modules
 
 
