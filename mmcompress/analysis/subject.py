@@ -44,8 +44,8 @@ def load_weights(model: nn.Module, checkpoint: str) -> dict:
     """
     loaded = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
     weights = loaded.get('state_dict', loaded)
-    # adapters of a distillation stay behind; a load hook may add keys
-    missing = model.load_state_dict(dict(weights), strict=False).missing_keys
+    # what is left over belongs to a distillation
+    missing = model.load_state_dict(weights, strict=False).missing_keys
     if missing:
         raise RuntimeError(
             f'{checkpoint} is not of this config: {len(missing)} weights of '
