@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from . import reference
-from .reference import check_convolution, check_weight_shape, packed_bytes
+from .reference import (check_channels, check_convolution, check_weight_shape,
+                        packed_bytes)
 
 _CONV = ('int[] weight_shape, int[2] stride, int[2] padding, '
          'int[2] dilation, int groups=1, int pad_value=0')
@@ -39,7 +40,6 @@ SCHEMAS = {
     f'{_CONV}, bool bits_only=False) -> (Tensor, Tensor)',
 }
 _FOLDER = Path(__file__).parent
-_ISAS = ('reference', 'portable', 'avx2', 'avx512')
 
 
 def _load_extension() -> str:
@@ -49,20 +49,18 @@ def _load_extension() -> str:
         str: Why they aren't there; empty if they are.
     """
     wanted = os.environ.get('MMCOMPRESS_ISA', '')
-    if wanted not in ('', *_ISAS):
-        raise ValueError(f'MMCOMPRESS_ISA={wanted}: use one of '
-                         f'{", ".join(_ISAS)}')
     if wanted == 'reference':
-        return 'MMCOMPRESS_ISA=reference asks for the PyTorch reference'
+        return 'MMCOMPRESS_ISA=reference asks for it'
     libraries = sorted(_FOLDER.glob('_C*.so'))
-    if not libraries:
-        return 'the extension is not built, see docs/ops.md'
+    reason = '' if libraries else 'no kernels are built, see docs/ops.md'
     try:
         for path in libraries:
             torch.ops.load_library(path)
     except OSError as error:
-        return f'{path.name} does not load: {error}'
-    return ''
+        reason = f'{path.name} does not load: {error}'
+    if reason and wanted:
+        raise RuntimeError(f'MMCOMPRESS_ISA={wanted} cannot be had: {reason}')
+    return reason
 
 
 @cache
@@ -122,7 +120,7 @@ def _fake_conv2d(bits: Tensor,
                  dilation: list[int],
                  groups: int = 1,
                  pad_value: int = 0) -> Tensor:
-    out = check_convolution(bits.shape[1:3], None, bits.shape[3], weight_shape,
+    out = check_convolution(bits.shape[1:3], bits.shape[3], weight_shape,
                             stride, padding, dilation, groups, pad_value)
     return _empty_image(bits, (bits.shape[0], weight_shape[0], *out),
                         torch.int32)
@@ -152,6 +150,7 @@ def _fake_conv2d_fused(x: Tensor,
                        groups: int = 1,
                        pad_value: int = 0,
                        bits_only: bool = False) -> tuple[Tensor, Tensor]:
+    check_channels(x, weight_shape, groups)
     bits = x if x.dtype == torch.uint8 else _fake_pack(x)
     k = _fake_conv2d(bits, blob, weight_shape, stride, padding, dilation,
                      groups, pad_value)
@@ -202,10 +201,16 @@ def build_info() -> dict:
 
     Returns:
         dict: ``extension`` (list of the loaded files), ``built`` (instruction
-        sets that the CPU kernels were compiled for), ``isa`` (the one in use:
-        the best that this machine has, or what ``MMCOMPRESS_ISA`` asks for)
-        and ``reason`` (why the reference runs, empty if it doesn't).
+        sets that the CPU kernels were compiled for), ``runnable`` (those that
+        this machine has, the slowest first), ``isa`` (the one in use: the
+        last of them, or what ``MMCOMPRESS_ISA`` asks for) and ``reason`` (why
+        the reference runs, empty if it doesn't).
     """
     if MISSING:
-        return dict(extension=[], built=[], isa='reference', reason=MISSING)
+        return dict(
+            extension=[],
+            built=[],
+            runnable=['reference'],
+            isa='reference',
+            reason=MISSING)
     raise NotImplementedError

@@ -9,13 +9,11 @@ for -1. Packed bits are ``uint8`` of shape (N, H, W, 8 * ceil(C / 64)): channel
 0. That is ``numpy.packbits(..., bitorder='little')``, rows padded to 8 bytes.
 """
 import math
+import struct
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-
-# what a blob of the reference begins with
-_BLOB_HEADER = b'reference bits 1'
 
 
 def packed_bytes(channels: int) -> int:
@@ -49,8 +47,8 @@ def _check_tensor(name: str, x: Tensor, dtype: torch.dtype, like: Tensor,
         f'{name} must have shape {shape}, it has {tuple(x.shape)}')
 
 
-def _check_channels(like: Tensor, channels: int,
-                    **vectors: Tensor | None) -> None:
+def _check_vectors(like: Tensor, channels: int,
+                   **vectors: Tensor | None) -> None:
     """Check per-channel arguments; ``flip`` is bool, the others float."""
     for name, vector in vectors.items():
         if vector is not None:
@@ -82,17 +80,15 @@ def check_weight_shape(weight_shape: list[int], groups: int) -> None:
         f'{groups}')
 
 
-def check_convolution(size: tuple[int, int], channels: int | None,
-                      num_bytes: int | None, weight_shape: list[int],
-                      stride: list[int], padding: list[int],
-                      dilation: list[int], groups: int,
+def check_convolution(size: tuple[int, int], num_bytes: int,
+                      weight_shape: list[int], stride: list[int],
+                      padding: list[int], dilation: list[int], groups: int,
                       pad_value: int) -> tuple[int, int]:
     """Check the arguments of a convolution.
 
     Args:
         size (tuple[int, int]): Height and width of the input.
-        channels (int | None): Channels of a float input.
-        num_bytes (int | None): Bytes per pixel of a packed input.
+        num_bytes (int): Bytes per pixel of the packed input.
         weight_shape (list[int]): ``[K, C / groups, kh, kw]``.
         stride, padding, dilation (list[int]): Two numbers each.
         groups (int): Number of groups.
@@ -106,14 +102,10 @@ def check_convolution(size: tuple[int, int], channels: int | None,
     """
     check_weight_shape(weight_shape, groups)
     wanted = weight_shape[1] * groups
-    if channels is not None:
-        _require(channels == wanted,
-                 f'x has {channels} channels, weight_shape asks for {wanted}')
-    else:
-        _require(
-            num_bytes == packed_bytes(wanted),
-            f'bits must have {packed_bytes(wanted)} bytes per pixel for '
-            f'{wanted} channels, it has {num_bytes}')
+    _require(
+        num_bytes == packed_bytes(wanted),
+        f'bits must have {packed_bytes(wanted)} bytes per pixel for {wanted} '
+        f'channels, it has {num_bytes}')
     for name, pair, least in (('stride', stride, 1), ('padding', padding, 0),
                               ('dilation', dilation, 1)):
         _require(
@@ -127,6 +119,17 @@ def check_convolution(size: tuple[int, int], channels: int | None,
         f'and dilation {list(dilation)} does not fit into the input '
         f'{list(size)}')
     return out
+
+
+def check_channels(x: Tensor, weight_shape: list[int], groups: int) -> None:
+    """Check the channels of a float input; packed ones are rounded up.
+
+    Raises:
+        ValueError: If they aren't those of the weight.
+    """
+    wanted = weight_shape[1] * groups
+    _require(x.dtype == torch.uint8 or x.shape[1] == wanted,
+             f'x has {x.shape[1]} channels, the weight wants {wanted}')
 
 
 def _channels_last(x: Tensor) -> Tensor:
@@ -154,7 +157,7 @@ def binary_pack(x: Tensor,
     """See :func:`mmcompress.ops.binary_pack`."""
     _check_image('x', x)
     channels = x.shape[1]
-    _check_channels(x, channels, threshold=threshold, flip=flip)
+    _check_vectors(x, channels, threshold=threshold, flip=flip)
     limit = 0 if threshold is None else _per_channel(threshold)
     bits = x > limit
     if flip is not None:
@@ -198,20 +201,29 @@ def binary_prepack(weight_bits: Tensor,
     _check_tensor('weight_bits', weight_bits, torch.uint8, weight_bits,
                   (num, height, width, packed_bytes(channels)))
     header = torch.tensor(
-        list(_BLOB_HEADER), dtype=torch.uint8, device=weight_bits.device)
+        list(_blob_header(weight_shape, groups)),
+        dtype=torch.uint8,
+        device=weight_bits.device)
     return torch.cat([header, weight_bits.reshape(-1)])
 
 
-def _weight_signs(blob: Tensor, weight_shape: list[int]) -> Tensor:
+def _blob_header(weight_shape: list[int], groups: int) -> bytes:
+    """What a blob of the reference begins with."""
+    return b'mmcompress bits ' + struct.pack('<5q', *weight_shape, groups)
+
+
+def _weight_signs(blob: Tensor, weight_shape: list[int],
+                  groups: int) -> Tensor:
     """Weights of -1 and +1 from what :func:`binary_prepack` made."""
     num, channels, height, width = weight_shape
     num_bytes = packed_bytes(channels)
-    header, bits = blob[:len(_BLOB_HEADER)], blob[len(_BLOB_HEADER):]
+    wanted = _blob_header(weight_shape, groups)
+    header, bits = blob[:len(wanted)], blob[len(wanted):]
     _require(
-        bytes(header.tolist()) == _BLOB_HEADER
+        blob.dim() == 1 and bytes(header.tolist()) == wanted
         and bits.numel() == num * height * width * num_bytes,
-        'blob was not made by binary_prepack for this weight_shape, on this '
-        'device, by the PyTorch reference')
+        'blob was not made by binary_prepack for this weight_shape and '
+        'groups, with the kernels in use on this device')
     bits = bits.view(num, height, width, num_bytes)
     signs = 2 * _unpack_bits(bits, channels).to(torch.float32) - 1
     return signs.permute(0, 3, 1, 2)
@@ -223,8 +235,8 @@ def _count(bits: Tensor, blob: Tensor, weight_shape: list[int],
     """Dot products of signs as float32, (N, K, OH, OW)."""
     _check_packed('bits', bits)
     _check_tensor('blob', blob, torch.uint8, bits, None)
-    check_convolution(bits.shape[1:3], None, bits.shape[3], weight_shape,
-                      stride, padding, dilation, groups, pad_value)
+    check_convolution(bits.shape[1:3], bits.shape[3], weight_shape, stride,
+                      padding, dilation, groups, pad_value)
     x = binary_unpack(bits, weight_shape[1] * groups)
     if pad_value:
         vertical, horizontal = padding
@@ -233,7 +245,7 @@ def _count(bits: Tensor, blob: Tensor, weight_shape: list[int],
         padding = (0, 0)
     # sums of fewer than 2**24 signs are exact in float32; some backends
     # transform small kernels (Winograd), which is exact after rounding
-    return F.conv2d(x, _weight_signs(blob, weight_shape), None, stride,
+    return F.conv2d(x, _weight_signs(blob, weight_shape, groups), None, stride,
                     padding, dilation, groups).round_()
 
 
@@ -265,7 +277,7 @@ def binary_conv2d_bits(bits: Tensor,
     k = _count(bits, blob, weight_shape, stride, padding, dilation, groups,
                pad_value)
     _check_tensor('limit', limit, torch.int32, bits, (k.shape[1], ))
-    _check_channels(bits, k.shape[1], flip=flip)
+    _check_vectors(bits, k.shape[1], flip=flip)
     passes = (k.to(torch.int32) >= _per_channel(limit)) ^ _per_channel(flip)
     return binary_pack(passes.to(torch.float32))
 
@@ -295,10 +307,13 @@ def binary_conv2d_fused(x: Tensor,
     is_packed = x.dtype == torch.uint8
     _require(not is_packed or (threshold is None and flip is None),
              'threshold and flip need a float x, it is packed')
+    _require(next_flip is None or next_threshold is not None,
+             'next_flip needs next_threshold')
+    check_channels(x, weight_shape, groups)
     bits = x if is_packed else binary_pack(x, threshold, flip)
     y = _count(bits, blob, weight_shape, stride, padding, dilation, groups,
                pad_value)
-    _check_channels(
+    _check_vectors(
         x,
         y.shape[1],
         scale=scale,
@@ -351,7 +366,7 @@ def integer_limits(scale: Tensor, shift: Tensor, next_threshold: Tensor,
         shape (K, ), for :func:`mmcompress.ops.binary_conv2d_bits`.
     """
     num = scale.numel()
-    _check_channels(
+    _check_vectors(
         scale,
         num,
         scale=scale,
