@@ -1,7 +1,7 @@
 """Adapter of the POEM fixtures."""
 import torch
-import torch.nn as nn
 from golden import Case
+from golden.one_bit import finish, leaf
 from torch import Tensor
 
 from mmcompress.binary.backbones.pointnet import PointUnit
@@ -19,37 +19,16 @@ def weights(case: Case) -> dict[str, float]:
         em_weight=case.hyper.get('em_weight', 1e-3))
 
 
-def finish(case: Case, module: nn.Module, x: Tensor,
-           names: dict[str, str]) -> dict[str, Tensor]:
-    """Run a module and differentiate ``sum(y * g)``.
-
-    Args:
-        case (Case): The fixture.
-        module (nn.Module): In the mode that the fixture asks for.
-        x (Tensor): A leaf.
-        names (dict[str, str]): Fixture's name of each renamed parameter.
-    """
-    y = module(x)
-    (y * case['in/g']).sum().backward()
-    result = {'out/y': y, 'grad/x': x.grad}
-    for name, buffer in module.named_buffers():
-        result[f'out/{name}'] = buffer
-    for name, parameter in module.named_parameters():
-        name = names.get(name, name)
-        result[f'grad/{name}'] = parameter.grad.reshape(
-            case[f'param/{name}'].shape)
-    return {key: value for key, value in result.items() if key in case}
-
-
 def run_layer(case: Case) -> dict[str, Tensor]:
     """The 1-bit layer and its EM step."""
     weight = case['param/weight']
     layer = PoemLinear(*weight.shape[::-1], **weights(case)).double()
     layer.load_state_dict(case.group('param'))
-    x = case['in/x'].clone().requires_grad_()
+    x = leaf(case)
     xi, theta = em_step(weight, case['in/theta'],
                         case.hyper.get('var_floor', 1e-8))
-    return finish(case, layer, x, {}) | {
+    grads = finish(case, layer, dict(x=x), dict(y=(layer(x), case['in/g'])))
+    return grads | {
         'out/xi': xi,
         'out/theta_new': theta,
         'out/em': em_pull(weight, xi, theta),
@@ -72,39 +51,55 @@ def run_em(case: Case) -> dict[str, Tensor]:
     }
 
 
-def build_unit(case: Case) -> tuple[PointUnit, dict[str, str]]:
-    """The fixture's Bi-FC unit, and its names of the unit's parameters."""
+# the beginnings of our names, and of the fixtures'
+_NAMES = {'fc.': '', 'bn.': 'bn_out.', 'act.': 'prelu.'}
+
+
+def fixture_name(name: str) -> str:
+    """``fc.weight`` -> ``weight``, ``bn.bias`` -> ``bn_out.bias``."""
+    for ours, theirs in _NAMES.items():
+        if name.startswith(ours):
+            return theirs + name.removeprefix(ours)
+    return name
+
+
+def build_unit(case: Case) -> PointUnit:
+    """The fixture's Bi-FC unit."""
     c_out, c_in = case['param/weight'].shape[:2]
     unit = PointUnit(c_in, c_out, dict(type='poem', **weights(case))).double()
     for bn in (unit.bn_in, unit.bn):
         bn.eps = case.hyper.get('bn_eps', 1e-5)
         bn.momentum = case.hyper.get('bn_momentum', 0.1)
-    state, names = unit.state_dict(), {}
-    for key, value in case.group('param').items():
-        name = {'weight': 'fc.weight', 'alpha': 'fc.alpha'}.get(key, key)
-        name = name.replace('bn_out.', 'bn.').replace('prelu.', 'act.')
-        names[name] = key
-        state[name] = value.reshape(state[name].shape)
+        bn.train(case.hyper.get('bn_train', False))
+    params = case.group('param')
+    state = {
+        name: params.get(fixture_name(name), value).view_as(value)
+        for name, value in unit.state_dict().items()
+    }
     unit.load_state_dict(state)
-    return unit, names
+    return unit
 
 
 def run_unit(case: Case) -> dict[str, Tensor]:
     """The Bi-FC unit on points."""
-    unit, names = build_unit(case)
-    for bn in (unit.bn_in, unit.bn):
-        bn.train(case.hyper['bn_train'])
-    x = case['in/x'].clone().requires_grad_()
-    result = finish(case, unit, x, names)
-    for ours, theirs in (('bn_in', 'bn_in'), ('bn', 'bn_out')):
-        for key in ('running_mean', 'running_var'):
-            result[f'out/{theirs}.{key}'] = getattr(unit, ours).get_buffer(key)
+    unit, x = build_unit(case), leaf(case)
+    y = unit(x)
+    (y * case['in/g']).sum().backward()
+    with torch.no_grad():
+        unit.fc.before_step()
+    result = {'out/y': y, 'grad/x': x.grad}
+    for name, buffer in unit.named_buffers():
+        result[f'out/{fixture_name(name)}'] = buffer
+    for name, parameter in unit.named_parameters():
+        name = fixture_name(name)
+        result[f'grad/{name}'] = parameter.grad.reshape(
+            case[f'param/{name}'].shape)
     return {key: value for key, value in result.items() if key in case}
 
 
 def run_packed(case: Case) -> dict[str, Tensor]:
     """Packed inference of the Bi-FC unit, up to the PReLU."""
-    unit = build_unit(case)[0].eval()
+    unit = build_unit(case)
     rule = unit.fc.inference_rule()
     threshold, flip = fold_threshold(unit.bn_in)
     scale, shift = fold_affine(rule, unit.bn)

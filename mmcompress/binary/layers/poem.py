@@ -9,6 +9,7 @@ from torch.autograd.function import once_differentiable
 
 from mmcompress.registry import MODELS
 from .base import InferenceRule
+from .optimizer_step import call_before_step
 from .sign import binary_sign
 
 # below it a component's variance, and its share of the weights, is no number
@@ -106,7 +107,7 @@ def expectation_maximization(weight: Tensor) -> Tensor:
     return torch.where(enough, em_pull(weight, xi, theta), 0)
 
 
-class _ClippedSign(torch.autograd.Function):
+class _ClosedSign(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x: Tensor) -> Tensor:
@@ -120,8 +121,8 @@ class _ClippedSign(torch.autograd.Function):
         return torch.where(inside, grad, 0)
 
 
-def clipped_sign(x: Tensor) -> Tensor:
-    """Sign whose gradient is the identity where ``|x| <= 1``, else 0.
+def closed_sign(x: Tensor) -> Tensor:
+    """Sign whose derivative is taken as 1 where ``|x| <= 1``, else as 0.
 
     Args:
         x (Tensor): Any shape.
@@ -129,51 +130,22 @@ def clipped_sign(x: Tensor) -> Tensor:
     Returns:
         Tensor: -1 (also for zeros) and +1, same shape and dtype.
     """
-    return _ClippedSign.apply(x)
+    return _ClosedSign.apply(x)
 
 
-class _PoemSigns(torch.autograd.Function):
+def extra_gradients(weight: Tensor, alpha: Tensor, rec_weight: float,
+                    em_weight: float) -> tuple[Tensor, Tensor]:
+    """What POEM adds to the gradients of the task's loss.
 
-    @staticmethod
-    def forward(ctx, weight: Tensor, scale: Tensor, rec_weight: float,
-                em_weight: float) -> tuple[Tensor, Tensor]:
-        ctx.save_for_backward(weight, scale)
-        ctx.rec_weight = rec_weight
-        ctx.em_weight = em_weight
-        return binary_sign(weight), scale.clone()
+    With ``e = w - |alpha| * sign(w)``:
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad: Tensor,
-                 grad_scale: Tensor) -> tuple[Tensor | None, ...]:
-        weight, scale = ctx.saved_tensors
-        signs = binary_sign(weight)
-        error = ctx.rec_weight * (weight - scale * signs)
-        grad_scale = grad_scale - (error * signs).sum(1, keepdim=True)
-        if not ctx.needs_input_grad[0]:
-            return None, grad_scale, None, None
-        grad_weight = torch.where(weight.abs() <= 1, grad, 0) + error
-        if ctx.em_weight > 0:
-            grad_weight -= ctx.em_weight * expectation_maximization(weight)
-        return grad_weight, grad_scale, None, None
+    - w: ``rec_weight * e - em_weight * EM(w)``, see
+      :func:`expectation_maximization`,
+    - alpha: ``-sign(alpha) * rec_weight * sum(e * sign(w))`` over each output
+      channel.
 
-
-def poem_signs(weight: Tensor,
-               alpha: Tensor,
-               rec_weight: float = 1e-4,
-               em_weight: float = 1e-3) -> tuple[Tensor, Tensor]:
-    """Binarise a weight: its signs, and ``|alpha|`` to multiply them by.
-
-    With ``G`` the gradient of ``|alpha| * sign(w)`` and ``e`` the weight minus
-    that, the gradients are defined as
-
-    - w: ``G * |alpha|`` where ``|w| <= 1``, everywhere plus ``rec_weight * e -
-      em_weight * EM(w)``, see :func:`expectation_maximization`,
-    - alpha: ``sign(alpha)`` times the sum over each output channel of
-      ``G * sign(w) - rec_weight * e * sign(w)``.
-
-    The terms with ``e`` are the gradient of ``rec_weight / 2 * |e|**2``, the
-    paper's reconstruction loss.
+    The terms with e are the gradient of ``rec_weight`` times
+    :func:`reconstruction_loss`.
 
     Args:
         weight (Tensor): Shape (C_out, C_in).
@@ -182,17 +154,20 @@ def poem_signs(weight: Tensor,
         em_weight (float): The paper's tau. At 0, EM isn't computed.
 
     Returns:
-        tuple[Tensor, Tensor]: -1 or +1, shape (C_out, C_in), and ``|alpha|``,
-        shape (C_out, 1).
+        tuple[Tensor, Tensor]: Of the weight and of alpha, their shapes.
     """
-    return _PoemSigns.apply(weight,
-                            alpha.abs()[:, None], rec_weight, em_weight)
+    signs = binary_sign(weight)
+    error = rec_weight * (weight - alpha.abs()[:, None] * signs)
+    grad_alpha = -alpha.sign() * (error * signs).sum(1)
+    if em_weight > 0:
+        error = error - em_weight * expectation_maximization(weight)
+    return error, grad_alpha
 
 
 def reconstruction_loss(weight: Tensor, alpha: Tensor) -> Tensor:
     """``0.5 * |w - |alpha| * sign(w)|**2``, the paper's L_R, to look at.
 
-    Its gradient is in :func:`poem_signs`, so it doesn't belong into a loss.
+    Its gradient is in :func:`extra_gradients`, so it is no part of a loss.
 
     Args:
         weight (Tensor): Shape (C_out, C_in).
@@ -227,6 +202,11 @@ class _PoemLayer(nn.Module):
         self.rec_weight = rec_weight
         self.em_weight = em_weight
         self.alpha = nn.Parameter(matching_alpha(self.weight))
+        call_before_step(self)
+
+    def __setstate__(self, state: dict) -> None:
+        super().__setstate__(state)
+        call_before_step(self)
 
     def init_weights(self) -> None:
         """Match alpha to the weight.
@@ -245,6 +225,20 @@ class _PoemLayer(nn.Module):
                                       torch.zeros_like(self.bias))
         super()._load_from_state_dict(state_dict, prefix, *args)
 
+    def _at_least_float32(self, x: Tensor) -> Tensor:
+        """Half precision can't count; and float64 stays float64."""
+        return x.to(torch.promote_types(self.weight.dtype, torch.float32))
+
+    def before_step(self) -> None:
+        """Add :func:`extra_gradients`."""
+        grads = extra_gradients(
+            self._at_least_float32(self.weight).flatten(1),
+            self._at_least_float32(self.alpha), self.rec_weight,
+            self.em_weight)
+        self.weight.grad += grads[0].view_as(self.weight)
+        if self.alpha.grad is not None:
+            self.alpha.grad += grads[1]
+
     def _multiply(self, x: Tensor, weight: Tensor) -> Tensor:
         """The float layer's product, without bias."""
         raise NotImplementedError
@@ -259,31 +253,28 @@ class _PoemLayer(nn.Module):
             Tensor: Of the float layer's output shape, in the dtype of the
             weight, also under autocast.
         """
-        dtype = torch.promote_types(self.weight.dtype, torch.float32)
-        weight = self.weight.to(dtype).flatten(1)
-        signs, scale = poem_signs(weight, self.alpha.to(dtype),
-                                  self.rec_weight,
-                                  self.em_weight if self.training else 0)
+        x, weight, alpha = map(self._at_least_float32,
+                               (x, self.weight, self.alpha))
         # half precision holds integers up to 2048 only, bfloat16 up to 256
         with torch.autocast(x.device.type, enabled=False):
-            count = self._multiply(
-                clipped_sign(x.to(dtype)), signs.view_as(self.weight))
+            count = self._multiply(closed_sign(x), closed_sign(weight))
         # (C_out, 1) for points, (C_out, ) for features that come last
-        y = count * scale.view(self.weight.shape[:1] + self.weight.shape[2:])
+        per_channel = (-1, *weight.shape[2:])
+        y = count * alpha.abs().view(per_channel)
         if self.bias is not None:
-            y = y + self.bias.view(-1, *self.weight.shape[2:])
+            y = y + self.bias.view(per_channel)
         return y.to(self.weight.dtype)
 
     @torch.no_grad()
     def inference_rule(self) -> InferenceRule:
         """What the layer computes in eval mode, for packing."""
-        dtype = torch.promote_types(self.weight.dtype, torch.float32)
-        signs = binary_sign(self.weight.to(dtype)).flatten(1)
+        weight = self._at_least_float32(self.weight).flatten(1)
+        bias = self.bias
         return InferenceRule(
-            signs=signs[..., None, None],
-            alpha=self.alpha.to(dtype).abs(),
-            bias=None if self.bias is None else self.bias.to(dtype),
-            threshold=signs.new_zeros(signs.shape[1]))
+            signs=binary_sign(weight)[..., None, None],
+            alpha=self._at_least_float32(self.alpha).abs(),
+            bias=None if bias is None else self._at_least_float32(bias),
+            threshold=weight.new_zeros(weight.shape[1]))
 
 
 @MODELS.register_module()
@@ -292,8 +283,13 @@ class PoemLinear(_PoemLayer, nn.Linear):
     arXiv:2111.13386).
 
     ``y = |alpha| * (sign(x) @ sign(weight).T)``, zeros counting as negative.
-    The gradient passes ``sign(x)`` where ``|x| <= 1``; those of the parameters
-    are in :func:`poem_signs`.
+    The derivative of both signs is :func:`closed_sign`'s.
+
+    :func:`extra_gradients`, which pull the weights to the means of a mixture
+    of two Gaussians and to ``|alpha| * sign(weight)``, are added once per
+    optimizer step, right before it. So they don't depend on AMP's loss scale,
+    the number of accumulated batches or recomputed activations, and gradient
+    clipping leaves them alone.
 
     Arguments and attributes are those of :class:`torch.nn.Linear`, without a
     bias by default, since a batch norm follows; the state dict has ``alpha``
@@ -310,10 +306,9 @@ class PoemLinear(_PoemLayer, nn.Linear):
     Args:
         *args: As for :class:`torch.nn.Linear`.
         bias (bool): Defaults to False.
-        rec_weight (float): The paper's lambda, weight of the reconstruction of
-            the weight by its 1-bit version. It acts in the gradient only.
-        em_weight (float): The paper's tau, weight of EM; acts in the gradient
-            only, and not in eval mode.
+        rec_weight (float): The paper's lambda, for the reconstruction of the
+            weight by its 1-bit version.
+        em_weight (float): The paper's tau, for EM.
         **kwargs: As for :class:`torch.nn.Linear`.
 
     Raises:
