@@ -1,4 +1,4 @@
-from .backbones import BiResNet, PointNet
+from .backbones import BiResNet, BiSSDVGG, PointNet
 from .heads import *  # noqa: F401, F403
 from .heads import __all__ as _heads
 from .layers import *  # noqa: F401, F403
@@ -6,5 +6,6 @@ from .layers import __all__ as _layers
 from .necks import IDaDetFPN, PointNetNeck
 
 __all__ = [
-    'BiResNet', 'IDaDetFPN', 'PointNet', 'PointNetNeck', *_heads, *_layers
+    'BiResNet', 'BiSSDVGG', 'IDaDetFPN', 'PointNet', 'PointNetNeck', *_heads,
+    *_layers
 ]

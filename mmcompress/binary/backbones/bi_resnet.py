@@ -2,7 +2,6 @@
 import re
 from functools import partial
 
-import torch
 import torch.nn as nn
 from mmcv.cnn import build_conv_layer, build_norm_layer
 from mmengine.model import BaseModule, kaiming_init
@@ -10,18 +9,7 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmcompress.registry import MODELS
-
-
-class Shift(nn.Module):
-    """Learnable shift of each channel, initially 0."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.bias = nn.Parameter(torch.zeros(1, channels, 1, 1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Add the shift to a tensor of shape (N, C, H, W)."""
-        return x + self.bias
+from ..layers import Shift
 
 
 def _shortcut(in_channels: int, out_channels: int, stride: int,
@@ -83,6 +71,9 @@ class BiBlock(nn.Module):
             3,
             stride=stride,
             padding=1)
+        if shifts and getattr(self.conv, 'move0', None) is not None:
+            # ReActConv2d's own shift would be a second one
+            self.conv.move0 = None
         self.move1 = Shift(out_channels) if shifts else nn.Identity()
         self.prelu = nn.PReLU(out_channels) if shifts else nn.Identity()
         self.move2 = Shift(out_channels) if shifts else nn.Identity()

@@ -96,7 +96,7 @@ class BiSSDVGG(BaseModule):
                  base_channels: int = 64,
                  out_feature_indices: tuple[int, ...] = (22, 34),
                  ceil_mode: bool = True,
-                 conv_cfg: dict = dict(type='mmcompress.ReActConv2d'),
+                 conv_cfg: dict = dict(type='mmcompress.IDaDetConv2d'),
                  norm_cfg: dict = dict(type='BN', requires_grad=True),
                  init_cfg: dict | list[dict] | None = None) -> None:
         super().__init__(init_cfg)

@@ -1,14 +1,20 @@
 import copy
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn as nn
 from mmcv.cnn import fuse_conv_bn
+from mmengine.config import Config
+from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner.checkpoint import load_state_dict
 
 import mmcompress.compat  # noqa: F401
 from mmcompress.binary import BiResNet, IDaDetConv2d
+from mmcompress.binary.backbones.bi_resnet import BiBlock, XNORBlock
 
+CONFIGS = Path(__file__).parents[3] / 'configs'
+BLOCKS = ['ida_det', 'react', 'bireal', 'xnor']
 BLOCK = {
     'bn1.weight', 'bn1.bias', 'bn1.running_mean', 'bn1.running_var',
     'bn1.num_batches_tracked', 'conv.weight', 'conv.bias', 'conv.scale',
@@ -44,6 +50,17 @@ def test_has_the_official_number_of_parameters(depth, total, binary):
     assert len(convs) == depth - 2
     if binary:
         assert sum(m.weight.numel() for m in convs) == binary
+
+
+@pytest.mark.parametrize('config, total', [
+    ('bireal/bireal_r18', 11_689_512), ('react/react_r18_step2', 11_704_424),
+    ('rebnn/rebnn_r18', 11_708_264), ('rbonn/rbonn_r18', 11_712_104),
+    ('rebnn/rebnn_r34', 21_834_984)])  # yapf: disable
+def test_classifiers_have_the_official_number_of_parameters(config, total):
+    model = Config.fromfile(CONFIGS / f'{config}.py').model
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        classifier = MODELS.build(model.get('student', model))
+    assert sum(p.numel() for p in classifier.parameters()) == total
 
 
 def test_names_are_the_official_ones():
@@ -93,8 +110,9 @@ def test_norm_eval_keeps_the_running_statistics(norm_eval):
     assert unchanged == norm_eval
 
 
-def test_every_parameter_gets_a_gradient():
-    backbone = small()
+@pytest.mark.parametrize('block', BLOCKS)
+def test_every_parameter_gets_a_gradient(block):
+    backbone = small(block=block)
     sum(out.square().mean() for out in backbone(torch.randn(1, 3, 64, 64)))\
         .backward()
     assert all(p.grad is not None for p in backbone.parameters())
@@ -126,6 +144,26 @@ def test_loads_a_float_resnet_completely(float_resnet, load, prefix):
     assert not ours['layer4.3.conv.bias'].any()
 
 
+@pytest.mark.parametrize('block, kept, left_out', [
+    ('react', {'layer1.3.conv.weight': 'layer1.1.conv2.weight',
+               'layer1.3.bn1.weight': 'layer1.1.bn2.weight'}, []),
+    ('bireal', {'layer2.1.bn1.running_mean': 'layer2.0.bn2.running_mean'}, []),
+    ('xnor', {'layer1.1.conv2.weight': 'layer1.1.conv2.weight',
+              'layer2.0.downsample.1.weight': 'layer2.0.downsample.0.weight'},
+     ['layer2.0.norm1', 'layer2.0.norm2'])])  # yapf: disable
+def test_other_blocks_load_a_float_resnet_too(float_resnet, block, kept,
+                                              left_out):
+    backbone = small(block=block)
+    source = float_resnet.state_dict()
+    backbone.load_state_dict(source, strict=True)
+    ours = backbone.state_dict()
+    for key, origin in kept.items():
+        assert torch.equal(ours[key], source[origin]), key
+    for norm in left_out:
+        assert (ours[f'{norm}.weight'] == 1).all()
+        assert not ours[f'{norm}.running_mean'].any()
+
+
 def test_the_input_checkpoint_is_left_alone(float_resnet):
     source = float_resnet.state_dict()
     keys = list(source)
@@ -133,8 +171,9 @@ def test_the_input_checkpoint_is_left_alone(float_resnet):
     assert list(source) == keys
 
 
-def test_its_own_checkpoint_is_not_renamed():
-    source, backbone = small(), small()
+@pytest.mark.parametrize('block', BLOCKS)
+def test_its_own_checkpoint_is_not_renamed(block):
+    source, backbone = small(block=block), small(block=block)
     for parameter in source.parameters():
         parameter.data.normal_()
     backbone.load_state_dict(source.state_dict())
@@ -160,8 +199,63 @@ def test_real_weights_of_the_first_step_load_into_the_second():
                        first.layer1[0].conv.weight)
 
 
-def test_fusing_norm_layers_does_not_change_the_output():
-    backbone = small().eval()
+@pytest.mark.parametrize('conv', ['ReActConv2d', 'ReBNNConv2d', 'RBONNConv2d'])
+def test_step_1_of_react_net_is_where_the_other_methods_start(conv):
+    first = small(
+        block='react',
+        conv_cfg=dict(type='mmcompress.ReActConv2d', binary_weight=False))
+    for parameter in first.parameters():
+        parameter.data.normal_()
+    cfg = dict(type=f'mmcompress.{conv}')
+    second = small(block='react', conv_cfg=cfg)
+    second.load_state_dict(first.state_dict(), strict=True)
+    for name, parameter in first.named_parameters():
+        assert torch.equal(second.get_parameter(name), parameter), name
+
+
+def test_bi_real_block_is_its_formula():
+    torch.manual_seed(0)
+    conv = dict(type='mmcompress.BiRealConv2d')
+    block = BiBlock(4, 4, 1, conv, dict(type='BN'), shifts=False, bias=False)
+    x = torch.randn(2, 4, 5, 5)
+    torch.testing.assert_close(block.train()(x), block.bn1(block.conv(x)) + x)
+    assert {name.split('.')[0] for name, _ in block.named_parameters()
+            } == {'bn1', 'conv'}  # yapf: disable
+
+
+def test_xnor_block_is_its_formula():
+    torch.manual_seed(0)
+    conv = dict(type='mmcompress.XNORConv2d')
+    block = XNORBlock(4, 8, 2, conv, dict(type='BN', eps=1e-4)).eval()
+    for norm in (block.norm1, block.norm2):
+        norm.weight.data.uniform_(-1, 1)
+        norm.bias.data.uniform_(-1, 1)
+    x = torch.randn(2, 4, 5, 5)
+    u = block.conv1(block.norm1(x)).clamp(min=0)
+    y = block.conv2(block.norm2(u)) + block.downsample(x)
+    torch.testing.assert_close(block(x), y.clamp(min=0))
+    assert block.conv1.bias is not None
+    assert block.norm2.eps == 1e-4
+
+
+def test_the_shift_before_the_sign_is_there_once():
+    cfg = dict(type='mmcompress.ReActConv2d')
+    block = small(block='react', conv_cfg=cfg).layer1[0]
+    shifts = [n for n, _ in block.named_parameters() if 'move0' in n]
+    assert shifts == ['move0.bias']
+
+
+def test_small_stem_keeps_the_size_of_small_images():
+    backbone = small(
+        small_stem=True, num_stages=3, strides=(1, 2, 2), block='react')
+    assert [tuple(out.shape[1:]) for out in backbone(torch.randn(1, 3, 32, 32))
+            ] == [(4, 32, 32), (8, 16, 16), (16, 8, 8)]  # yapf: disable
+    assert not hasattr(backbone, 'layer4')
+
+
+@pytest.mark.parametrize('block', BLOCKS)
+def test_fusing_norm_layers_does_not_change_the_output(block):
+    backbone = small(block=block).eval()
     for module in backbone.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.weight.data.uniform_(-1, 1)
@@ -175,8 +269,13 @@ def test_fusing_norm_layers_does_not_change_the_output():
         x = b(x)
 
 
-@pytest.mark.parametrize('wrong, named', [(dict(depth=50), '50'),
-                                          (dict(out_indices=(4, )), '4')])
+@pytest.mark.parametrize('wrong, named',
+                         [(dict(depth=50), '50'),
+                          (dict(out_indices=(4, )), '4'),
+                          (dict(block='resnet'), 'resnet'),
+                          (dict(num_stages=5), '5'),
+                          (dict(strides=(1, 2)), r'\(1, 2\)'),
+                          (dict(num_stages=2, out_indices=(2, )), r'0\.\.1')])
 def test_rejects_by_name_what_it_cannot_be(wrong, named):
     with pytest.raises(ValueError, match=named):
         BiResNet(**dict(dict(depth=18), **wrong))
