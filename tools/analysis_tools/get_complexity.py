@@ -124,7 +124,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Count and print."""
     args = parse_args()
-    MMLogger.get_instance('mmengine', log_level=logging.ERROR)
+    MMLogger.get_instance('mmengine').setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         counted = count(args.config, args.shape, args.cfg_options)

@@ -67,7 +67,7 @@ def main() -> None:
     args = parse_args()
     if args.batches < 1:
         raise ValueError(f'--batches must be positive, got {args.batches}')
-    MMLogger.get_instance('mmengine', log_level=logging.ERROR)
+    MMLogger.get_instance('mmengine').setLevel(logging.ERROR)
     cfg = read_config(args.config, args.cfg_options)
     set_random_seed(args.seed)
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
