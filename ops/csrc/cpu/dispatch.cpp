@@ -18,10 +18,7 @@ struct Candidate {
 bool always() { return true; }
 
 #ifdef __x86_64__
-bool has_avx2() {
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2") &&
-         __builtin_cpu_supports("popcnt");
-}
+bool has_avx2() { return __builtin_cpu_supports("avx2"); }
 
 bool has_avx512() {
   return has_avx2() && __builtin_cpu_supports("avx512f") &&

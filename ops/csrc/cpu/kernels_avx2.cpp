@@ -1,0 +1,398 @@
+// AVX2: mismatches are looked up, four input channels at a time.
+//
+// The operand holds a byte per four input channels of a pixel (a nibble `a`),
+// the weights a byte per nibble `w` of each output channel. For one pixel,
+// popcount(a ^ w) is a table of 16 bytes indexed by w: `vpshufb` reads it for
+// 32 output channels at once, `vpaddb` adds it up. A nibble out of the image
+// has a table of its own that says 2 of 4, which is 0 in the dot product.
+#include <immintrin.h>
+
+#include <cstring>
+
+#include "kernels.h"
+
+namespace mmcompress {
+namespace {
+
+constexpr int kTile = 6;
+// a byte holds 63 counts of 4
+constexpr int64_t kMaxChunkSteps = 60;
+// 16 bits hold the counts of so many nibbles
+constexpr int64_t kMaxSpanSteps = 16000;
+// Operand bytes are twice the nibble: times 8, which addressing does for
+// free, they are the offset of its table.
+constexpr uint8_t kNeutral = 2 * 16;
+
+constexpr int bits_of(int x) {
+  return (x & 1) + (x >> 1 & 1) + (x >> 2 & 1) + (x >> 3 & 1);
+}
+
+struct MismatchTable {
+  alignas(64) uint8_t counts[17][16];
+
+  constexpr MismatchTable() : counts() {
+    for (int a = 0; a < 16; ++a)
+      for (int w = 0; w < 16; ++w) counts[a][w] = uint8_t(bits_of(a ^ w));
+    for (int w = 0; w < 16; ++w) counts[16][w] = 2;
+  }
+};
+constexpr MismatchTable kMismatches;
+
+bool has_neutral(int64_t channels) { return channels % 4 == 0; }
+
+// ---- packing -------------------------------------------------------------
+
+// Eight results of `y > threshold` as bits.
+unsigned compare8(__m256 x, const Comparison& compare, int64_t c) {
+  if (compare.sign)
+    x = _mm256_xor_ps(x, _mm256_loadu_ps(reinterpret_cast<const float*>(
+                             compare.sign + c)));
+  const __m256 above =
+      _mm256_cmp_ps(x, _mm256_loadu_ps(compare.threshold + c), _CMP_GT_OQ);
+  return unsigned(_mm256_movemask_ps(above));
+}
+
+// A mask of the first `count` of eight lanes.
+__m256i first_lanes(int64_t count) {
+  const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(int(count)), lane);
+}
+
+void pack_channels_last(const Pixels& x, int64_t channels, int64_t num_pixels,
+                        const Comparison& compare, uint8_t* bits) {
+  const int64_t row_bytes = packed_bytes(channels);
+  const int64_t whole = channels / 8;
+  const int64_t rest = channels % 8;
+  const __m256i rest_lanes = first_lanes(rest);
+  for (int64_t p = 0; p < num_pixels; ++p, bits += row_bytes) {
+    const float* pixel = x.data + p * x.pixel_stride;
+    for (int64_t i = 0; i < whole; ++i)
+      bits[i] = uint8_t(
+          compare8(_mm256_loadu_ps(pixel + 8 * i), compare, 8 * i));
+    std::memset(bits + whole, 0, row_bytes - whole);
+    if (rest) {
+      const __m256 values = _mm256_maskload_ps(pixel + 8 * whole, rest_lanes);
+      bits[whole] = uint8_t(compare8(values, compare, 8 * whole) &
+                            ((1u << rest) - 1));
+    }
+  }
+}
+
+// Bits of up to 32 channels of 8 neighbouring pixels: one per 32-bit lane.
+__m256i pack_columns(const float* x, int64_t stride, int64_t channels,
+                     const Comparison& compare) {
+  __m256i bits = _mm256_setzero_si256();
+  for (int64_t c = 0; c < channels; ++c) {
+    __m256 values = _mm256_loadu_ps(x + c * stride);
+    if (compare.sign)
+      values = _mm256_xor_ps(
+          values,
+          _mm256_castsi256_ps(_mm256_set1_epi32(int(compare.sign[c]))));
+    const __m256i above = _mm256_castps_si256(_mm256_cmp_ps(
+        values, _mm256_set1_ps(compare.threshold[c]), _CMP_GT_OQ));
+    bits = _mm256_or_si256(
+        bits, _mm256_and_si256(above, _mm256_set1_epi32(int(1u << c))));
+  }
+  return bits;
+}
+
+void pack_channels_first(const Pixels& x, int64_t channels, int64_t num_pixels,
+                         const Comparison& compare, uint8_t* bits) {
+  const int64_t row_bytes = packed_bytes(channels);
+  const int64_t whole = num_pixels / 8 * 8;
+  for (int64_t p = 0; p < whole; p += 8)
+    for (int64_t c = 0; c < row_bytes * 8; c += 32) {
+      const int64_t left = channels - c;
+      const __m256i lanes =
+          pack_columns(x.data + p + c * x.channel_stride, x.channel_stride,
+                       left < 32 ? left : 32, compare.from(c));
+      alignas(32) uint32_t words[8];
+      _mm256_store_si256(reinterpret_cast<__m256i*>(words), lanes);
+      for (int64_t i = 0; i < 8; ++i)
+        std::memcpy(bits + (p + i) * row_bytes + c / 8, words + i, 4);
+    }
+  portable_kernels().pack(
+      {x.data + whole, x.channel_stride, x.pixel_stride}, channels,
+      num_pixels - whole, compare, bits + whole * row_bytes);
+}
+
+void pack(const Pixels& x, int64_t channels, int64_t num_pixels,
+          const Comparison& compare, uint8_t* bits) {
+  if (x.channel_stride == 1)
+    pack_channels_last(x, channels, num_pixels, compare, bits);
+  else if (x.pixel_stride == 1)
+    pack_channels_first(x, channels, num_pixels, compare, bits);
+  else
+    portable_kernels().pack(x, channels, num_pixels, compare, bits);
+}
+
+// ---- operand and weights -------------------------------------------------
+
+// 8 bytes of bits -> 16 operand bytes.
+__m128i expand_word(const uint8_t* bits) {
+  const __m128i bytes = _mm_cvtepu8_epi16(
+      _mm_loadl_epi64(reinterpret_cast<const __m128i*>(bits)));
+  const __m128i nibbles =
+      _mm_and_si128(_mm_or_si128(bytes, _mm_slli_epi16(bytes, 4)),
+                    _mm_set1_epi8(0x0f));
+  return _mm_add_epi8(nibbles, nibbles);
+}
+
+void expand(const uint8_t* bits, int64_t channels, int64_t num_pixels,
+            uint8_t* operand) {
+  const int64_t words = packed_bytes(channels) / 8;
+  const int64_t steps = ceil_div(channels, 4);
+  for (int64_t p = 0; p < num_pixels; ++p) {
+    for (int64_t i = 0; i < words; ++i, bits += 8) {
+      const __m128i bytes = expand_word(bits);
+      const int64_t left = steps - 16 * i;
+      if (left >= 16) {
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(operand + 16 * i), bytes);
+      } else {
+        alignas(16) uint8_t last[16];
+        _mm_store_si128(reinterpret_cast<__m128i*>(last), bytes);
+        std::memcpy(operand + 16 * i, last, left);
+      }
+    }
+    operand += steps;
+  }
+}
+
+// Byte of an output channel in 32 bytes of weights: channels 0..15 are the
+// even bytes and 16..31 the odd ones, so that widening to 16 bits restores
+// their order.
+int64_t lane_of(int64_t output) {
+  return output / 32 * 32 + output % 16 * 2 + output / 16 % 2;
+}
+
+void prepack(const uint8_t* bits, int64_t num_outputs, int64_t taps,
+             int64_t channels, int64_t lanes, uint8_t* weights) {
+  const int64_t steps = ceil_div(channels, 4);
+  const int64_t tap_bytes = packed_bytes(channels);
+  std::memset(weights, 0, taps * steps * lanes);
+  for (int64_t o = 0; o < num_outputs; ++o)
+    for (int64_t tap = 0; tap < taps; ++tap, bits += tap_bytes)
+      for (int64_t step = 0; step < steps; ++step)
+        weights[(tap * steps + step) * lanes + lane_of(o)] =
+            bits[step / 2] >> (step % 2 * 4) & 0x0f;
+}
+
+// ---- counting ------------------------------------------------------------
+
+// Keeps a value in a register and the instructions around it in this order.
+#define MMCOMPRESS_PIN(value) asm volatile("" : "+x"(value))
+
+__m256i load(const void* p) {
+  return _mm256_loadu_si256(static_cast<const __m256i*>(p));
+}
+
+// Unrolled before the compiler decides what lives in registers.
+#define MMCOMPRESS_UNROLL _Pragma("GCC unroll 8")
+
+// Adds a chunk to the 16-bit sums of P pixels and V times 32 outputs, or sets
+// them if it is the first.
+template <int P, int V>
+__attribute__((noinline)) void count_chunk(const uint8_t* weights,
+                                           const uint8_t* const* pixels,
+                                           const Chunk& chunk, bool is_first,
+                                           __m256i (*sums)[2 * V]) {
+  const uint8_t* rows[P];
+  MMCOMPRESS_UNROLL
+  for (int p = 0; p < P; ++p) rows[p] = pixels[p] + chunk.offset;
+  const uint8_t* table = kMismatches.counts[0];
+  asm volatile("" : "+r"(table));
+  __m256i counts[P][V];
+  MMCOMPRESS_UNROLL
+  for (int p = 0; p < P; ++p)
+    MMCOMPRESS_UNROLL
+    for (int v = 0; v < V; ++v) counts[p][v] = _mm256_setzero_si256();
+
+  const int64_t steps = chunk.steps;
+  for (int64_t i = 0; i < steps; ++i, weights += 32 * V) {
+    __m256i w[V];
+    MMCOMPRESS_UNROLL
+    for (int v = 0; v < V; ++v) {
+      w[v] = load(weights + 32 * v);
+      MMCOMPRESS_PIN(w[v]);
+    }
+    MMCOMPRESS_UNROLL
+    for (int p = 0; p < P; ++p) {
+      const __m256i counts_of_w = _mm256_broadcastsi128_si256(_mm_load_si128(
+          reinterpret_cast<const __m128i*>(table + rows[p][i] * int64_t(8))));
+      __m256i found[V];
+      // all look-ups, then all additions: alternating them is a third slower
+      MMCOMPRESS_UNROLL
+      for (int v = 0; v < V; ++v)
+        found[v] = _mm256_shuffle_epi8(counts_of_w, w[v]);
+      MMCOMPRESS_UNROLL
+      for (int v = 0; v < V; ++v) {
+        counts[p][v] = _mm256_add_epi8(counts[p][v], found[v]);
+        MMCOMPRESS_PIN(counts[p][v]);
+      }
+    }
+  }
+
+  const __m256i low_bytes = _mm256_set1_epi16(0x00ff);
+  MMCOMPRESS_UNROLL
+  for (int p = 0; p < P; ++p)
+    MMCOMPRESS_UNROLL
+    for (int v = 0; v < V; ++v) {
+      __m256i low = _mm256_and_si256(counts[p][v], low_bytes);
+      __m256i high = _mm256_srli_epi16(counts[p][v], 8);
+      if (!is_first) {
+        low = _mm256_add_epi16(low, sums[p][2 * v]);
+        high = _mm256_add_epi16(high, sums[p][2 * v + 1]);
+      }
+      sums[p][2 * v] = low;
+      sums[p][2 * v + 1] = high;
+    }
+}
+
+#undef MMCOMPRESS_PIN
+#undef MMCOMPRESS_UNROLL
+
+// k = base - 2 * sums for 16 outputs; base is n, or k itself if null.
+void subtract(__m256i sums, const __m256i* n, int32_t* k) {
+  const __m256i low = _mm256_cvtepu16_epi32(_mm256_castsi256_si128(sums));
+  const __m256i high =
+      _mm256_cvtepu16_epi32(_mm256_extracti128_si256(sums, 1));
+  const __m256i base_low = n ? *n : load(k);
+  const __m256i base_high = n ? *n : load(k + 8);
+  _mm256_storeu_si256(
+      reinterpret_cast<__m256i*>(k),
+      _mm256_sub_epi32(base_low, _mm256_add_epi32(low, low)));
+  _mm256_storeu_si256(
+      reinterpret_cast<__m256i*>(k + 8),
+      _mm256_sub_epi32(base_high, _mm256_add_epi32(high, high)));
+}
+
+template <int P, int V>
+void count_pixels(const CountArgs& args) {
+  const __m256i n = _mm256_set1_epi32(args.n);
+  const uint8_t* weights = args.weights;
+  __m256i sums[P][2 * V];
+  for (int64_t i = 0; i < args.num_chunks;) {
+    const int64_t first = i;
+    for (int64_t steps = 0; i < args.num_chunks; ++i) {
+      const Chunk& chunk = args.chunks[i];
+      steps += chunk.steps;
+      if (steps > kMaxSpanSteps) break;
+      count_chunk<P, V>(weights, args.pixels, chunk, i == first, sums);
+      weights += chunk.steps * 32 * V;
+    }
+    for (int p = 0; p < P; ++p)
+      for (int v = 0; v < 2 * V; ++v)
+        subtract(sums[p][v], first == 0 ? &n : nullptr,
+                 args.k + p * args.k_stride + 16 * v);
+  }
+}
+
+void count(const CountArgs& args) {
+  using Count = void (*)(const CountArgs&);
+  static const Count narrow[kTile] = {
+      count_pixels<1, 1>, count_pixels<2, 1>, count_pixels<3, 1>,
+      count_pixels<4, 1>, count_pixels<5, 1>, count_pixels<6, 1>};
+  static const Count wide[kTile] = {
+      count_pixels<1, 2>, count_pixels<2, 2>, count_pixels<3, 2>,
+      count_pixels<4, 2>, count_pixels<5, 2>, count_pixels<6, 2>};
+  (args.lanes == 32 ? narrow : wide)[args.num_pixels - 1](args);
+}
+
+// ---- epilogues -----------------------------------------------------------
+
+// Eight channels of one pixel. The residual was loaded by the caller.
+__m256 affine8(const FloatEpilogue& args, __m256i k, __m256 residual,
+               int64_t c, __m256i lanes) {
+  const auto parameter = [&](const float* vector) {
+    return _mm256_maskload_ps(vector + c, lanes);
+  };
+  __m256 y = _mm256_add_ps(
+      _mm256_mul_ps(parameter(args.scale), _mm256_cvtepi32_ps(k)),
+      parameter(args.shift));
+  if (args.residual) y = _mm256_add_ps(y, residual);
+  if (args.pre) y = _mm256_add_ps(y, parameter(args.pre));
+  if (args.slope) {
+    const __m256 positive =
+        _mm256_cmp_ps(y, _mm256_setzero_ps(), _CMP_GT_OQ);
+    y = _mm256_blendv_ps(_mm256_mul_ps(parameter(args.slope), y), y, positive);
+  }
+  if (args.post) y = _mm256_add_ps(y, parameter(args.post));
+  return y;
+}
+
+void finish_float(const FloatEpilogue& args) {
+  for (int64_t c = 0; c < args.channels; c += 8) {
+    const int64_t left = args.channels - c;
+    const __m256i lanes = first_lanes(left);
+    const unsigned valid = left < 8 ? (1u << left) - 1 : 0xffu;
+    for (int64_t p = 0; p < args.num_pixels; ++p) {
+      const __m256i k = load(args.k + p * args.k_stride + c);
+      __m256 residual = _mm256_setzero_ps();
+      if (args.residual)
+        residual = _mm256_maskload_ps(
+            args.residual + p * args.residual_stride + c, lanes);
+      const __m256 y = affine8(args, k, residual, c, lanes);
+      if (args.y)
+        _mm256_maskstore_ps(args.y + p * args.y_stride + c, lanes, y);
+      if (args.bits)
+        args.bits[p * args.bits_stride + c / 8] =
+            uint8_t(compare8(y, args.next, c) & valid);
+    }
+  }
+  if (!args.bits) return;
+  const int64_t used = ceil_div(args.channels, 8);
+  for (int64_t p = 0; p < args.num_pixels; ++p)
+    std::memset(args.bits + p * args.bits_stride + used, 0, 8 - used);
+}
+
+// Bits of 32 channels: k >= limit.
+uint32_t passes32(const int32_t* k, const int32_t* limit) {
+  const auto fails = [&](int i) {
+    return _mm256_cmpgt_epi32(load(limit + 8 * i), load(k + 8 * i));
+  };
+  const __m256i bytes =
+      _mm256_packs_epi16(_mm256_packs_epi32(fails(0), fails(1)),
+                         _mm256_packs_epi32(fails(2), fails(3)));
+  const __m256i ordered = _mm256_permutevar8x32_epi32(
+      bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+  return ~uint32_t(_mm256_movemask_epi8(ordered));
+}
+
+void finish_bits(const BitsEpilogue& args) {
+  const uint64_t valid = ~uint64_t(0) >> (64 - args.channels);
+  for (int64_t p = 0; p < args.num_pixels; ++p) {
+    const int32_t* k = args.k + p * args.k_stride;
+    uint64_t word = passes32(k, args.limit);
+    if (args.channels > 32)
+      word |= uint64_t(passes32(k + 32, args.limit + 32)) << 32;
+    word = (word ^ args.flip) & valid;
+    std::memcpy(args.bits + p * args.bits_stride, &word, sizeof word);
+  }
+}
+
+}  // namespace
+
+const Kernels& avx2_kernels() {
+  static const Kernels table = {
+      "avx2",
+      /*id=*/2,
+      kTile,
+      /*step_channels=*/4,
+      /*step_bytes=*/1,
+      kMaxChunkSteps,
+      /*minus_one=*/0,
+      kNeutral,
+      has_neutral,
+      /*lane_granule=*/32,
+      /*lane_bytes=*/1,
+      pack,
+      expand,
+      prepack,
+      count,
+      finish_float,
+      finish_bits,
+  };
+  return table;
+}
+
+}  // namespace mmcompress

@@ -1,0 +1,305 @@
+// AVX-512 with VPOPCNTDQ: 16 output channels by 32 input channels at a time.
+//
+// The operand is the packed bits in 32-bit words. A word of a pixel is
+// broadcast, XORed with the words of 16 output channels, counted and added:
+// the sums are int32 in natural order, and nothing overflows. There is no
+// word that counts nothing, so the driver corrects the border of the image.
+#include <immintrin.h>
+
+#include <cstring>
+
+#include "kernels.h"
+
+namespace mmcompress {
+namespace {
+
+constexpr int kTile = 6;
+
+bool has_neutral(int64_t) { return false; }
+
+__mmask16 first_lanes(int64_t count) {
+  return count >= 16 ? __mmask16(0xffff) : __mmask16((1u << count) - 1);
+}
+
+// ---- packing -------------------------------------------------------------
+
+// Up to 16 results of `x > threshold` as bits.
+__mmask16 compare16(__m512 x, const Comparison& compare, int64_t c,
+                    __mmask16 lanes) {
+  if (compare.sign)
+    x = _mm512_castsi512_ps(
+        _mm512_xor_si512(_mm512_castps_si512(x),
+                         _mm512_loadu_si512(compare.sign + c)));
+  return _mm512_mask_cmp_ps_mask(
+      lanes, x, _mm512_loadu_ps(compare.threshold + c), _CMP_GT_OQ);
+}
+
+void pack_channels_last(const Pixels& x, int64_t channels, int64_t num_pixels,
+                        const Comparison& compare, uint8_t* bits) {
+  const int64_t row_bytes = packed_bytes(channels);
+  for (int64_t p = 0; p < num_pixels; ++p, bits += row_bytes) {
+    const float* pixel = x.data + p * x.pixel_stride;
+    for (int64_t c = 0; c < row_bytes * 8; c += 16) {
+      const __mmask16 lanes =
+          c < channels ? first_lanes(channels - c) : __mmask16(0);
+      const uint16_t found = compare16(
+          _mm512_maskz_loadu_ps(lanes, pixel + c), compare, c, lanes);
+      std::memcpy(bits + c / 8, &found, 2);
+    }
+  }
+}
+
+// Bits of up to 32 channels of 16 * V neighbouring pixels: one per 32-bit
+// lane.
+template <int V>
+void pack_columns(const float* x, int64_t stride, int64_t channels,
+                  const Comparison& compare, __m512i* bits) {
+  __m512i words[V];
+#pragma GCC unroll 4
+  for (int v = 0; v < V; ++v) words[v] = _mm512_setzero_si512();
+  for (int64_t c = 0; c < channels; ++c) {
+    const __m512 threshold = _mm512_set1_ps(compare.threshold[c]);
+    const __m512i sign =
+        _mm512_set1_epi32(compare.sign ? int(compare.sign[c]) : 0);
+    const __m512i bit = _mm512_set1_epi32(int(1u << c));
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) {
+      const __m512i values =
+          _mm512_xor_si512(_mm512_loadu_si512(x + c * stride + 16 * v), sign);
+      const __mmask16 above = _mm512_cmp_ps_mask(_mm512_castsi512_ps(values),
+                                                 threshold, _CMP_GT_OQ);
+      words[v] = _mm512_mask_or_epi32(words[v], above, words[v], bit);
+    }
+  }
+#pragma GCC unroll 4
+  for (int v = 0; v < V; ++v) bits[v] = words[v];
+}
+
+template <int V>
+void pack_pixels(const float* x, int64_t stride, int64_t channels,
+                 const Comparison& compare, uint8_t* bits) {
+  const int64_t row_bytes = packed_bytes(channels);
+  for (int64_t c = 0; c < row_bytes * 8; c += 32) {
+    const int64_t left = channels - c;
+    __m512i lanes[V];
+    pack_columns<V>(x + c * stride, stride, left < 32 ? left : 32,
+                    compare.from(c), lanes);
+    alignas(64) uint32_t words[16 * V];
+    for (int v = 0; v < V; ++v) _mm512_store_si512(words + 16 * v, lanes[v]);
+    for (int64_t i = 0; i < 16 * V; ++i)
+      std::memcpy(bits + i * row_bytes + c / 8, words + i, 4);
+  }
+}
+
+void pack_channels_first(const Pixels& x, int64_t channels, int64_t num_pixels,
+                         const Comparison& compare, uint8_t* bits) {
+  const int64_t row_bytes = packed_bytes(channels);
+  int64_t p = 0;
+  for (; p + 64 <= num_pixels; p += 64)
+    pack_pixels<4>(x.data + p, x.channel_stride, channels, compare,
+                   bits + p * row_bytes);
+  for (; p + 16 <= num_pixels; p += 16)
+    pack_pixels<1>(x.data + p, x.channel_stride, channels, compare,
+                   bits + p * row_bytes);
+  portable_kernels().pack({x.data + p, x.channel_stride, x.pixel_stride},
+                          channels, num_pixels - p, compare,
+                          bits + p * row_bytes);
+}
+
+void pack(const Pixels& x, int64_t channels, int64_t num_pixels,
+          const Comparison& compare, uint8_t* bits) {
+  if (x.channel_stride == 1)
+    pack_channels_last(x, channels, num_pixels, compare, bits);
+  else if (x.pixel_stride == 1)
+    pack_channels_first(x, channels, num_pixels, compare, bits);
+  else
+    portable_kernels().pack(x, channels, num_pixels, compare, bits);
+}
+
+// ---- operand and weights -------------------------------------------------
+
+// Drops the upper half of a pixel's last 64 bits where it is only filler.
+void expand(const uint8_t* bits, int64_t channels, int64_t num_pixels,
+            uint8_t* operand) {
+  const int64_t row_bytes = packed_bytes(channels);
+  const int64_t used_bytes = 4 * ceil_div(channels, 32);
+  if (used_bytes == row_bytes) {
+    std::memcpy(operand, bits, num_pixels * row_bytes);
+    return;
+  }
+  for (int64_t p = 0; p < num_pixels; ++p)
+    std::memcpy(operand + p * used_bytes, bits + p * row_bytes, used_bytes);
+}
+
+void prepack(const uint8_t* bits, int64_t num_outputs, int64_t taps,
+             int64_t channels, int64_t lanes, uint8_t* weights) {
+  const int64_t steps = ceil_div(channels, 32);
+  const int64_t tap_bytes = packed_bytes(channels);
+  std::memset(weights, 0, taps * steps * lanes * 4);
+  for (int64_t o = 0; o < num_outputs; ++o)
+    for (int64_t tap = 0; tap < taps; ++tap, bits += tap_bytes)
+      for (int64_t step = 0; step < steps; ++step)
+        std::memcpy(weights + ((tap * steps + step) * lanes + o) * 4,
+                    bits + 4 * step, 4);
+}
+
+// ---- counting ------------------------------------------------------------
+
+// Keeps a value in a register and the instructions around it in this order.
+#define MMCOMPRESS_PIN(value) asm volatile("" : "+v"(value))
+// Unrolled before the compiler decides what lives in registers.
+#define MMCOMPRESS_UNROLL _Pragma("GCC unroll 8")
+
+// P pixels, V times 16 outputs.
+template <int P, int V>
+void count_pixels(const CountArgs& args) {
+  __m512i sums[P][V];
+  MMCOMPRESS_UNROLL
+  for (int p = 0; p < P; ++p)
+    MMCOMPRESS_UNROLL
+    for (int v = 0; v < V; ++v) sums[p][v] = _mm512_setzero_si512();
+
+  const uint8_t* weights = args.weights;
+  for (int64_t i = 0; i < args.num_chunks; ++i) {
+    const Chunk chunk = args.chunks[i];
+    const uint8_t* rows[P];
+    MMCOMPRESS_UNROLL
+    for (int p = 0; p < P; ++p) rows[p] = args.pixels[p] + chunk.offset;
+    for (int64_t step = 0; step < chunk.steps; ++step, weights += 64 * V) {
+      __m512i w[V];
+      MMCOMPRESS_UNROLL
+      for (int v = 0; v < V; ++v) {
+        w[v] = _mm512_loadu_si512(weights + 64 * v);
+        MMCOMPRESS_PIN(w[v]);
+      }
+      MMCOMPRESS_UNROLL
+      for (int p = 0; p < P; ++p) {
+        int32_t word;
+        std::memcpy(&word, rows[p] + 4 * step, 4);
+        const __m512i a = _mm512_set1_epi32(word);
+        MMCOMPRESS_UNROLL
+        for (int v = 0; v < V; ++v) {
+          sums[p][v] = _mm512_add_epi32(
+              sums[p][v], _mm512_popcnt_epi32(_mm512_xor_si512(a, w[v])));
+          MMCOMPRESS_PIN(sums[p][v]);
+        }
+      }
+    }
+  }
+
+  const __m512i n = _mm512_set1_epi32(args.n);
+  MMCOMPRESS_UNROLL
+  for (int p = 0; p < P; ++p)
+    MMCOMPRESS_UNROLL
+    for (int v = 0; v < V; ++v)
+      _mm512_storeu_si512(
+          args.k + p * args.k_stride + 16 * v,
+          _mm512_sub_epi32(n, _mm512_add_epi32(sums[p][v], sums[p][v])));
+}
+
+#undef MMCOMPRESS_PIN
+#undef MMCOMPRESS_UNROLL
+
+template <int V>
+void count_outputs(const CountArgs& args) {
+  using Count = void (*)(const CountArgs&);
+  static const Count by_pixels[kTile] = {
+      count_pixels<1, V>, count_pixels<2, V>, count_pixels<3, V>,
+      count_pixels<4, V>, count_pixels<5, V>, count_pixels<6, V>};
+  by_pixels[args.num_pixels - 1](args);
+}
+
+void count(const CountArgs& args) {
+  switch (args.lanes / 16) {
+    case 1:
+      return count_outputs<1>(args);
+    case 2:
+      return count_outputs<2>(args);
+    case 3:
+      return count_outputs<3>(args);
+    default:
+      return count_outputs<4>(args);
+  }
+}
+
+// ---- epilogues -----------------------------------------------------------
+
+void finish_float(const FloatEpilogue& args) {
+  for (int64_t c = 0; c < args.channels; c += 16) {
+    const __mmask16 lanes = first_lanes(args.channels - c);
+    const auto load = [&](const float* vector) {
+      return _mm512_maskz_loadu_ps(lanes, vector + c);
+    };
+    const __m512 zero = _mm512_setzero_ps();
+    const __m512 scale = load(args.scale), shift = load(args.shift);
+    const __m512 pre = args.pre ? load(args.pre) : zero;
+    const __m512 slope = args.slope ? load(args.slope) : zero;
+    const __m512 post = args.post ? load(args.post) : zero;
+    for (int64_t p = 0; p < args.num_pixels; ++p) {
+      const __m512i k = _mm512_loadu_si512(args.k + p * args.k_stride + c);
+      __m512 y = _mm512_add_ps(_mm512_mul_ps(scale, _mm512_cvtepi32_ps(k)),
+                               shift);
+      if (args.residual)
+        y = _mm512_add_ps(y, load(args.residual + p * args.residual_stride));
+      if (args.pre) y = _mm512_add_ps(y, pre);
+      if (args.slope) {
+        const __mmask16 positive = _mm512_cmp_ps_mask(y, zero, _CMP_GT_OQ);
+        y = _mm512_mask_blend_ps(positive, _mm512_mul_ps(slope, y), y);
+      }
+      if (args.post) y = _mm512_add_ps(y, post);
+      if (args.y)
+        _mm512_mask_storeu_ps(args.y + p * args.y_stride + c, lanes, y);
+      if (args.bits) {
+        const uint16_t found = compare16(y, args.next, c, lanes);
+        std::memcpy(args.bits + p * args.bits_stride + c / 8, &found, 2);
+      }
+    }
+  }
+  if (!args.bits) return;
+  const int64_t used = 2 * ceil_div(args.channels, 16);
+  for (int64_t p = 0; p < args.num_pixels; ++p)
+    std::memset(args.bits + p * args.bits_stride + used, 0, 8 - used);
+}
+
+void finish_bits(const BitsEpilogue& args) {
+  const uint64_t valid = ~uint64_t(0) >> (64 - args.channels);
+  for (int64_t p = 0; p < args.num_pixels; ++p) {
+    const int32_t* k = args.k + p * args.k_stride;
+    uint64_t word = 0;
+    for (int64_t c = 0; c < args.channels; c += 16) {
+      const __mmask16 passes =
+          _mm512_cmpge_epi32_mask(_mm512_loadu_si512(k + c),
+                                  _mm512_loadu_si512(args.limit + c));
+      word |= uint64_t(passes) << c;
+    }
+    word = (word ^ args.flip) & valid;
+    std::memcpy(args.bits + p * args.bits_stride, &word, sizeof word);
+  }
+}
+
+}  // namespace
+
+const Kernels& avx512_kernels() {
+  static const Kernels table = {
+      "avx512",
+      /*id=*/3,
+      kTile,
+      /*step_channels=*/32,
+      /*step_bytes=*/4,
+      /*max_chunk_steps=*/int64_t(1) << 40,
+      /*minus_one=*/0,
+      /*neutral=*/0,
+      has_neutral,
+      /*lane_granule=*/16,
+      /*lane_bytes=*/4,
+      pack,
+      expand,
+      prepack,
+      count,
+      finish_float,
+      finish_bits,
+  };
+  return table;
+}
+
+}  // namespace mmcompress
