@@ -1,0 +1,132 @@
+"""The files of a packed model: its config and its checkpoint."""
+import inspect
+import os
+from collections import OrderedDict
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Iterator
+
+import torch
+import torch.nn as nn
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+from mmcompress.version import __version__
+
+# what else mm's inferencers read
+_FOR_INFERENCE = ('custom_imports', 'vis_backends', 'test_pipeline',
+                  'tta_model', 'tta_pipeline')
+_FOR_TRAINING = ('train_dataloader', 'train_cfg', 'optim_wrapper',
+                 'param_scheduler', 'auto_scale_lr', 'load_from', 'resume',
+                 'work_dir')
+_COMPAT = 'mmcompress.compat'
+
+
+def _inner_model(model: dict) -> tuple[dict, list]:
+    """The model inside of our builders, and the steps applied to it."""
+    steps: list = []
+    while True:
+        kind = str(model.get('type')).rpartition('.')[2]
+        if kind not in ('Distill', 'Compress'):
+            return dict(model), steps
+        if kind == 'Compress':
+            steps = [*model['steps'], *steps]
+        inner = dict(model['student' if kind == 'Distill' else 'model'])
+        if model.get('data_preprocessor') is not None:
+            inner.setdefault('data_preprocessor', model['data_preprocessor'])
+        model = inner
+
+
+def _without_pretrained(value: Any) -> Any:
+    """A config that asks for no other checkpoint."""
+    if isinstance(value, dict):
+        return {
+            key: _without_pretrained(item)
+            for key, item in value.items() if key != 'pretrained'
+            and not (key == 'init_cfg' and 'Pretrained' in str(item))
+        }
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(_without_pretrained, value))
+    return value
+
+
+def _is_for_training(hook: dict) -> bool:
+    return str(hook.get('type')).startswith('mmcompress.')
+
+
+def packed_config(cfg: Config) -> Config:
+    """Config of the packed model, for testing and inference.
+
+    What only training needs is left out: the teacher, the optimizer, the
+    training data, our hooks, checkpoints to start from.
+
+    Args:
+        cfg (Config): That of the trained model.
+
+    Returns:
+        Config: Complete, without a base.
+    """
+    model, steps = _inner_model(cfg.model.to_dict())
+    model = _without_pretrained(model)
+    packed = dict(type='mmcompress.Packed', packed_type=model.pop('type'))
+    if steps:
+        packed['packed_steps'] = steps
+    known = {*inspect.signature(Runner.__init__).parameters, *_FOR_INFERENCE}
+    content = {
+        key: value
+        for key, value in cfg.to_dict().items()
+        if key in known and key not in _FOR_TRAINING
+    }
+    content['model'] = {**packed, **model}
+    for key in ('custom_hooks', 'default_hooks'):
+        content[key] = _inference_hooks(content.get(key))
+    imports = dict(content.get('custom_imports') or dict(imports=[]))
+    if _COMPAT not in imports['imports']:
+        imports['imports'] = [*imports['imports'], _COMPAT]
+    content['custom_imports'] = imports
+    return Config({key: v for key, v in content.items() if v is not None})
+
+
+def _inference_hooks(hooks: dict | list | None) -> dict | list | None:
+    if isinstance(hooks, dict):
+        return {k: h for k, h in hooks.items() if not _is_for_training(h)}
+    if isinstance(hooks, list):
+        return [h for h in hooks if not _is_for_training(h)]
+    return hooks
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A file beside ``path`` that takes its place in the end, or never."""
+    beside = path.with_name(f'.{path.name}.{os.getpid()}.tmp{path.suffix}')
+    try:
+        yield beside
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def write_packed(packed: nn.Module, cfg: Config, meta: dict, out: Path,
+                 in_half: list[str]) -> None:
+    """Write checkpoint and config; each is complete or not there.
+
+    Args:
+        packed (nn.Module): The packed model.
+        cfg (Config): Its config, see :func:`packed_config`.
+        meta (dict): Of the trained checkpoint.
+        out (Path): The checkpoint, ``*.pth``. The config lies beside it, with
+            the same name and the suffix ``.py``.
+        in_half (list[str]): What is stored in half precision.
+    """
+    state = OrderedDict((name, tensor.detach().cpu().contiguous())
+                        for name, tensor in packed.state_dict().items())
+    for name in in_half:
+        state[name] = state[name].half()
+    kept = {key: meta[key] for key in ('dataset_meta', ) if key in meta}
+    checkpoint = dict(
+        meta=dict(kept, mmcompress_version=__version__), state_dict=state)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with _replacing(out) as weights, \
+            _replacing(out.with_suffix('.py')) as config:
+        torch.save(checkpoint, weights)
+        cfg.dump(str(config))
