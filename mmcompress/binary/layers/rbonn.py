@@ -7,7 +7,6 @@ from mmcompress.registry import MODELS
 from .base import BinaryConv2d, check_choice
 from .optimizer_step import call_before_step
 from .scaled_sign import reconstruction_gradients, scaled_sign
-from .sign import mean_magnitude
 
 
 def _rank(values: Tensor) -> Tensor:
@@ -69,15 +68,14 @@ class RBONNConv2d(BinaryConv2d, nn.Conv2d):
     kept at the same moment: unscaled, accumulated, reduced and clipped.
 
     The state dict has ``scale_factor``, ``u`` and ``prev_grad`` in addition to
-    that of :class:`BinaryConv2d`. From a float checkpoint the scale factor
-    becomes ``mean(|weight|) / bin`` of each output channel, u 0.2 and P 0,
-    which are also the initial values.
+    that of :class:`BinaryConv2d`; ``prev_grad`` is as large as the weight, and
+    is needed to resume only. With a float checkpoint the scale factor keeps
+    its values, initially from a normal distribution, and so does u; P is 0.
 
     Differs from the official code: zeros become -1 (``zero_as``); the
-    indicator follows the paper (``variant``); the scale factor does not start
-    from a normal distribution. As in that code, the previous gradient is sent
-    back, and u may become negative; in the paper it is the previous weight,
-    and u can't.
+    indicator follows the paper (``variant``). As in that code, the previous
+    gradient is sent back, and u may become negative; in the paper it is the
+    previous weight, and u can't.
 
     Args:
         *args: As for :class:`BinaryConv2d`.
@@ -113,15 +111,14 @@ class RBONNConv2d(BinaryConv2d, nn.Conv2d):
         self.recon_weight = recon_weight
         self.tau = tau
         self.variant = variant
-        self.u_init = u_init
         self.register_parameter('scale_factor', None)
         self.register_parameter('u', None)
         self.register_buffer('prev_grad', None)
         if self.binary_weight:
-            state = self.initial_state(self.weight)
-            self.scale_factor = nn.Parameter(state['scale_factor'])
-            self.u = nn.Parameter(state['u'])
-            self.prev_grad = state['prev_grad']
+            scale = torch.randn(self.out_channels, 1, 1, 1)
+            self.scale_factor = nn.Parameter(scale)
+            self.u = nn.Parameter(torch.full_like(scale, u_init))
+            self.prev_grad = torch.zeros_like(self.weight)
             call_before_step(self)
 
     def __setstate__(self, state: dict) -> None:
@@ -129,23 +126,14 @@ class RBONNConv2d(BinaryConv2d, nn.Conv2d):
         if self.binary_weight:
             call_before_step(self)
 
-    def init_weights(self) -> None:
-        """Match the scale factor to the weight.
-
-        mmengine calls this after the weight's own initialisation.
-        """
-        for name, value in self.initial_state(self.weight).items():
-            getattr(self, name).data.copy_(value)
-
     def initial_state(self, weight: Tensor) -> dict[str, Tensor]:
-        """A scale factor that matches the weight, and no correction."""
+        """The scale factor and u as they are, and no previous gradient."""
         if not self.binary_weight:
             return {}
-        scale = mean_magnitude(weight.detach()) / self.bin
         return dict(
-            scale_factor=scale,
-            u=torch.full_like(scale, self.u_init),
-            prev_grad=torch.zeros_like(weight.detach()))
+            scale_factor=self.scale_factor.detach(),
+            u=self.u.detach(),
+            prev_grad=torch.zeros_like(self.prev_grad))
 
     def correction(self) -> Tensor:
         """``P * I``, shape of the weight."""

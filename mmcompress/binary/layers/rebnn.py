@@ -7,7 +7,7 @@ from mmcompress.registry import MODELS
 from .base import BinaryConv2d, check_choice
 from .optimizer_step import call_before_step
 from .scaled_sign import reconstruction_gradients, scaled_sign
-from .sign import binary_sign, mean_magnitude
+from .sign import binary_sign
 
 
 def flip_ratio(prev_sign: Tensor, signs: Tensor) -> Tensor:
@@ -69,14 +69,13 @@ class ReBNNConv2d(BinaryConv2d, nn.Conv2d):
     accumulated batches or the number of calls of the layer in a forward.
 
     The state dict has ``scaling_factor`` and ``prev_sign``, the signs before
-    the last step, in addition to that of :class:`BinaryConv2d`. From a float
-    checkpoint the scaling factor becomes ``mean(|weight|) / bin`` of each
-    output channel, which is also the initial one, and no sign has flipped.
+    the last step, in addition to that of :class:`BinaryConv2d`. With a float
+    checkpoint the scaling factor keeps its values, initially from a normal
+    distribution, and no sign has flipped.
 
     Differs from the official code: zeros become -1 (``zero_as``); gamma, which
     is constant there, follows the paper within the limits of the code
-    (``variant``), and signs are compared with the true previous ones; the
-    scaling factor does not start from a normal distribution.
+    (``variant``), and signs are compared with the true previous ones.
 
     Args:
         *args: As for :class:`BinaryConv2d`.
@@ -110,9 +109,9 @@ class ReBNNConv2d(BinaryConv2d, nn.Conv2d):
         self.register_parameter('scaling_factor', None)
         self.register_buffer('prev_sign', None)
         if self.binary_weight:
-            state = self.initial_state(self.weight)
-            self.scaling_factor = nn.Parameter(state['scaling_factor'])
-            self.prev_sign = state['prev_sign']
+            self.scaling_factor = nn.Parameter(
+                torch.randn(self.out_channels, 1, 1, 1))
+            self.prev_sign = torch.zeros_like(self.weight, dtype=torch.int8)
             call_before_step(self)
 
     def __setstate__(self, state: dict) -> None:
@@ -120,22 +119,13 @@ class ReBNNConv2d(BinaryConv2d, nn.Conv2d):
         if self.binary_weight:
             call_before_step(self)
 
-    def init_weights(self) -> None:
-        """Match the scaling factor to the weight.
-
-        mmengine calls this after the weight's own initialisation.
-        """
-        for name, value in self.initial_state(self.weight).items():
-            getattr(self, name).data.copy_(value)
-
     def initial_state(self, weight: Tensor) -> dict[str, Tensor]:
-        """A scaling factor that matches the weight, and unknown signs."""
+        """The scaling factor as it is, and unknown signs."""
         if not self.binary_weight:
             return {}
-        weight = weight.detach()
         return dict(
-            scaling_factor=mean_magnitude(weight) / self.bin,
-            prev_sign=torch.zeros_like(weight, dtype=torch.int8))
+            scaling_factor=self.scaling_factor.detach(),
+            prev_sign=torch.zeros_like(self.prev_sign))
 
     def gamma(self) -> Tensor:
         """:func:`balance` for the gradient that the weight has now.
