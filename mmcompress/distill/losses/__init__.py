@@ -4,8 +4,12 @@ from .feature_l2 import FeatureL2Loss
 from .fgd import FGDLoss
 from .ida_det import IDaDetLoss
 from .kd import KDLoss
+from .mgd import MGDLoss
+from .nkd import NKDLoss
+from .pkd import PKDLoss
+from .uskd import TfNKDLoss, USKDLoss
 
 __all__ = [
     'CWDLoss', 'DistillLoss', 'FGDLoss', 'FeatureL2Loss', 'IDaDetLoss',
-    'KDLoss'
+    'KDLoss', 'MGDLoss', 'NKDLoss', 'PKDLoss', 'TfNKDLoss', 'USKDLoss'
 ]

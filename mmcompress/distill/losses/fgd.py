@@ -6,7 +6,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from mmcompress.registry import MODELS
-from .base import DistillLoss
+from .base import DistillLoss, check_levels
 
 
 def attention(x: Tensor, temp: float) -> tuple[Tensor, Tensor]:
@@ -179,7 +179,7 @@ class FGDLoss(DistillLoss):
             data_samples (list): mmdet's, with ``gt_instances.bboxes`` in
                 pixels of the input, (x1, y1, x2, y2).
         """
-        self._check(student, teacher)
+        check_levels(self, self.channels, len(self.levels), student, teacher)
         boxes = [sample.gt_instances.bboxes for sample in data_samples]
         boxes = [getattr(b, 'tensor', b) for b in boxes]
         sizes = [s.metainfo[self.mask_ref][:2] for s in data_samples]
@@ -194,14 +194,3 @@ class FGDLoss(DistillLoss):
                                 for x in (s, t, *map(torch.stack, masks))))
             losses.append(sum(w * terms[k] for k, w in self.weights.items()))
         return losses
-
-    def _check(self, *sides: Sequence[Tensor]) -> None:
-        shapes = [[tuple(x.shape) for x in xs] for xs in sides]
-        if any(len(x) != len(self.levels) for x in sides) or any(
-            (s[1], t[1]) != self.channels or s[2:] != t[2:]
-                for s, t in zip(*shapes)):
-            raise ValueError(
-                f'FGDLoss got student {shapes[0]} and teacher {shapes[1]}, '
-                f'and was made for {len(self.levels)} levels (num_levels) of '
-                f'{self.channels} channels (student_channels, '
-                'teacher_channels); sizes must agree')

@@ -1,0 +1,96 @@
+"""PKD: compare feature maps by their Pearson correlation."""
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from torch import Tensor
+
+from mmcompress.registry import MODELS
+from .base import DistillLoss
+
+
+def standardize(feature: Tensor) -> Tensor:
+    """Give each channel mean 0 and standard deviation 1 over the batch.
+
+    Args:
+        feature (Tensor): Shape (N, C, H, W), with more than one value in a
+            channel.
+
+    Returns:
+        Tensor: Same shape.
+    """
+    std, mean = torch.std_mean(feature, dim=(0, 2, 3), keepdim=True)
+    return (feature - mean) / (std + 1e-6)
+
+
+@MODELS.register_module()
+class PKDLoss(DistillLoss):
+    """Loss of PKD (Cao et al., NeurIPS 2022, arXiv:2207.02039).
+
+    Half the mean squared difference of the maps after each channel was
+    standardized, which is 1 minus their correlation: scale and offset of a
+    channel don't matter, so that detectors of different families can learn
+    from each other.
+
+    Statistics are those of the batch on the device.
+
+    Args:
+        loss_weight (float): Defaults to 1.0; the official configs have 6 or
+            10.
+        resize_stu (bool): Where sizes differ, resize the student's map to the
+            teacher's. False: the other way round.
+        student_channels (int | None): With ``teacher_channels``: a 1x1
+            convolution adapts the student's channels to the teacher's.
+        teacher_channels (int | None): See ``student_channels``.
+
+    Raises:
+        ValueError: If only one of the channels is given, or in ``forward`` if
+            batch sizes or channels differ.
+    """
+
+    def __init__(self,
+                 loss_weight: float = 1.0,
+                 resize_stu: bool = True,
+                 student_channels: int | None = None,
+                 teacher_channels: int | None = None) -> None:
+        super().__init__()
+        if (student_channels is None) != (teacher_channels is None):
+            raise ValueError('give both student_channels and teacher_channels,'
+                             f' got {student_channels}, {teacher_channels}')
+        self.loss_weight = loss_weight
+        self.resize_stu = resize_stu
+        self.adapter = nn.Identity() if student_channels is None else \
+            nn.Conv2d(student_channels, teacher_channels, 1)
+
+    def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """Compute the loss of one level.
+
+        Args:
+            student (Tensor): Shape (N, C, H, W).
+            teacher (Tensor): Shape (N, C, H', W'), without gradient.
+
+        Returns:
+            Tensor: Scalar.
+        """
+        student = self.adapter(student)
+        if student.shape[:2] != teacher.shape[:2]:
+            raise ValueError(
+                f'PKDLoss: student {tuple(student.shape)} and teacher '
+                f'{tuple(teacher.shape)} differ in more than size; '
+                'student_channels and teacher_channels adapt channels')
+        # in half precision the 1e-6 next to the deviation is lost
+        dtype = torch.promote_types(student.dtype, torch.float32)
+        student, teacher = student.to(dtype), teacher.to(dtype)
+        if student.shape != teacher.shape:
+            if self.resize_stu:
+                student = _resize(student, teacher)
+            else:
+                teacher = _resize(teacher, student)
+        if student.numel() == student.shape[1]:
+            # one value has no deviation
+            return 0 * student.sum()
+        difference = standardize(student) - standardize(teacher)
+        return self.loss_weight * difference.square().mean() / 2
+
+
+def _resize(feature: Tensor, like: Tensor) -> Tensor:
+    return F.interpolate(feature, like.shape[2:], mode='bilinear')
