@@ -50,6 +50,11 @@ class LayerCost:
         return self.bops / 64 + self.flops
 
 
+def is_packed(module: nn.Module) -> bool:
+    """Whether a layer stores the bits of its weight."""
+    return 'weight_bits' in module._buffers
+
+
 def operand_bits(module: nn.Module) -> tuple[int, int]:
     """Bits of a layer's weight and of its activation.
 
@@ -59,6 +64,8 @@ def operand_bits(module: nn.Module) -> tuple[int, int]:
     """
     if hasattr(module, 'operand_bits'):
         return tuple(module.operand_bits)
+    if is_packed(module):
+        return 1, 1
     if hasattr(module, 'inference_rule'):
         return (1, 1) if getattr(module, 'binary_weight', True) else (FLOAT, 1)
     return FLOAT, FLOAT
@@ -157,15 +164,35 @@ class _MacsByModule:
         if self.running:
             self.running[-1][1].update(added)
 
+    def _watched(self, module: nn.Module, method: Callable) -> Callable:
+
+        def watched(*args, **kwargs):
+            self._enter(module, args)
+            try:
+                return method(*args, **kwargs)
+            finally:
+                self._leave(module, args, None)
+
+        return watched
+
     @contextmanager
     def watch(self) -> Iterator[None]:
+        """Attribute what is counted meanwhile."""
         handles = [
             register_module_forward_pre_hook(self._enter),
             register_module_forward_hook(self._leave, always_call=True)
         ]
+        # packed layers in a row call each other past `forward`
+        patched = [(module, name) for module in self.names
+                   for name in ('with_bits', 'only_bits')
+                   if hasattr(module, name)]
+        for module, name in patched:
+            setattr(module, name, self._watched(module, getattr(module, name)))
         try:
             yield
         finally:
+            for module, name in patched:
+                delattr(module, name)
             for handle in handles:
                 handle.remove()
 
@@ -222,10 +249,18 @@ def _own_tensors(module: nn.Module, seen: set[Tensor]) -> dict[str, Tensor]:
     return tensors
 
 
+def _num_params(module: nn.Module, tensors: dict[str, Tensor]) -> int:
+    """Number of parameters, of which packed layers keep bits."""
+    packed = module.weight_shape if is_packed(module) else [0]
+    return math.prod(packed) + sum(tensor.numel()
+                                   for name, tensor in tensors.items()
+                                   if name in module._parameters)
+
+
 def _packed_bytes(module: nn.Module, tensors: dict[str, Tensor],
                   bits: int) -> int:
     """Bytes of a module once its weight takes ``bits`` per element."""
-    if bits == FLOAT or not tensors:
+    if bits == FLOAT or is_packed(module) or not tensors:
         return _num_bytes(list(tensors.values()))
     if hasattr(module, 'inference_rule'):
         # what the training of a 1-bit layer keeps besides is not packed
@@ -265,8 +300,7 @@ def complexity(model: nn.Module, batch: dict) -> list[LayerCost]:
                 name=name,
                 kind=type(module).__name__,
                 bits=bits,
-                params=sum(p.numel() for key, p in tensors.items()
-                           if key in module._parameters),
+                params=_num_params(module, tensors),
                 bytes_stored=_num_bytes(list(tensors.values())),
                 bytes_packed=_packed_bytes(module, tensors, bits[0]),
                 flops=flops,

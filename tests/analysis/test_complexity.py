@@ -11,6 +11,7 @@ from mmcompress.analysis.complexity import (FLOAT, complexity, count_macs,
 from mmcompress.analysis.subject import (build_subject, image_size,
                                          noise_batch, read_config)
 from mmcompress.binary import BiResNet, IDaDetConv2d
+from mmcompress.deploy import pack
 
 
 class Model(nn.Module):
@@ -250,6 +251,34 @@ def test_packed_operators_count_as_the_convolution_they_compute(operator):
     expected = costs_of(Model(layer=twin), 2, 70, 9, 8)['layer'].flops
     cost = costs_of(Model(layer=_packed(operator)), 2, 70, 9, 8)['layer']
     assert (cost.flops, cost.bops) == (0, expected)
+
+
+@pytest.mark.filterwarnings('ignore:1-bit operators run on the slow')
+def test_a_packed_model_has_the_operations_and_weights_of_the_trained_one():
+    config = 'configs/ida_det/ida_det_student_mini.py'
+    cfg = read_config(config)
+    model = build_subject(cfg)
+    batch = noise_batch(cfg, model, (64, 64))
+    trained = complexity(model, batch)
+    packed_model = pack(model)[1]
+    packed = complexity(packed_model, batch)
+    layers = [cost for cost in packed if cost.bits == (1, 1)]
+    assert len(layers) == 25
+    assert all(cost.flops == 0 for cost in layers)
+    assert sorted(cost.bops
+                  for cost in layers) == sorted(cost.bops for cost in trained
+                                                if cost.bits == (1, 1))
+    assert sum(cost.params
+               for cost in layers) == sum(module.weight.numel()
+                                          for module in model.modules()
+                                          if hasattr(module, 'inference_rule'))
+    assert total(packed).flops == total(trained).flops
+    # what is on disk; nothing is left to be packed
+    assert total(packed).bytes_stored == total(packed).bytes_packed == sum(
+        t.numel() * t.element_size()
+        for t in packed_model.state_dict().values())
+    # nothing stays behind
+    assert not any('with_bits' in vars(m) for m in packed_model.modules())
 
 
 def test_count_is_of_the_images_given():

@@ -1,0 +1,253 @@
+"""Time a model as float, as it was trained, and packed."""
+import argparse
+import json
+import logging
+import statistics
+import warnings
+from pathlib import Path
+
+import matplotlib
+import mmengine
+import torch
+from mmengine.config import DictAction
+from mmengine.logging import MMLogger
+from mmengine.registry import DefaultScope
+from mmengine.utils import mkdir_or_exist
+
+import mmcompress.compat  # noqa: F401
+from mmcompress import __version__
+from mmcompress.analysis.latency import Parts, clock_of, forms
+from mmcompress.analysis.subject import build_subject, noise_batch, read_config
+from mmcompress.analysis.timing import (device_clock, interleaved, machine,
+                                        median_interval)
+from mmcompress.ops import build_info
+from mmcompress.tables import format_table
+
+DESCRIPTION = '''Times one forward of a network in its forms, in turn, in one
+process: with plain float layers in both memory layouts, as it was trained
+(1-bit layers that compute in float), and packed. Images are noise; without a
+checkpoint the weights are random.'''
+
+
+def measure(models: dict, batch: dict, mode: str, rounds: int,
+            clock) -> tuple[dict, dict]:
+    """Time forms of a model in interleaved rounds.
+
+    Args:
+        models (dict[str, nn.Module]): By name.
+        batch (dict): Preprocessed inputs.
+        mode (str): Of the model's forward.
+        rounds (int): How many measurements of each.
+        clock (Callable): Gives seconds.
+
+    Returns:
+        tuple[dict, dict]: Seconds of each round by name, and
+        :class:`Parts` by name.
+    """
+    last = dict(
+        batch,
+        inputs=batch['inputs'].contiguous(memory_format=torch.channels_last))
+    parts = {name: Parts(model, clock) for name, model in models.items()}
+    calls = {
+        name:
+        lambda part=part, name=name: part.run(
+            last if 'channels last' in name else batch, mode)
+        for name, part in parts.items()
+    }
+    with torch.no_grad():
+        seconds = interleaved(calls, rounds, clock=clock)
+    for part in parts.values():
+        del part.rounds[:-rounds]
+    return seconds, parts
+
+
+def fastest_float(seconds: dict[str, list[float]]) -> str:
+    """The memory layout in which floats are faster."""
+    names = [name for name in seconds if name.startswith('float')]
+    return min(names, key=lambda name: statistics.median(seconds[name]))
+
+
+def speed_ups(seconds: dict[str, list[float]]) -> dict[str, dict]:
+    """How many times as fast as the faster float form each form is.
+
+    Returns:
+        dict[str, dict]: By name, median and 95 % interval of the ratios of
+        the rounds.
+    """
+    base = seconds[fastest_float(seconds)]
+    result = {}
+    for name, values in seconds.items():
+        ratios = [a / b for a, b in zip(base, values)]
+        result[name] = dict(
+            median=statistics.median(ratios), interval=median_interval(ratios))
+    return result
+
+
+def medians_of_parts(rounds: list[dict]) -> dict[str, float]:
+    """Seconds of each part of a model, medians over rounds."""
+    return {
+        name: statistics.median(one.get(name, 0.0) for one in rounds)
+        for name in rounds[0]
+    }
+
+
+def report(args: argparse.Namespace, device: str, seconds: dict,
+           parts: dict) -> dict:
+    """All that was measured, and on what."""
+    info = build_info()
+    return dict(
+        config=args.config,
+        checkpoint=args.checkpoint,
+        mode='predict' if args.whole else 'tensor',
+        shape=list(args.shape),
+        batch=args.batch,
+        threads=args.threads,
+        clock=args.clock,
+        rounds=args.rounds,
+        machine=machine(device),
+        kernels=info.get('isa'),
+        versions=dict(
+            mmcompress=__version__,
+            torch=torch.__version__,
+            mmengine=mmengine.__version__),
+        forms={
+            name:
+            dict(
+                median=statistics.median(values),
+                fastest=min(values),
+                slowest=max(values),
+                speed_up=speed_up,
+                parts=medians_of_parts(parts[name].rounds),
+                proposals=parts[name].num_boxes)
+            for (name, values), speed_up in zip(seconds.items(),
+                                                speed_ups(seconds).values())
+        })
+
+
+def as_text(result: dict) -> str:
+    """Two tables: the forms, and where their time goes."""
+    title = (f'{result["config"]}, mode {result["mode"]}, '
+             f'{result["batch"]} x {result["shape"][0]} x '
+             f'{result["shape"][1]}, {result["rounds"]} rounds, '
+             f'{result["clock"]} time\n{result["machine"]}, kernels: '
+             f'{result["kernels"]}')
+    rows = []
+    for name, form in result['forms'].items():
+        low, high = form['speed_up']['interval']
+        rows.append([
+            name, *(f'{1000 * form[key]:.1f}'
+                    for key in ('median', 'fastest', 'slowest')),
+            f'{form["speed_up"]["median"]:.2f} [{low:.2f}, {high:.2f}]'
+        ])
+    text = format_table(title, [
+        'form', 'median ms', 'fastest', 'slowest',
+        'times as fast as the faster float [95 %]'
+    ], rows)
+    names = list(next(iter(result['forms'].values()))['parts'])
+    rows = [[
+        name, *(f'{1000 * form["parts"].get(part, 0):.1f}'
+                for part in names), form['proposals'] or '-'
+    ] for name, form in result['forms'].items()]
+    return text + format_table('Where the time is, median ms',
+                               ['form', *names, 'proposals'], rows)
+
+
+def draw(result: dict, path: Path) -> None:
+    """Bars of the medians, split by part, with the fastest round marked."""
+    matplotlib.use('agg')
+    from matplotlib import pyplot as plt
+    forms = result['forms']
+    names = list(forms)
+    figure, axes = plt.subplots(figsize=(8, 1.2 + 0.6 * len(names)))
+    left = [0.0] * len(names)
+    for part in next(iter(forms.values()))['parts']:
+        widths = [1000 * forms[n]['parts'].get(part, 0) for n in names]
+        axes.barh(names, widths, left=left, label=part)
+        left = [a + b for a, b in zip(left, widths)]
+    axes.plot([1000 * forms[n]['fastest'] for n in names],
+              names,
+              'k|',
+              markersize=14,
+              label='fastest round')
+    for name, end in zip(names, left):
+        axes.text(end, name, f' {forms[name]["speed_up"]["median"]:.1f} x',
+                  va='center')  # yapf: disable
+    axes.invert_yaxis()
+    axes.margins(x=0.12)
+    axes.set_xlabel(f'ms, median of {result["rounds"]} rounds')
+    axes.set_title(
+        f'{Path(result["config"]).stem}, {result["batch"]} x '
+        f'{result["shape"][0]} x {result["shape"][1]}, '
+        f'{result["threads"]} threads',
+        fontsize=10)
+    axes.legend(fontsize=8, loc='center left', bbox_to_anchor=(1, 0.5))
+    figure.savefig(path, dpi=120, bbox_inches='tight')
+    plt.close(figure)
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=DESCRIPTION)
+    parser.add_argument('config', help='a path, or mmdet::folder/name.py')
+    parser.add_argument('checkpoint', nargs='?', help='file or URL')
+    parser.add_argument(
+        '--whole',
+        action='store_true',
+        help="mode 'predict', with post-processing, instead of 'tensor'; "
+        'preprocessing is never counted')
+    parser.add_argument(
+        '--shape',
+        type=int,
+        nargs=2,
+        metavar=('H', 'W'),
+        help='of the images; by default what the config tests on')
+    parser.add_argument('--batch', type=int, default=1)
+    parser.add_argument('--threads', type=int, default=1)
+    parser.add_argument('--rounds', type=int, default=15)
+    parser.add_argument('--device', default='cpu')
+    parser.add_argument(
+        '--clock',
+        choices=['wall', 'cpu'],
+        default='wall',
+        help='cpu: the time that one thread ran, for a machine that others '
+        'use too')
+    parser.add_argument(
+        '--out',
+        default='work_dirs/benchmark',
+        help='folder for the numbers (json) and the picture (png)')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='override keys of the config')
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Measure, print, and write."""
+    args = parse_args()
+    MMLogger.get_instance('mmengine').setLevel(logging.ERROR)
+    torch.set_num_threads(args.threads)
+    clock = device_clock(args.device, clock_of(args.clock))
+    cfg = read_config(args.config, args.cfg_options)
+    model = build_subject(cfg, args.checkpoint).to(args.device)
+    batch = noise_batch(cfg, model, args.shape, args.batch)
+    args.shape = batch['inputs'].shape[2:]
+    with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
+        seconds, parts = measure(
+            forms(model), batch, 'predict' if args.whole else 'tensor',
+            args.rounds, clock)
+    result = report(args, args.device, seconds, parts)
+    print(as_text(result))
+    mkdir_or_exist(args.out)
+    path = Path(args.out, f'{Path(args.config).stem}_{result["mode"]}')
+    path.with_suffix('.json').write_text(json.dumps(result, indent=2))
+    draw(result, path.with_suffix('.png'))
+    print(f'written to {path}.json and {path}.png')
+
+
+if __name__ == '__main__':
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        main()
