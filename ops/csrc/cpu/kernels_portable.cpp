@@ -2,6 +2,7 @@
 // all others. The operand is the packed bits, a step is a 64-bit word.
 #include <cstring>
 
+#include "affine_loops.h"
 #include "kernels.h"
 
 namespace mmcompress {
@@ -11,10 +12,6 @@ uint64_t load_word(const uint8_t* p) {
   uint64_t word;
   std::memcpy(&word, p, sizeof word);
   return word;
-}
-
-void store_word(uint8_t* p, uint64_t word) {
-  std::memcpy(p, &word, sizeof word);
 }
 
 float apply_sign(float x, uint32_t sign) {
@@ -110,33 +107,6 @@ void count(const CountArgs& args) {
   }
 }
 
-void finish_float(const FloatEpilogue& args) {
-  for (int64_t p = 0; p < args.num_pixels; ++p) {
-    float y[kSegment];
-    const int32_t* k = args.k + p * args.k_stride;
-    // one loop per rounding, each of which a compiler can vectorise
-    for (int64_t o = 0; o < args.channels; ++o)
-      y[o] = args.scale[o] * float(k[o]) + args.shift[o];
-    if (args.residual) {
-      const float* residual = args.residual + p * args.residual_stride;
-      for (int64_t o = 0; o < args.channels; ++o) y[o] += residual[o];
-    }
-    if (args.pre)
-      for (int64_t o = 0; o < args.channels; ++o) y[o] += args.pre[o];
-    if (args.slope)
-      for (int64_t o = 0; o < args.channels; ++o)
-        y[o] = y[o] > 0.0f ? y[o] : args.slope[o] * y[o];
-    if (args.post)
-      for (int64_t o = 0; o < args.channels; ++o) y[o] += args.post[o];
-    if (args.y)
-      std::memcpy(args.y + p * args.y_stride, y,
-                  args.channels * sizeof(float));
-    if (args.bits)
-      store_word(args.bits + p * args.bits_stride,
-                 pack_word(y, 1, args.channels, args.next));
-  }
-}
-
 void finish_bits(const BitsEpilogue& args) {
   for (int64_t p = 0; p < args.num_pixels; ++p) {
     const int32_t* k = args.k + p * args.k_stride;
@@ -166,7 +136,7 @@ const Kernels& portable_kernels() {
       expand,
       prepack,
       count,
-      finish_float,
+      finish_float<pack_word>,
       finish_bits,
   };
   return table;
