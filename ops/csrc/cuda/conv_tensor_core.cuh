@@ -1,0 +1,287 @@
+// Implicit GEMM on the 1-bit tensor cores (mma.sync), any map and kernel size.
+//
+// With bits a and w of a tap that counts, the product of the signs is
+//   (2a - 1)(2w - 1) = 4aw - 2a - 2w + 1,
+// so k = 4 popc(a & w) - 2 popc(a) - 2 popc(w) + n over these taps. The tensor
+// core gives popc(a & w), and popc(a) as its product with a column of ones;
+// popc(w) is a table of the blob, and n is the taps times the channels. Taps
+// outside of the image are read as zero bits and add nothing to the first two:
+// zero padding is exact without a special case in the loop.
+#pragma once
+
+#include "epilogues.cuh"
+
+namespace mmcompress {
+namespace cuda {
+
+// k from the tensor core's sums. `weights` is the number of weight bits in the
+// taps that count, `all_weights` in all taps, `valid` the number of products.
+__device__ inline int dot_product(int product, int activations, int weights,
+                                  int all_weights, int valid) {
+  if (kProductIsAnd)
+    return 4 * product - 2 * activations - 2 * weights + valid;
+  // XOR against the zero bits of taps that don't count gave popc(w) too much
+  return valid - 2 * (product - (all_weights - weights));
+}
+
+// One row of a tile of 16 pixels on its way from the accumulators, which are
+// spread over the lanes, to the epilogue, which wants a pixel's channels side by
+// side. 72 words: eight lanes' pairs of columns then fall into different banks.
+struct StagedRow {
+  int products[kGroupChannels];
+  int activations;
+  uint8_t y0, y1, x0, x1;  // Window; kernels are at most 255 wide
+  int64_t located;
+  int index;  // of the pixel, or -1
+  int unused[3];
+
+  __device__ Window window() const { return {y0, y1, x0, x1}; }
+};
+static_assert(sizeof(StagedRow) == 72 * sizeof(int), "see above");
+
+template <int kBlockChannels, int kCopyBytes>
+struct Tiling {
+  static constexpr int kGroups = kBlockChannels / kGroupChannels;
+  static constexpr int kWarps = kBlockPixels / kWarpPixels * kGroups;
+  static constexpr int kThreads = kWarps * kWarpSize;
+  static constexpr int kActivationBytes = kBlockPixels * kStageBytes;
+  static constexpr int kBufferBytes =
+      kActivationBytes + kGroups * kGroupStageBytes;
+  static constexpr int kOriginBytes = kBlockPixels * int(sizeof(int4));
+  static constexpr int kSharedBytes =
+      kPipelineStages * kBufferBytes + kOriginBytes;
+  static_assert(kThreads >= kBlockPixels, "find_origins has one thread each");
+  static_assert(kWarps * kTilePixels * sizeof(StagedRow) <=
+                    kPipelineStages * kBufferBytes,
+                "the results are staged where the operands were");
+};
+
+// For each of the block's pixels: image, y and x under the first tap. Rows
+// beyond the last pixel lie far outside of the image.
+__device__ inline void find_origins(const Geometry& g, int first_pixel,
+                                    int4* origins) {
+  const int row = threadIdx.x;
+  if (row >= kBlockPixels) return;
+  int4 origin = {0, INT32_MIN / 2, 0, 0};
+  if (first_pixel + row < g.pixels) {
+    const OutputPixel pixel = g.pixel_at(first_pixel + row);
+    origin = {pixel.image, g.origin_y(pixel), g.origin_x(pixel), 0};
+  }
+  origins[row] = origin;
+}
+
+// Starts the copies of one stage of the activations. A thread serves the same
+// bytes of several rows, hence one tap.
+template <class Tile, int kCopyBytes>
+__device__ inline void copy_activations(const Geometry& g, const uint8_t* bits,
+                                        const int4* origins, int stage,
+                                        uint8_t* tile) {
+  constexpr int kCopiesPerRow = kStageBytes / kCopyBytes;
+  constexpr int kRowsPerPass = Tile::kThreads / kCopiesPerRow;
+  const int byte = threadIdx.x % kCopiesPerRow * kCopyBytes;
+  const int reduction_byte = stage * kStageBytes + byte;
+  int pixel_byte, tap_x;
+  const int tap = g.by_pixel_bytes.divide(reduction_byte, pixel_byte);
+  const int tap_y = g.by_kernel_w.divide(tap, tap_x);
+#pragma unroll
+  for (int i = 0; i < kBlockPixels / kRowsPerPass; ++i) {
+    const int row = threadIdx.x / kCopiesPerRow + i * kRowsPerPass;
+    const int4 origin = origins[row];
+    const int y = origin.y + tap_y * g.dilation_h;
+    const int x = origin.z + tap_x * g.dilation_w;
+    const bool inside = tap_y < g.kernel_h && g.contains(y, x);
+    const uint8_t* from =
+        inside ? g.input_at(bits, origin.x, y, x) + pixel_byte : bits;
+    copy_or_zero<kCopyBytes>(tile + activation_offset(row, byte), from, inside);
+  }
+}
+
+// Starts the copies of one stage of the weights, which lie in order.
+template <class Tile>
+__device__ inline void copy_weights(const Geometry& g, const uint8_t* blob,
+                                    int first_group, int stage, uint8_t* tile) {
+  constexpr int kBytesPerPass = Tile::kThreads * 16;
+#pragma unroll
+  for (int i = 0; i < Tile::kGroups * kGroupStageBytes / kBytesPerPass; ++i) {
+    const int byte = threadIdx.x * 16 + i * kBytesPerPass;
+    const int group = first_group + byte / kGroupStageBytes;
+    const uint8_t* from =
+        blob + (int64_t(group) * g.stages + stage) * kGroupStageBytes;
+    copy_or_zero<16>(tile + byte, from + byte % kGroupStageBytes, true);
+  }
+}
+
+// The sums of a warp: 32 pixels x 64 channels, and the pixels' own bits (in
+// every column of a ninth tile; not needed for XOR).
+struct Sums {
+  int products[kPixelTiles][kChannelTiles][4] = {};
+  int activations[kPixelTiles][4] = {};
+};
+
+__device__ inline void multiply_step(const uint8_t* activations,
+                                     const uint8_t* weights, int step, int lane,
+                                     Sums& sums) {
+  uint32_t a[kPixelTiles][4];
+#pragma unroll
+  for (int i = 0; i < kPixelTiles; ++i)
+    load_matrices(a[i], activations + activation_offset(
+                                          i * kTilePixels + matrix_row(lane),
+                                          step * kStepBytes +
+                                              matrix_byte(lane)));
+#pragma unroll
+  for (int j = 0; j < kChannelTiles; ++j) {
+    const uint2 b = *reinterpret_cast<const uint2*>(
+        weights + (step * kChannelTiles + j) * kWeightTileBytes + lane * 8);
+#pragma unroll
+    for (int i = 0; i < kPixelTiles; ++i)
+      multiply_bits(sums.products[i][j], a[i], b.x, b.y);
+  }
+  if constexpr (kProductIsAnd) {
+#pragma unroll
+    for (int i = 0; i < kPixelTiles; ++i)
+      multiply_bits(sums.activations[i], a[i], ~0u, ~0u);
+  }
+}
+
+// Number of weight bits of a channel in `window`; `column` points to the channel
+// in the first row of the blob's table.
+__device__ inline int weights_in(const Window& window, const int32_t* column,
+                                 int kernel_w, int row_length) {
+  const auto entry = [&](int y, int x) {
+    return column[int64_t(y * (kernel_w + 1) + x) * row_length];
+  };
+  return entry(window.y1, window.x1) - entry(window.y0, window.x1) -
+         entry(window.y1, window.x0) + entry(window.y0, window.x0);
+}
+
+// Writes tile `i` of the warp's sums to `rows`.
+template <class Epilogue>
+__device__ inline void stage_tile(const Geometry& g, const Epilogue& epilogue,
+                                  int first_pixel, int lane, const Sums& sums,
+                                  int i, StagedRow* rows) {
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    StagedRow& row = rows[sum_row(lane, half)];
+#pragma unroll
+    for (int j = 0; j < kChannelTiles; ++j) {
+      const int* pair = sums.products[i][j] + 2 * half;
+      *reinterpret_cast<int2*>(row.products + j * 8 + sum_column(lane)) =
+          make_int2(pair[0], pair[1]);
+    }
+    if (lane % 4 == 0) row.activations = sums.activations[i][2 * half];
+  }
+  if (lane >= kTilePixels) return;
+  StagedRow& row = rows[lane];
+  const int index = first_pixel + lane;
+  row.index = index < g.pixels ? index : -1;
+  if (row.index < 0) return;
+  const OutputPixel pixel = g.pixel_at(index);
+  const Window window = g.window_at(pixel);
+  row.y0 = static_cast<uint8_t>(window.y0);
+  row.y1 = static_cast<uint8_t>(window.y1);
+  row.x0 = static_cast<uint8_t>(window.x0);
+  row.x1 = static_cast<uint8_t>(window.x1);
+  row.located = epilogue.locate(pixel);
+}
+
+// From the sums of a warp to its results. `rows` is the warp's own.
+template <class Epilogue>
+__device__ inline void finish_pixels(const Geometry& g, const int32_t* table,
+                                     const Epilogue& epilogue, int first_pixel,
+                                     int group, int lane, const Sums& sums,
+                                     StagedRow* rows) {
+  const int row_length = g.channel_groups * kGroupChannels;
+  const int32_t* columns[2] = {table + group * kGroupChannels + lane,
+                               table + group * kGroupChannels + lane +
+                                   kWarpSize};
+  const int all_taps = g.kernel_h * g.kernel_w;
+  int all_weights[2];
+#pragma unroll
+  for (int i = 0; i < 2; ++i)
+    all_weights[i] = weights_in({0, g.kernel_h, 0, g.kernel_w}, columns[i],
+                                g.kernel_w, row_length);
+  const LaneChannels<Epilogue> channels(epilogue, group, lane);
+#pragma unroll
+  for (int tile = 0; tile < kPixelTiles; ++tile) {
+    __syncwarp();  // the rows of the tile before have been read
+    stage_tile(g, epilogue, first_pixel + tile * kTilePixels, lane, sums, tile,
+               rows);
+    __syncwarp();
+    for (int r = 0; r < kTilePixels && rows[r].index >= 0; ++r) {
+      const StagedRow& row = rows[r];
+      const Window window = row.window();
+      const int taps = window.taps();
+      int k[2];
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        const int weights =
+            taps == all_taps
+                ? all_weights[i]
+                : weights_in(window, columns[i], g.kernel_w, row_length);
+        k[i] = dot_product(row.products[lane + i * kWarpSize], row.activations,
+                           weights, all_weights[i], taps * g.channels);
+      }
+      finish(epilogue, channels, row.index, row.located,
+             int64_t(row.index) * g.channel_groups + group, lane, k);
+    }
+  }
+}
+
+template <int kBlockChannels, int kCopyBytes, class Epilogue>
+__global__ void __launch_bounds__(
+    Tiling<kBlockChannels, kCopyBytes>::kThreads,
+    512 / Tiling<kBlockChannels, kCopyBytes>::kThreads)
+    conv_tensor_core(const Geometry g, const uint8_t* bits, const uint8_t* blob,
+                     const Epilogue epilogue) {
+  using Tile = Tiling<kBlockChannels, kCopyBytes>;
+  const int lane = threadIdx.x % kWarpSize;
+  const int warp = threadIdx.x / kWarpSize;
+  const int warp_group = warp % Tile::kGroups;
+  const int warp_pixel = warp / Tile::kGroups * kWarpPixels;
+  // blocks of the same pixels are neighbours: they share the map in L2
+  const int channel_blocks = g.channel_groups / Tile::kGroups;
+  const int first_group = blockIdx.x % channel_blocks * Tile::kGroups;
+  const int first_pixel = blockIdx.x / channel_blocks * kBlockPixels;
+
+  uint8_t* shared = dynamic_shared();
+  int4* origins =
+      reinterpret_cast<int4*>(shared + kPipelineStages * Tile::kBufferBytes);
+  find_origins(g, first_pixel, origins);
+  __syncthreads();
+
+  const auto copy_stage = [&](int stage) {
+    uint8_t* buffer = shared + stage % kPipelineStages * Tile::kBufferBytes;
+    if (stage < g.stages) {
+      copy_activations<Tile, kCopyBytes>(g, bits, origins, stage, buffer);
+      copy_weights<Tile>(g, blob, first_group, stage,
+                         buffer + Tile::kActivationBytes);
+    }
+    commit_copies();  // also when empty: the waits below count groups
+  };
+  for (int stage = 0; stage < kPipelineStages - 1; ++stage) copy_stage(stage);
+
+  Sums sums;
+  for (int stage = 0; stage < g.stages; ++stage) {
+    wait_for_copies<kPipelineStages - 2>();
+    // this stage has arrived, and nobody reads the buffer of the one before
+    __syncthreads();
+    copy_stage(stage + kPipelineStages - 1);
+    const uint8_t* buffer =
+        shared + stage % kPipelineStages * Tile::kBufferBytes;
+    const uint8_t* activations = buffer + warp_pixel * kStageBytes;
+    const uint8_t* weights =
+        buffer + Tile::kActivationBytes + warp_group * kGroupStageBytes;
+    const int steps = min(kStepsPerStage, g.steps - stage * kStepsPerStage);
+    for (int step = 0; step < steps; ++step)
+      multiply_step(activations, weights, step, lane, sums);
+  }
+  const int32_t* table =
+      reinterpret_cast<const int32_t*>(blob + weight_tiles_bytes(g));
+  __syncthreads();  // nobody reads the buffers any more
+  finish_pixels(g, table, epilogue, first_pixel + warp_pixel,
+                first_group + warp_group, lane, sums,
+                reinterpret_cast<StagedRow*>(shared) + warp * kTilePixels);
+}
+
+}  // namespace cuda
+}  // namespace mmcompress

@@ -1,0 +1,208 @@
+// Where everything lies: which bits meet in which step of a convolution.
+//
+// A convolution is a product of matrices whose rows are output pixels (M),
+// whose columns are output channels (N) and whose inner dimension runs over the
+// bytes of all taps, tap after tap ("reduction"). The matrix of activations is
+// never stored: its entries are addresses in the packed map, or zeros.
+#pragma once
+
+#include <cstdint>
+
+#include "binary_ops.h"
+#include "primitives.cuh"
+
+namespace mmcompress {
+namespace cuda {
+
+// --- Tile sizes ----------------------------------------------------------
+
+constexpr int kStepBytes = 32;  // 256 bits: one tensor-core instruction
+constexpr int kStepsPerStage = 2;
+constexpr int kStageBytes = kStepBytes * kStepsPerStage;  // one pipeline stage
+constexpr int kPipelineStages = 3;
+
+constexpr int kBlockPixels = 128;
+constexpr int kWarpPixels = 32;
+constexpr int kGroupChannels = 64;  // of a warp; one 64-bit word of output bits
+constexpr int kWarpSize = 32;
+
+constexpr int kTilePixels = 16;  // of the instruction; with 8 channels
+constexpr int kPixelTiles = kWarpPixels / kTilePixels;
+constexpr int kChannelTiles = kGroupChannels / 8;
+constexpr int kWeightTileBytes = 8 * kStepBytes;
+constexpr int kGroupStageBytes = kGroupChannels * kStageBytes;
+
+__host__ __device__ inline int ceil_div(int a, int b) {
+  return (a + b - 1) / b;
+}
+
+// --- Division by a constant of the launch ----------------------------------
+
+// q = n / divisor for 0 <= n < 2**31, by one multiplication (Granlund and
+// Montgomery 1994).
+struct FastDivisor {
+  uint32_t divisor, multiplier;
+  int shift;
+
+  explicit FastDivisor(int value) : divisor(value), shift(0) {
+    while ((uint64_t(1) << shift) < divisor) ++shift;
+    const uint64_t excess = (uint64_t(1) << shift) - divisor;
+    multiplier = static_cast<uint32_t>((excess << 32) / divisor + 1);
+  }
+
+  __device__ int divide(int n, int& remainder) const {
+    const uint32_t quotient = (__umulhi(n, multiplier) + n) >> shift;
+    remainder = n - static_cast<int>(quotient * divisor);
+    return static_cast<int>(quotient);
+  }
+};
+
+// --- The convolution ---------------------------------------------------------
+
+struct OutputPixel {
+  int index, image, y, x;
+};
+
+// The part of the kernel window that lies in the image: [y0, y1) x [x0, x1).
+struct Window {
+  int y0, y1, x0, x1;
+
+  __device__ int taps() const { return (y1 - y0) * (x1 - x0); }
+};
+
+__device__ inline void valid_taps(int origin, int size, int dilation, int taps,
+                                  int& first, int& last) {
+  first = origin >= 0 ? 0 : min(ceil_div(-origin, dilation), taps);
+  last = origin >= size ? 0 : min((size - 1 - origin) / dilation + 1, taps);
+  last = max(first, last);
+}
+
+struct Geometry {
+  int channels, height, width;  // of the input
+  int out_channels, kernel_h, kernel_w;
+  int stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w;
+  int groups;
+  bool pad_minus_one;
+  int pixels;           // of the output, all images
+  int pixel_bytes;      // of the input
+  int reduction_bytes;  // of a pixel's window
+  int steps, stages;    // of the reduction, rounded up
+  int channel_groups;   // of 64 output channels, rounded up
+  FastDivisor by_out_height, by_out_width, by_kernel_w, by_pixel_bytes;
+
+  explicit Geometry(const ConvShape& s)
+      : channels(s.channels),
+        height(s.height),
+        width(s.width),
+        out_channels(s.out_channels),
+        kernel_h(s.kernel_h),
+        kernel_w(s.kernel_w),
+        stride_h(s.stride_h),
+        stride_w(s.stride_w),
+        pad_h(s.pad_h),
+        pad_w(s.pad_w),
+        dilation_h(s.dilation_h),
+        dilation_w(s.dilation_w),
+        groups(s.groups),
+        pad_minus_one(s.pad_minus_one),
+        pixels(static_cast<int>(s.out_pixels())),
+        pixel_bytes(8 * ceil_div(s.channels, 64)),
+        reduction_bytes(s.kernel_h * s.kernel_w * pixel_bytes),
+        steps(ceil_div(reduction_bytes, kStepBytes)),
+        stages(ceil_div(steps, kStepsPerStage)),
+        channel_groups(ceil_div(s.out_channels, kGroupChannels)),
+        by_out_height(s.out_height()),
+        by_out_width(s.out_width()),
+        by_kernel_w(s.kernel_w),
+        by_pixel_bytes(pixel_bytes) {}
+
+  __device__ OutputPixel pixel_at(int index) const {
+    OutputPixel pixel;
+    pixel.index = index;
+    const int row = by_out_width.divide(index, pixel.x);
+    pixel.image = by_out_height.divide(row, pixel.y);
+    return pixel;
+  }
+
+  // Position in the input under the first tap; may lie outside of it.
+  __device__ int origin_y(const OutputPixel& pixel) const {
+    return pixel.y * stride_h - pad_h;
+  }
+  __device__ int origin_x(const OutputPixel& pixel) const {
+    return pixel.x * stride_w - pad_w;
+  }
+
+  // The taps that count. A border of -1 is a border of zero bits, which the
+  // products read anyway: then every tap counts.
+  __device__ Window window_at(const OutputPixel& pixel) const {
+    Window window = {0, kernel_h, 0, kernel_w};
+    if (pad_minus_one) return window;
+    valid_taps(origin_y(pixel), height, dilation_h, kernel_h, window.y0,
+               window.y1);
+    valid_taps(origin_x(pixel), width, dilation_w, kernel_w, window.x0,
+               window.x1);
+    return window;
+  }
+
+  __device__ bool contains(int y, int x) const {
+    return static_cast<unsigned>(y) < static_cast<unsigned>(height) &&
+           static_cast<unsigned>(x) < static_cast<unsigned>(width);
+  }
+
+  __device__ const uint8_t* input_at(const uint8_t* bits, int image, int y,
+                                     int x) const {
+    return bits +
+           ((int64_t(image) * height + y) * width + x) * int64_t(pixel_bytes);
+  }
+};
+
+// --- The blob of the tensor-core kernel ----------------------------------------
+//
+// First the weights, [channel group][step][tile of 8 channels][lane], 8 bytes
+// per lane: its two operands, so that a warp reads 256 bytes in order. Then
+// int32 [(kernel_h + 1) * (kernel_w + 1)][64 * channel groups]: entry (y, x) is
+// the number of weight bits in the taps [0, y) x [0, x).
+
+__host__ __device__ inline size_t weight_tiles_bytes(const Geometry& g) {
+  return size_t(g.channel_groups) * g.stages * kGroupStageBytes;
+}
+
+__host__ __device__ inline int table_entries(const Geometry& g) {
+  return (g.kernel_h + 1) * (g.kernel_w + 1);
+}
+
+// Which 4 bytes of which channel are a lane's operand 0 or 1.
+struct WeightWord {
+  int channel;    // in its tile of 8
+  int step_byte;  // in the channel's 32 bytes of the step
+};
+
+__device__ inline WeightWord weight_word(int lane, int operand) {
+  return {lane / 4, (4 * operand + lane % 4) * 4};
+}
+
+// --- The activations of one stage in shared memory -----------------------------
+
+// Rows of 64 bytes. The 16-byte chunks of a row are permuted so that the eight
+// rows which one ldmatrix phase reads lie in different banks.
+__device__ inline int activation_offset(int row, int byte) {
+  const int chunk = (byte / 16) ^ ((row / 2) % 4);
+  return row * kStageBytes + chunk * 16 + byte % 16;
+}
+
+// The row and the first byte whose address a lane gives to load_matrices, for
+// a tile of 16 pixels and a step of 32 bytes.
+__device__ inline int matrix_row(int lane) { return lane % 16; }
+__device__ inline int matrix_byte(int lane) { return lane / 16 * 16; }
+
+// --- The accumulators ------------------------------------------------------------
+
+// Row of sums[2 * half] and sums[2 * half + 1] in a tile of 16 pixels, and the
+// column of the first of the two in a tile of 8 channels.
+__device__ inline int sum_row(int lane, int half) {
+  return half * 8 + lane / 4;
+}
+__device__ inline int sum_column(int lane) { return lane % 4 * 2; }
+
+}  // namespace cuda
+}  // namespace mmcompress
