@@ -11,17 +11,24 @@ from weakref import WeakSet
 
 import torch
 import torch.nn as nn
-from torch.optim.optimizer import Optimizer, register_optimizer_step_pre_hook
+from torch import Tensor
+from torch.optim.optimizer import (Optimizer,
+                                   register_optimizer_step_post_hook,
+                                   register_optimizer_step_pre_hook)
 
 _layers: WeakSet[nn.Module] = WeakSet()
+# optimizers that wrap others step inside of a step
+_stepping: WeakSet[Optimizer] = WeakSet()
 
 
 @torch.no_grad()
 def _before_step(optimizer: Optimizer, *args) -> None:
+    nested = any(other is not optimizer for other in _stepping)
     # a fused optimizer unscales by itself, and skips infinite gradients
-    scale = getattr(optimizer, 'grad_scale', None)
-    if getattr(optimizer, 'found_inf', None):
+    if nested or getattr(optimizer, 'found_inf', None):
         return
+    _stepping.add(optimizer)
+    scale = getattr(optimizer, 'grad_scale', None)
     stepped = {
         id(parameter)
         for group in optimizer.param_groups
@@ -38,9 +45,14 @@ def _before_step(optimizer: Optimizer, *args) -> None:
             torch._foreach_mul_(grads, scale)
 
 
+def _after_step(optimizer: Optimizer, *args) -> None:
+    _stepping.discard(optimizer)
+
+
 @cache
 def _listen_to_optimizers() -> None:
     register_optimizer_step_pre_hook(_before_step)
+    register_optimizer_step_post_hook(_after_step)
 
 
 def call_before_step(layer: nn.Module) -> None:
@@ -49,7 +61,8 @@ def call_before_step(layer: nn.Module) -> None:
     It is called without autograd, by every optimizer of PyTorch that holds
     ``layer.weight``, when the gradients are final: accumulated, reduced over
     processes, unscaled and clipped. It is not called when AMP skips the step,
-    nor when the weight has no gradient.
+    nor when the weight has no gradient. Optimizers that hold something else
+    than the layer's parameters, as those of FSDP and DeepSpeed, don't call it.
 
     The layer has to call this again in ``__setstate__``: copies and unpickled
     modules are not constructed.
@@ -59,3 +72,9 @@ def call_before_step(layer: nn.Module) -> None:
     """
     _listen_to_optimizers()
     _layers.add(layer)
+
+
+def add_gradient(parameter: nn.Parameter, gradient: Tensor) -> None:
+    """Add to the gradient of a parameter, unless it is not trained."""
+    if parameter.grad is not None:
+        parameter.grad += gradient

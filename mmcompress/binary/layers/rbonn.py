@@ -5,7 +5,7 @@ from torch import Tensor
 
 from mmcompress.registry import MODELS
 from .base import BinaryConv2d, check_choice
-from .optimizer_step import call_before_step
+from .optimizer_step import add_gradient, call_before_step
 from .scaled_sign import reconstruction_gradients, scaled_sign
 
 
@@ -153,11 +153,11 @@ class RBONNConv2d(BinaryConv2d, nn.Conv2d):
         grads = reconstruction_gradients(
             self.corrected_weight(), self.at_least_float32(self.scale_factor),
             self.recon_weight, self.bin, self.zero_as)
-        self.weight.grad += grads[0]
-        self.scale_factor.grad += grads[1]
+        add_gradient(self.weight, grads[0])
+        add_gradient(self.scale_factor, grads[1])
         if self.training:
-            self.u.grad -= (grads[0] * self.correction()).sum(
-                dim=(1, 2, 3), keepdim=True)
+            backtracked = grads[0] * self.correction()
+            add_gradient(self.u, -backtracked.sum((1, 2, 3), keepdim=True))
         self.prev_grad.copy_(self.weight.grad)
 
     def binarize_weight(self) -> Tensor:

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from mmcompress.registry import MODELS
 from .base import BinaryConv2d, check_choice
-from .optimizer_step import call_before_step
+from .optimizer_step import add_gradient, call_before_step
 from .scaled_sign import reconstruction_gradients, scaled_sign
 from .sign import binary_sign
 
@@ -149,8 +149,8 @@ class ReBNNConv2d(BinaryConv2d, nn.Conv2d):
             self.at_least_float32(self.weight),
             self.at_least_float32(self.scaling_factor), self.gamma(), self.bin,
             self.zero_as)
-        self.weight.grad += grads[0]
-        self.scaling_factor.grad += grads[1]
+        add_gradient(self.weight, grads[0])
+        add_gradient(self.scaling_factor, grads[1])
         self.prev_sign.copy_(binary_sign(self.weight, self.zero_as))
 
     def binarize_weight(self) -> Tensor:
