@@ -152,7 +152,8 @@ def restricted(loader: Callable) -> Callable:
     Returns:
         Callable: Loads what torch's restricted loading admits, mmengine's
             ``HistoryBuffer`` and numpy arrays of numbers, and raises
-            ``pickle.UnpicklingError`` for anything else.
+            ``pickle.UnpicklingError`` for anything else, ``RuntimeError`` for
+            a file that ends too early.
     """
 
     @functools.wraps(loader)
@@ -165,6 +166,12 @@ def restricted(loader: Callable) -> Callable:
                 return _to_numpy(loader(filename, *args, **kwargs))
         except pickle.UnpicklingError as error:
             raise pickle.UnpicklingError(_refusal(filename, error)) from None
+        except (EOFError, OSError, RuntimeError) as error:
+            if not os.path.isfile(filename):
+                raise
+            raise RuntimeError(
+                f'{filename} is damaged or incomplete: '
+                f'{str(error) or "it ends too early"}') from error
 
     load.is_restricted = True
     return load

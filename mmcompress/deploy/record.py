@@ -125,16 +125,20 @@ def check_packed_state(model: nn.Module, state_dict: dict, prefix: str,
         raise RuntimeError(
             f'the packed file has format {int(version)}, this version of '
             f'mmcompress reads up to {FORMAT_VERSION}: update mmcompress')
+    digests = {
+        key: state.get(f'{_RECORD}.{key}', torch.empty(0)).cpu()
+        for key in ('fingerprint', 'checksum')
+    }
+    if not torch.equal(digests['checksum'], checksum(state)):
+        raise RuntimeError(
+            'the packed file is damaged: its values do not have the checksum '
+            'that was stored with them. Copy it again, or pack again')
     own = model.get_submodule(_RECORD)
-    if not torch.equal(state[f'{_RECORD}.fingerprint'].cpu(), own.fingerprint):
+    if not torch.equal(digests['fingerprint'], own.fingerprint):
         raise RuntimeError(
             f'the packed file is of another architecture than this {name}: '
             f'{_differing_keys(model, state)}. Use the config that '
             'tools/deploy/pack.py wrote beside it')
-    if not torch.equal(state[f'{_RECORD}.checksum'].cpu(), checksum(state)):
-        raise RuntimeError(
-            'the packed file is damaged: its values do not have the checksum '
-            'that was stored with them. Copy it again, or pack again')
 
 
 def attach_record(model: nn.Module) -> None:
