@@ -78,6 +78,12 @@ def device_clock(device: str,
     return synchronized
 
 
+def num_threads() -> str:
+    """How many threads torch uses, in words."""
+    num = torch.get_num_threads()
+    return f'{num} thread{"s" * (num != 1)}'
+
+
 def machine(device: str) -> str:
     """What it was measured on, in a line."""
     name = platform.processor()
@@ -90,7 +96,7 @@ def machine(device: str) -> str:
         ]
         name = names[0] if names else name
     text = (f'{name or platform.machine()}, {os.cpu_count()} cores, '
-            f'{torch.get_num_threads()} threads, torch {torch.__version__}')
+            f'{num_threads()}, torch {torch.__version__}')
     if device != 'cpu':
         text += f', {torch.cuda.get_device_name(device)}'
     return text

@@ -178,7 +178,7 @@ def draw(result: dict, path: Path) -> None:
     axes.set_title(
         f'{Path(result["config"]).stem}, {result["batch"]} x '
         f'{result["shape"][0]} x {result["shape"][1]}, '
-        f'{result["threads"]} threads',
+        f'{result["machine"]}',
         fontsize=10)
     axes.legend(fontsize=8, loc='center left', bbox_to_anchor=(1, 0.5))
     figure.savefig(path, dpi=120, bbox_inches='tight')
