@@ -52,20 +52,20 @@ test_dataloader = val_dataloader
 val_evaluator = dict(type='Accuracy', topk=(1, ))
 test_evaluator = val_evaluator
 
-train_cfg = dict(by_epoch=True, max_epochs=10, val_interval=10)
+train_cfg = dict(by_epoch=True, max_epochs=6, val_interval=6)
 val_cfg = dict()
 test_cfg = dict()
-optim_wrapper = dict(optimizer=dict(type='Adam', lr=0.002))
+optim_wrapper = dict(optimizer=dict(type='Adam', lr=0.005))
 # linear to 0 at every step
 param_scheduler = dict(
     type='LinearLR',
     start_factor=1.0,
     end_factor=0.0,
     begin=0,
-    end=10,
+    end=6,
     convert_to_iter_based=True)
 
 default_hooks = dict(
     logger=dict(interval=78),
-    checkpoint=dict(type='CheckpointHook', interval=10, max_keep_ckpts=1))
+    checkpoint=dict(type='CheckpointHook', interval=6, max_keep_ckpts=1))
 randomness = dict(seed=0)

@@ -1,0 +1,3 @@
+_base_ = './bireal_r18.py'
+
+model = dict(backbone=dict(depth=34))
