@@ -8,7 +8,8 @@ from mmengine.registry import Registry
 # modules whose import registers everything; imported on the first lookup
 _LOCATIONS = [
     'mmcompress.distill', 'mmcompress.binary', 'mmcompress.compress',
-    'mmcompress.hooks', 'mmcompress.datasets', 'mmcompress.deploy'
+    'mmcompress.hooks', 'mmcompress.datasets', 'mmcompress.deploy',
+    'mmcompress.backbones'
 ]
 
 MODELS = Registry(

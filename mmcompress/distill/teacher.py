@@ -124,6 +124,31 @@ def load_strictly(model: nn.Module, checkpoint: str,
             '`teacher.ignore` (regular expressions)')
 
 
+@torch.no_grad()
+def warn_of_deit3(model: nn.Module) -> None:
+    """Warn if a model has mmpretrain's DeiT-III layers that leave out a norm.
+
+    Args:
+        model (nn.Module): Any model.
+    """
+    for layer in model.modules():
+        if type(layer).__name__ == 'DeiT3TransformerEncoderLayer':
+            called = []
+            handle = layer.ln2.register_forward_hook(
+                lambda *_: called.append(True))
+            layer(layer.ln2.weight[None, None])
+            handle.remove()
+            if not called:
+                print_log(
+                    'The teacher computes wrong features: the installed '
+                    'mmpretrain\'s DeiT3 applies ln1 where ln2 belongs. Use '
+                    "backbone=dict(type='mmcompress.DeiT3', ...), which loads "
+                    'the same checkpoint.',
+                    logger='current',
+                    level=logging.WARNING)
+            return
+
+
 class Teacher:
     """A frozen model in eval mode that runs only as far as it is tapped.
 
@@ -194,6 +219,7 @@ class Teacher:
         self._convert = renormalize(student.data_preprocessor,
                                     model.data_preprocessor)
         model.requires_grad_(False).eval()
+        warn_of_deit3(model)
         if self.channels_last:
             model.to(memory_format=torch.channels_last)
         self.model = model.to(next(student.parameters()).device)

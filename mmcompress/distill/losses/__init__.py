@@ -8,8 +8,10 @@ from .mgd import MGDLoss
 from .nkd import NKDLoss
 from .pkd import PKDLoss
 from .uskd import TfNKDLoss, USKDLoss
+from .vitkd import ViTKDLoss
 
 __all__ = [
     'CWDLoss', 'DistillLoss', 'FGDLoss', 'FeatureL2Loss', 'IDaDetLoss',
-    'KDLoss', 'MGDLoss', 'NKDLoss', 'PKDLoss', 'TfNKDLoss', 'USKDLoss'
+    'KDLoss', 'MGDLoss', 'NKDLoss', 'PKDLoss', 'TfNKDLoss', 'USKDLoss',
+    'ViTKDLoss'
 ]
