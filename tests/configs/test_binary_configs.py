@@ -49,9 +49,15 @@ def test_every_convolution_is_the_methods(name, method):
     assert all(conv.binary_weight for conv in found)
 
 
-@pytest.mark.parametrize('method', ['rebnn', 'rbonn'])
-def test_detectors_use_the_methods_convolution_everywhere(method):
-    model = build(read(f'{method}/{method}_faster-rcnn_r18_mini'))
+@pytest.mark.parametrize('name, method', [
+    ('rebnn/rebnn_faster-rcnn_r18_mini', 'rebnn'),
+    ('rbonn/rbonn_faster-rcnn_r18_mini', 'rbonn'),
+    *((f'ida_det/ida_det_r18_{method}', method)
+      for method in ('xnor', 'bireal', 'react', 'rebnn', 'rbonn'))
+])  # yapf: disable
+def test_detectors_use_the_methods_convolution_everywhere(name, method):
+    with torch.device('meta'):
+        model = build(read(name))
     found = convolutions(model)
     # 16 in the backbone, 8 in the neck, 1 in the RPN
     assert len(found) == 25
@@ -93,8 +99,10 @@ def test_the_second_step_starts_from_react_nets_first(name):
     model.load_state_dict(theirs, strict=True)
 
 
-@pytest.mark.parametrize(
-    'name', ['rbonn/rbonn_r18_mini', 'rbonn/rbonn_faster-rcnn_r18_mini'])
+@pytest.mark.parametrize('name', [
+    'rbonn/rbonn_r18_mini', 'rbonn/rbonn_faster-rcnn_r18_mini',
+    'ida_det/ida_det_r18_rbonn'
+])
 def test_u_learns_at_a_tenth_of_the_rate(name):
     cfg = read(name)
     model = build(cfg)
@@ -106,6 +114,8 @@ def test_u_learns_at_a_tenth_of_the_rate(name):
     }
     lr = cfg.optim_wrapper.optimizer.lr
     for key, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
         expected = lr / 10 if key.split('.')[-1] == 'u' else lr
         assert rates[id(parameter)] == pytest.approx(expected), key
 

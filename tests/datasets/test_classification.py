@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from mmengine.config import Config
@@ -7,6 +9,7 @@ from PIL import Image
 from mmcompress.datasets import MiniClassification, ensure_mini_data
 from mmcompress.datasets.digits import CLASSES
 
+CONFIGS = Path(__file__).parents[2] / 'configs'
 SIZE = dict(num_train=60, num_val=12)
 
 
@@ -30,7 +33,7 @@ def test_a_folder_of_pictures_for_each_digit(folder):
 
 
 def test_mmpretrain_reads_it_with_the_right_classes(folder):
-    cfg = Config.fromfile('configs/_base_/mini_classification.py')
+    cfg = Config.fromfile(CONFIGS / '_base_/mini_classification.py')
     cfg = cfg.val_dataloader.dataset
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         dataset = DATASETS.build(dict(cfg, settings=SIZE))

@@ -1,0 +1,10 @@
+# with the layers of ReActNet
+_base_ = './ida_det_r18.py'
+
+conv_cfg = dict(type='mmcompress.ReActConv2d')
+
+model = dict(
+    student=dict(
+        backbone=dict(block='react', conv_cfg=conv_cfg),
+        neck=dict(conv_cfg=conv_cfg),
+        rpn_head=dict(conv_cfg=conv_cfg)))
