@@ -76,20 +76,25 @@ def image_size(cfg: Config, model: nn.Module) -> tuple[int, int]:
     """Height and width of the images that a config tests on.
 
     It is what the test pipeline crops or resizes to; where images keep their
-    ratio, the largest that comes out, lying.
+    ratio, the largest that comes out, lying. Of point clouds, it is
+    coordinates and number of points.
 
     Args:
         cfg (Config): Whole config.
         model (nn.Module): Its model, asked where the pipeline doesn't say.
     """
     dataset = cfg.get('test_dataloader', {}).get('dataset', {})
+    pipeline = dataset.get('pipeline', [])
     while 'dataset' in dataset:
         dataset = dataset['dataset']
+        pipeline = dataset.get('pipeline', pipeline)
     size = None
-    for transform in dataset.get('pipeline', []):
+    for transform in pipeline:
         kind = transform['type'].rpartition('.')[2]
         if kind == 'CenterCrop':
             size = transform['crop_size']
+        elif kind == 'LoadPoints':
+            size = 3, transform['num_points']
         elif kind == 'Resize' and isinstance(transform.get('scale'), Sequence):
             width, height = transform['scale']
             size = height, width

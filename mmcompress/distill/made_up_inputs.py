@@ -7,6 +7,8 @@ import torch.nn as nn
 from mmengine.dataset import default_collate, pseudo_collate
 from mmengine.structures import PixelData
 
+from mmcompress.datasets.point_preprocessor import PointCloudPreprocessor
+
 
 def _image(size: tuple[int, int]) -> torch.Tensor:
     return torch.randint(256, (3, *size), dtype=torch.uint8)
@@ -65,11 +67,16 @@ def _pose(model: nn.Module, size: tuple[int, int], num: int) -> dict:
     return pseudo_collate(samples)
 
 
+def _takes_points(model: nn.Module) -> bool:
+    return isinstance(model.data_preprocessor, PointCloudPreprocessor)
+
+
 def _classification(model: nn.Module, size: tuple[int, int], num: int) -> dict:
     from mmpretrain.structures import DataSample
+    make = torch.randn if _takes_points(model) else _image
     return default_collate([
         dict(
-            inputs=_image(size),
+            inputs=make(size),
             data_samples=DataSample(metainfo=dict(
                 img_shape=size)).set_gt_label(i % 2)) for i in range(num)
     ])
@@ -95,7 +102,12 @@ _MAKERS = dict(
 
 
 def default_size(model: nn.Module, scope: str) -> tuple[int, int]:
-    """Height and width of images that a model takes."""
+    """Height and width of images that a model takes.
+
+    Of point clouds: coordinates and number of points.
+    """
+    if _takes_points(model):
+        return 3, 1024
     if scope == 'mmpose':
         codec = getattr(model.head, 'decoder', None)
         width, height = getattr(codec, 'input_size', (192, 256))
@@ -117,8 +129,8 @@ def made_up_batch(model: nn.Module,
         model (nn.Module): A model of an mm library.
         scope (str): The library: ``mmdet``, ``mmpose``, ``mmpretrain`` or
             ``mmseg``.
-        size (tuple[int, int] | None): Height and width in pixels; None for
-            :func:`default_size`.
+        size (tuple[int, int] | None): Height and width in pixels, or what
+            else :func:`default_size` says; None for that.
         num (int): Number of images.
 
     Returns:

@@ -289,14 +289,20 @@ def test_count_is_of_the_images_given():
     assert two['conv'].total() == 2 * one['conv'].total()
 
 
-@pytest.mark.parametrize('config, size', [
-    ('mmdet::retinanet/retinanet_r50_fpn_1x_coco.py', (800, 1333)),
-    ('mmdet::ssd/ssd300_coco.py', (300, 300)),
-    ('mmseg::pspnet/pspnet_r18-d8_4xb2-80k_cityscapes-512x1024.py',
-     (1024, 2048)),
-    ('mmpretrain::resnet/resnet18_8xb32_in1k.py', (224, 224)),
-    ('mmpretrain::inception_v3/inception-v3_8xb32_in1k.py', (299, 299)),
-])
+@pytest.mark.parametrize(
+    'config, size',
+    [
+        ('mmdet::retinanet/retinanet_r50_fpn_1x_coco.py', (800, 1333)),
+        ('mmdet::ssd/ssd300_coco.py', (300, 300)),
+        ('mmseg::pspnet/pspnet_r18-d8_4xb2-80k_cityscapes-512x1024.py',
+         (1024, 2048)),
+        ('mmpretrain::resnet/resnet18_8xb32_in1k.py', (224, 224)),
+        ('configs/poem/poem_pointnet_modelnet40.py', (3, 1024)),
+        # the data set's wrapper has the pipeline
+        ('configs/poem/poem_pointnet_mini.py', (3, 256)),
+        ('configs/ida_det/ida_det_r18_mini.py', (128, 160)),
+        ('mmpretrain::inception_v3/inception-v3_8xb32_in1k.py', (299, 299)),
+    ])
 def test_size_is_what_the_config_tests_on(config, size):
     assert image_size(read_config(config), None) == size
 
@@ -324,3 +330,13 @@ def test_pose_models_count():
     # RTMPose-t: 3.34 M parameters, 0.36 G
     assert sums.params / 1e6 == pytest.approx(3.34, abs=0.01)
     assert sums.flops / 1e9 == pytest.approx(0.36, abs=0.01)
+
+
+def test_point_clouds_count():
+    costs = subject('configs/poem/poem_pointnet_mini.py')
+    sums = total(costs)
+    layers = [cost for cost in costs if cost.bits == (1, 1)]
+    # 256 points, each of which goes through the point-wise layers
+    assert layers and sums.bops == sum(cost.bops for cost in layers) > 0
+    first = next(cost for cost in costs if cost.flops)
+    assert first.flops == 3 * 64 * 256

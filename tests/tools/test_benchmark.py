@@ -55,7 +55,7 @@ def run(tmp_path, monkeypatch):
 def test_a_detector_is_timed_whole_with_its_parts(run, capsys):
     result = run('ida_det/ida_det_student_mini.py', '--whole', '--shape', '64',
                  '64', '--clock', 'cpu')
-    assert result['shape'] == [64, 64] and result['mode'] == 'predict'
+    assert result['shape'] == [1, 3, 64, 64] and result['mode'] == 'predict'
     assert result['threads'] == 1 and '1 thread,' in result['machine']
     assert set(result['forms']) == {
         'float', 'float, channels last', 'as trained', 'packed'
@@ -79,7 +79,15 @@ def test_a_checkpoint_and_a_batch_can_be_given(run, tmp_path):
     path = tmp_path / 'weights.pth'
     torch.save(dict(state_dict=model.state_dict()), path)
     result = run(config, str(path), '--shape', '32', '32', '--batch', '2')
-    assert result['checkpoint'] == str(path) and result['batch'] == 2
+    assert result['checkpoint'] == str(path)
+    assert result['shape'] == [2, 3, 32, 32]
     assert set(result['forms']['packed']['parts']) == {
         'backbone', 'neck', 'head', 'rest'
     }
+
+
+@pytest.mark.filterwarnings('ignore:1-bit operators run on the slow')
+def test_a_network_of_point_clouds_is_timed(run):
+    result = run('poem/poem_pointnet_mini.py', '--shape', '3', '64')
+    assert result['shape'] == [1, 3, 64]
+    assert 'packed' in result['forms']

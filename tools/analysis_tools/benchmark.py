@@ -44,9 +44,11 @@ def measure(models: dict, batch: dict, mode: str, rounds: int,
         tuple[dict, dict]: Seconds of each round by name, and
         :class:`Parts` by name.
     """
-    last = dict(
-        batch,
-        inputs=batch['inputs'].contiguous(memory_format=torch.channels_last))
+    last = dict(batch)
+    # point clouds have one layout
+    if batch['inputs'].dim() == 4:
+        last['inputs'] = batch['inputs'].contiguous(
+            memory_format=torch.channels_last)
     parts = {name: Parts(model, clock) for name, model in models.items()}
     calls = {
         name:
@@ -91,7 +93,7 @@ def medians_of_parts(rounds: list[dict]) -> dict[str, float]:
     }
 
 
-def report(args: argparse.Namespace, device: str, seconds: dict,
+def report(args: argparse.Namespace, shape: list[int], seconds: dict,
            parts: dict) -> dict:
     """All that was measured, and on what."""
     info = build_info()
@@ -99,12 +101,11 @@ def report(args: argparse.Namespace, device: str, seconds: dict,
         config=args.config,
         checkpoint=args.checkpoint,
         mode='predict' if args.whole else 'tensor',
-        shape=list(args.shape),
-        batch=args.batch,
+        shape=shape,
         threads=args.threads,
         clock=args.clock,
         rounds=args.rounds,
-        machine=machine(device),
+        machine=machine(args.device),
         kernels=info.get('isa'),
         versions=dict(
             mmcompress=__version__,
@@ -124,11 +125,14 @@ def report(args: argparse.Namespace, device: str, seconds: dict,
         })
 
 
+def _shape(result: dict) -> str:
+    return ' x '.join(map(str, result['shape']))
+
+
 def as_text(result: dict) -> str:
     """Two tables: the forms, and where their time goes."""
     title = (f'{result["config"]}, mode {result["mode"]}, '
-             f'{result["batch"]} x {result["shape"][0]} x '
-             f'{result["shape"][1]}, {result["rounds"]} rounds, '
+             f'{_shape(result)}, {result["rounds"]} rounds, '
              f'{result["clock"]} time\n{result["machine"]}, kernels: '
              f'{result["kernels"]}')
     rows = []
@@ -176,8 +180,7 @@ def draw(result: dict, path: Path) -> None:
     axes.margins(x=0.12)
     axes.set_xlabel(f'ms, median of {result["rounds"]} rounds')
     axes.set_title(
-        f'{Path(result["config"]).stem}, {result["batch"]} x '
-        f'{result["shape"][0]} x {result["shape"][1]}, '
+        f'{Path(result["config"]).stem}, {_shape(result)}, '
         f'{result["machine"]}',
         fontsize=10)
     axes.legend(fontsize=8, loc='center left', bbox_to_anchor=(1, 0.5))
@@ -233,12 +236,11 @@ def main() -> None:
     cfg = read_config(args.config, args.cfg_options)
     model = build_subject(cfg, args.checkpoint).to(args.device)
     batch = noise_batch(cfg, model, args.shape, args.batch)
-    args.shape = batch['inputs'].shape[2:]
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
         seconds, parts = measure(
             forms(model), batch, 'predict' if args.whole else 'tensor',
             args.rounds, clock)
-    result = report(args, args.device, seconds, parts)
+    result = report(args, list(batch['inputs'].shape), seconds, parts)
     print(as_text(result))
     mkdir_or_exist(args.out)
     path = Path(args.out, f'{Path(args.config).stem}_{result["mode"]}')
