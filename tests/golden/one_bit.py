@@ -84,11 +84,13 @@ def layer_of(case: Case,
     kwargs['bias'] = 'param/bias' in case
     if not kernel:
         cfg = dict(
-            type=linear, in_features=in_channels, out_features=out_channels)
+            type=f'mmcompress.{linear}',
+            in_features=in_channels,
+            out_features=out_channels)
     else:
         groups = hyper.get('groups', 1)
         cfg = dict(
-            type=conv,
+            type=f'mmcompress.{conv}',
             in_channels=in_channels * groups,
             out_channels=out_channels,
             kernel_size=tuple(kernel),

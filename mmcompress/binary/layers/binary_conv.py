@@ -67,7 +67,9 @@ def binary_linear(signs: Tensor, weight: Tensor) -> Tensor:
     Returns:
         Tensor: Shape (..., C_out).
     """
-    # tokens are the pixels of one image
-    pixels = signs.reshape(1, -1, 1, signs.shape[-1]).permute(0, 3, 1, 2)
+    # tokens are the pixels of one image; without any there is no image
+    tokens = signs.shape[:-1].numel()
+    pixels = signs.reshape(min(tokens, 1), max(tokens, 1), 1, signs.shape[-1])
+    pixels = pixels.permute(0, 3, 1, 2)
     y = binary_conv2d(pixels, weight[..., None, None])
     return y.permute(0, 2, 3, 1).reshape(*signs.shape[:-1], len(weight))

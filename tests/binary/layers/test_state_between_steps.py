@@ -12,13 +12,16 @@ import pytest
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
+from hooks.toy_runner import LossLog, toy_runner
 from mmengine.model import BaseModel
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.optim.optimizer import amp_optimizer_wrapper
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
+import mmcompress.compat  # noqa: F401
 from mmcompress.binary import RBONNConv2d, ReBNNConv2d, XNORConv2d
+from mmcompress.hooks import ExactResumeHook, PlainCheckpointHook
 
 STEPS = 5
 LR = dict(xnor=5e-3, rebnn=5, rbonn=5)
@@ -309,6 +312,50 @@ def test_every_parameter_has_a_gradient_from_the_first_step_on(kind):
     net = Net(kind)
     net(*batch(0))['loss'].backward()
     assert all(p.grad is not None for p in net.parameters())
+
+
+class NetOfNumbers(BaseModel):
+    """The toy runner's numbers as small images."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.conv = LAYERS[kind](3, 10, 3, padding=1)
+
+    def forward(self, inputs, mode='tensor'):
+        images = torch.stack(list(inputs)).view(-1, 3, 1, 1) - 4
+        y = self.conv(images * torch.tensor([[1.0, -1, 0.5, 2]]))
+        if mode != 'loss':
+            return list(y)
+        return dict(loss_toy=(y - 1).square().mean())
+
+
+def losses_of_a_run(folder, kind, stop_at=None, **kwargs):
+    log = LossLog(stop_at)
+    runner = toy_runner(
+        folder,
+        hooks=[log, PlainCheckpointHook(),
+               ExactResumeHook()],
+        model=dict(type=NetOfNumbers, kind=kind),
+        optim_wrapper=dict(
+            optimizer=dict(type='SGD', lr=LR[kind], momentum=0.9)),
+        **kwargs)
+    try:
+        runner.train()
+    except KeyboardInterrupt:
+        assert stop_at
+    return log.losses, state(runner.model)
+
+
+@every_layer
+def test_a_runner_needs_no_hook_for_it_and_resumes(kind, tmp_path):
+    losses, expected = losses_of_a_run(tmp_path / 'a', kind)
+    if kind == 'rbonn':
+        assert (expected['u'] != 0.2).any() and expected['prev_grad'].any()
+    head, _ = losses_of_a_run(tmp_path / 'b', kind, stop_at=10)
+    torch.seed()
+    tail, actual = losses_of_a_run(tmp_path / 'b', kind, resume=True)
+    assert head[:8] + tail == losses
+    assert_same(actual, expected, rtol=0, atol=0)
 
 
 class Wrapping(torch.optim.Optimizer):
