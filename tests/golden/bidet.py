@@ -15,5 +15,6 @@ def run_layer(case: Case) -> dict[str, Tensor]:
 
 def run(case: Case) -> dict[str, Tensor] | None:
     """Compute what a fixture stores."""
-    kinds = dict(activation=run_activation, layer=run_layer)
-    return kinds[case.kind](case) if case.kind in kinds else None
+    if case.kind == 'activation':
+        return run_activation(case, case.hyper.get('ste', 'bireal'))
+    return run_layer(case) if case.kind == 'layer' else None

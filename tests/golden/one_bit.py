@@ -103,17 +103,21 @@ def layer_of(case: Case,
     return layer.train(hyper.get('training', True))
 
 
-def run_activation(case: Case) -> dict[str, Tensor]:
-    """The sign of an activation, with or without a shift."""
+def run_activation(case: Case, ste: str = 'bireal') -> dict[str, Tensor]:
+    """The sign of an activation, with or without a shift.
+
+    Args:
+        case (Case): The fixture.
+        ste (str): ``'bireal'`` or ``'clip'``, the gradient without a shift.
+    """
     x = leaf(case)
     if 'param/move0.bias' in case:
         sign = RSign(x.shape[1], **options(case))
         sign = load(sign, dict(bias=case['param/move0.bias']))
         return finish(case, sign, dict(x=x), dict(y=(sign(x), case['in/g'])),
                       'move0.')
-    ste = dict(
-        bireal=bireal_sign, clip=clipped_sign)[case.hyper.get('ste', 'bireal')]
-    y = ste(x, **options(case))
+    sign = dict(bireal=bireal_sign, clip=clipped_sign)[ste]
+    y = sign(x, **options(case))
     return finish(case, nn.Identity(), dict(x=x), dict(y=(y, case['in/g'])))
 
 

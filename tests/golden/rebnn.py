@@ -4,6 +4,7 @@ from golden import Case
 from golden.one_bit import finish, layer_of, leaf, options, run_block
 from torch import Tensor
 
+from mmcompress.binary import binary_sign
 from mmcompress.binary.layers.rebnn import flip_ratio
 
 
@@ -25,8 +26,10 @@ def run_layer(case: Case) -> dict[str, Tensor]:
     y = layer.convolve(x)
     y.backward(case['in/g'], inputs=[layer.weight], retain_graph=True)
     result = {
-        'out/flip_ratio': flip_ratio(layer.prev_sign, layer.weight.sign()),
-        'out/gamma': layer.gamma()
+        'out/flip_ratio':
+        flip_ratio(layer.prev_sign, binary_sign(layer.weight, layer.zero_as)),
+        'out/gamma':
+        layer.gamma()
     }
     layer.weight.grad = None
     result = {key: value.flatten() for key, value in result.items()}

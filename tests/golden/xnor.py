@@ -24,6 +24,5 @@ def run_layer(case: Case) -> dict[str, Tensor]:
 def run(case: Case) -> dict[str, Tensor] | None:
     """Compute what a fixture stores."""
     if case.kind == 'activation':
-        case.hyper.setdefault('ste', 'clip')
-        return run_activation(case)
+        return run_activation(case, 'clip')
     return run_layer(case) if case.kind == 'layer' else None
