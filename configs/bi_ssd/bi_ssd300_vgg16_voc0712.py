@@ -7,7 +7,9 @@ model = dict(
         type='mmcompress.BiSSDVGG',
         depth=16,
         init_cfg=dict(
-            type='Pretrained', checkpoint='open-mmlab://vgg16_caffe')))
+            type='Pretrained', checkpoint='open-mmlab://vgg16_caffe')),
+    # mmdet 3.3.0's own can't predict
+    bbox_head=dict(type='mmcompress.SSDHead'))
 
 optim_wrapper = dict(clip_grad=dict(max_norm=35, norm_type=2))
 
