@@ -4,23 +4,30 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/ready
 
-.PHONY: demo test test-all lint env clean
+.PHONY: demo test test-all bench lint env ops clean
 
-demo: $(READY)
+demo: ops
 	$(RUN) tools/demo.py
 
-test: $(READY) lint
+test: ops lint
 	$(RUN) -m pytest -m "not slow"
 
-test-all: $(READY) lint
+test-all: ops lint
 	$(RUN) -m pytest
+
+bench: ops
+	$(RUN) ops/benchmarks/bench_binary.py
+
+# the 1-bit kernels; says why where they cannot be built
+ops: $(READY)
+	@$(RUN) tools/dev/build_ops.py
 
 lint: $(READY)
 	$(RUN) -m flake8 .
 	$(RUN) -m isort --check-only --quiet .
 	$(RUN) -m yapf --diff --recursive --parallel mmcompress tools \
-		tests configs projects setup.py || \
-		{ echo "run: $(VENV)/bin/yapf -ir mmcompress tools tests configs projects setup.py"; exit 1; }
+		tests configs projects ops setup.py || \
+		{ echo "run: $(VENV)/bin/yapf -ir mmcompress tools tests configs projects ops setup.py"; exit 1; }
 
 env: $(READY)
 	$(RUN) -m mmcompress.check_env
@@ -30,4 +37,5 @@ $(READY): tools/dev/setup_venv.py tools/dev/build_mmcv.py $(wildcard requirement
 	@touch $(READY)
 
 clean:
-	rm -rf $(VENV) build dist mmcompress.egg-info mmcompress/.mim
+	rm -rf $(VENV) build dist mmcompress.egg-info mmcompress/.mim \
+		mmcompress/ops/_C*.so

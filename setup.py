@@ -1,10 +1,24 @@
-"""Packaging: ``pip install .``, ``mim install .`` or a wheel."""
+"""Packaging: ``pip install .``, ``mim install .`` or a wheel.
+
+The 1-bit kernels are compiled where torch (2.10 or later) and a C++ compiler
+are there, which takes ``--no-build-isolation``: see docs/ops.md.
+"""
 import shutil
+import sys
 from pathlib import Path
-from setuptools import find_packages, setup
+from setuptools import Extension, find_packages, setup
+from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
 
-ROOT = Path(__file__).parent
+try:
+    from setuptools.command.bdist_wheel import bdist_wheel
+except ImportError:  # before setuptools 70.1
+    from wheel.bdist_wheel import bdist_wheel
+
+ROOT = Path(__file__).resolve().parent
+sys.path.insert(0, str(ROOT / 'tools' / 'dev'))
+from build_ops import try_build  # noqa: E402
+
 # what `mim` and `mmcompress::` look for inside the installed package
 MIM = ('configs', 'tools', 'model-index.yml')
 
@@ -37,6 +51,29 @@ class BuildWithMim(build_py):
                 shutil.copy(source, target / name)
 
 
+class BuildKernels(build_ext):
+    """Compile the kernels; without them the package is plain Python."""
+
+    def run(self) -> None:
+        folder = ROOT if self.inplace else Path(self.build_lib)
+        self.built = try_build(folder / 'mmcompress' / 'ops')
+        if not self.built:
+            self.distribution.ext_modules = []
+            wheel = self.distribution.get_command_obj('bdist_wheel', False)
+            if wheel is not None:
+                wheel.root_is_pure = True
+
+    def get_outputs(self) -> list[str]:
+        return [str(path) for path in self.built]
+
+
+class KernelsWheel(bdist_wheel):
+    """For any Python; with kernels, for this platform."""
+
+    def get_tag(self) -> tuple[str, str, str]:
+        return 'py3', 'none', super().get_tag()[2]
+
+
 setup(
     name='mmcompress',
     version=get_version(),
@@ -55,5 +92,11 @@ setup(
         'all': ['matplotlib', 'pillow', 'scikit-learn'],
         'tests': ['pytest', 'flake8', 'isort', 'yapf'],
     },
-    cmdclass={'build_py': BuildWithMim},
+    # built by BuildKernels, from ops/csrc/sources.json
+    ext_modules=[Extension('mmcompress.ops._C', [])],
+    cmdclass={
+        'bdist_wheel': KernelsWheel,
+        'build_ext': BuildKernels,
+        'build_py': BuildWithMim
+    },
     zip_safe=False)

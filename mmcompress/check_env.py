@@ -136,6 +136,27 @@ def import_errors(modules: List[str]) -> Dict[str, str]:
     return errors
 
 
+_KERNELS = """
+from mmcompress.ops import build_info
+info = build_info()
+if info['reason']:
+    print('1-bit kernels: none, 1-bit layers are slow:', info['reason'])
+else:
+    print('1-bit kernels:', info['isa'], 'in use, built:',
+          ', '.join(info['built']))
+"""
+
+
+def kernel_state() -> str:
+    """Which 1-bit kernels run here, or why none, in a line."""
+    done = subprocess.run([sys.executable, '-W', 'ignore', '-c', _KERNELS],
+                          capture_output=True,
+                          text=True)
+    lines = (done.stdout or done.stderr).strip().splitlines()
+    return lines[-1] if done.returncode == 0 else (
+        f'1-bit kernels: not usable: {lines[-1]}')
+
+
 def numbers(version: str) -> Tuple[int, ...]:
     """The leading numbers of a version, such as ``(2, 1, 0)``."""
     return tuple(map(int, re.findall(r'\d+', version)[:3]))
@@ -311,6 +332,7 @@ def main() -> int:
                     ['package', 'found', 'tested', 'state'], cells))
     tasks = task_states(rows)
     print()
+    print(kernel_state())
     for task, state in tasks.items():
         print(f'{task}: {state}')
     states = list(tasks.values())

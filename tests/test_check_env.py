@@ -216,13 +216,25 @@ def test_prints_the_table_and_exits(changes, code, monkeypatch, capsys):
             module: MISSING * (versions[package] is None)
             for package, (_, module) in PACKAGES.items()
         })
+    monkeypatch.setattr(check_env, 'kernel_state', lambda: 'kernels: fast')
     assert check_env.main() == code
     out = capsys.readouterr().out
+    assert out.splitlines()[-5] == 'kernels: fast'
     for package in PACKAGES:
         assert f' {package} ' in out
     for package in changes:
         assert 'missing: pip install' in out
     assert out.splitlines()[-4].startswith('detection: ')
+
+
+def test_kernels_are_named_or_their_absence_explained(monkeypatch):
+    monkeypatch.setenv('MMCOMPRESS_ISA', 'reference')
+    assert check_env.kernel_state() == (
+        '1-bit kernels: none, 1-bit layers are slow: MMCOMPRESS_ISA=reference '
+        'asks for it')
+    monkeypatch.setenv('MMCOMPRESS_ISA', 'nosuch')
+    assert check_env.kernel_state().startswith('1-bit kernels: not usable: ')
+    assert 'nosuch' in check_env.kernel_state()
 
 
 def test_prints_without_rich(monkeypatch):

@@ -5,6 +5,7 @@
 ``torch.ops.mmcompress.*`` exist, with the same schemas; tensors on a device
 that no kernel was built for take the reference.
 """
+import json
 import os
 import warnings
 from functools import cache, wraps
@@ -57,7 +58,7 @@ def _load_extension() -> str:
         for path in libraries:
             torch.ops.load_library(path)
     except OSError as error:
-        reason = f'{path.name} does not load: {error}'
+        reason = f'{path.name} does not load: {error.__cause__ or error}'
     if reason and wanted:
         raise RuntimeError(f'MMCOMPRESS_ISA={wanted} cannot be had: {reason}')
     return reason
@@ -213,4 +214,6 @@ def build_info() -> dict:
             runnable=['reference'],
             isa='reference',
             reason=MISSING)
-    raise NotImplementedError
+    files = [str(path) for path in _FOLDER.glob('_C*.so')]
+    kernels = json.loads(torch.ops.mmcompress.build_info())
+    return dict(extension=files, **kernels, reason='')

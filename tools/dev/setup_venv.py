@@ -107,6 +107,9 @@ def main(folder: str, package: str | None = None) -> None:
     if package is None:
         say('linking the checkout')
         link_checkout(python)
+        say('compiling the 1-bit kernels')
+        subprocess.run([str(python), ROOT / 'tools/dev/build_ops.py'],
+                       check=True)
     else:
         say(f'installing {package}')
         pip(python, '--no-deps', '--force-reinstall', package)

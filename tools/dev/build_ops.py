@@ -1,0 +1,189 @@
+"""Compile the 1-bit kernels: ``mmcompress/ops/_C*.so``.
+
+``make`` runs it in a checkout, ``setup.py`` for installations. Only the
+standard library is used, and torch is not imported: its headers and libraries
+are enough. Which files there are, and their flags, stands in
+``ops/csrc/sources.json``.
+
+- ``MMCOMPRESS_BUILD_OPS``: ``0`` builds nothing, ``1`` makes a failure fatal;
+  otherwise a failure is explained in a sentence.
+- ``CXX``: the compiler, GCC or Clang.
+- ``MMCOMPRESS_CUDA=0``: no kernels for GPUs, although nvcc and a CUDA build
+  of torch are there. ``TORCH_CUDA_ARCH_LIST``: for which GPUs, as for torch.
+"""
+import importlib.util
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = ROOT / 'ops' / 'csrc'
+TARGET = ROOT / 'mmcompress' / 'ops'
+# the first whose stable interface has what binding.cpp uses
+OLDEST_TORCH = (2, 10)
+START = time.time()
+
+
+class BuildError(Exception):
+    """Why there are no kernels, in a sentence."""
+
+
+class Torch:
+    """The torch to build for, without importing it.
+
+    Attributes:
+        include (list[str]): Compiler flags for its headers.
+        library_folder (Path): Where its libraries are.
+        cuda (str | None): Its CUDA version.
+    """
+
+    def __init__(self) -> None:
+        spec = importlib.util.find_spec('torch')
+        if spec is None:
+            raise BuildError(
+                'torch is not there while building; install it first and use '
+                'pip install --no-build-isolation')
+        folder = Path(spec.origin).parent
+        scope: dict = {}
+        exec((folder / 'version.py').read_text(), scope)
+        version = tuple(
+            int(n) for n in re.findall(r'\d+', scope['__version__'])[:2])
+        if version < OLDEST_TORCH:
+            raise BuildError(
+                f'torch {scope["__version__"]} is older than '
+                f'{".".join(map(str, OLDEST_TORCH))}, whose interface they '
+                'need')
+        self.include = [f'-isystem{folder / "include"}']
+        self.library_folder = folder / 'lib'
+        self.cuda = scope.get('cuda')
+
+
+def find_compiler() -> str:
+    """The C++ compiler: ``$CXX``, else the system's."""
+    for name in (os.environ.get('CXX'), 'c++', 'g++', 'clang++'):
+        if name and shutil.which(name):
+            return name
+    raise BuildError('there is no C++ compiler (c++, g++, clang++ or $CXX)')
+
+
+def say(text: str) -> None:
+    """Print a step with the time since the start."""
+    # one write: two threads print
+    sys.stdout.write(f'[{time.time() - START:4.0f} s] {text}\n')
+    sys.stdout.flush()
+
+
+def run(command: list[str], title: str) -> None:
+    """Run a compiler.
+
+    Raises:
+        BuildError: With what it complains about.
+    """
+    say(title)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=SOURCES)
+    if done.returncode:
+        lines = (done.stderr + done.stdout).strip().splitlines()
+        errors = [line for line in lines if 'error' in line] or lines
+        reason = errors[0] if errors else f'exit status {done.returncode}'
+        raise BuildError(f'{title} failed: {reason}')
+    if done.stderr.strip():
+        print(done.stderr, file=sys.stderr)
+
+
+def build_cpu(target: Path) -> Path:
+    """Compile the kernels for CPUs and their binding.
+
+    Args:
+        target (Path): Folder of the library.
+
+    Returns:
+        Path: The library.
+
+    Raises:
+        BuildError: If that doesn't work.
+    """
+    plan = json.loads((SOURCES / 'sources.json').read_text())
+    torch, compiler = Torch(), find_compiler()
+    machine = platform.machine()
+    sources = [
+        s for s in plan['sources'] if machine in s.get('machine', [machine])
+    ]
+    # macOS always resolves all symbols
+    complete = ['-Wl,--no-undefined'] if sys.platform == 'linux' else []
+    target.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as temp:
+        objects = [f'{temp}/{i}.o' for i in range(len(sources))]
+
+        def compile_one(source: dict, output: str) -> None:
+            run([
+                compiler, *plan['flags'], *source.get('flags', []),
+                *(torch.include if source.get('needs_torch') else []), '-I.',
+                '-c', source['file'], '-o', output
+            ], f'compiling {source["file"]}')
+
+        # the longest first
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            list(pool.map(compile_one, reversed(sources), reversed(objects)))
+        # no rpath: torch is loaded before the kernels are
+        library = target / '_C.so'
+        run([
+            compiler, '-shared', *complete, *objects, '-o', f'{temp}/_C.so',
+            f'-L{torch.library_folder}', *(f'-l{name}'
+                                           for name in plan['libraries'])
+        ], 'linking')
+        replace(Path(temp) / '_C.so', library)
+    return library
+
+
+def replace(source: Path, target: Path) -> None:
+    """Put a file in place at once; processes may have the old one loaded."""
+    beside = target.with_name(f'.{target.name}.{os.getpid()}')
+    shutil.copy(source, beside)
+    os.replace(beside, target)
+
+
+def try_build(target: Path = TARGET) -> list[Path]:
+    """Build what can be built here and explain what can't.
+
+    Args:
+        target (Path): Folder of the libraries.
+
+    Returns:
+        list[Path]: The libraries.
+
+    Raises:
+        SystemExit: On a failure with ``MMCOMPRESS_BUILD_OPS=1``.
+    """
+    wanted = os.environ.get('MMCOMPRESS_BUILD_OPS', '')
+    if wanted == '0':
+        return []
+    try:
+        return [build_cpu(target)]
+    except BuildError as error:
+        message = (f'mmcompress: the 1-bit kernels are not built: {error}. '
+                   'Everything works without, 1-bit layers slowly.')
+        if wanted == '1':
+            sys.exit(message)
+        print(message, file=sys.stderr, flush=True)
+        return []
+
+
+def is_current() -> bool:
+    """Whether the checkout's library is newer than its sources."""
+    library = TARGET / '_C.so'
+    files = [f for f in SOURCES.rglob('*') if f.is_file()] + [Path(__file__)]
+    return library.exists() and library.stat().st_mtime >= max(
+        f.stat().st_mtime for f in files)
+
+
+if __name__ == '__main__':
+    if not is_current():
+        try_build()
