@@ -9,10 +9,10 @@ namespace {
 constexpr int kThreads = 256;
 
 // One thread per 4 bytes of the weight tiles.
-__global__ void prepack_weights(const Geometry g, const uint8_t* weight_bits,
+__global__ void prepack_weights(const WeightLayout g, const uint8_t* weight_bits,
                                 uint32_t* tiles) {
   const int64_t index = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
-  if (index * 4 >= int64_t(weight_tiles_bytes(g))) return;
+  if (index * 4 >= g.tile_bytes()) return;
   const int operand = static_cast<int>(index % 2);
   const int lane = static_cast<int>(index / 2 % kWarpSize);
   // over [channel group][step][tile]
@@ -31,13 +31,12 @@ __global__ void prepack_weights(const Geometry g, const uint8_t* weight_bits,
 }
 
 // One thread per entry of the table: weight bits in the taps [0, y) x [0, x).
-__global__ void prepack_table(const Geometry g, const uint8_t* weight_bits,
+__global__ void prepack_table(const WeightLayout g, const uint8_t* weight_bits,
                               int32_t* table) {
   const int64_t index = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
-  const int row_length = g.channel_groups * kGroupChannels;
-  if (index >= int64_t(table_entries(g)) * row_length) return;
-  const int64_t channel = index % row_length;
-  const int entry = static_cast<int>(index / row_length);
+  if (index >= g.table_size()) return;
+  const int64_t channel = index % g.table_row();
+  const int entry = static_cast<int>(index / g.table_row());
   int count = 0;
   if (channel < g.out_channels) {
     for (int y = 0; y < entry / (g.kernel_w + 1); ++y) {
@@ -102,14 +101,11 @@ bool supports(const ConvShape& shape, Kernel kernel) {
 }
 
 size_t blob_bytes(const ConvShape& shape, Kernel kernel) {
-  const Geometry g(shape);
+  const WeightLayout g(shape);
   if (kernel == Kernel::kTensorCore)
-    return weight_tiles_bytes(g) + size_t(table_entries(g)) *
-                                       g.channel_groups * kGroupChannels *
-                                       sizeof(int32_t);
+    return g.tile_bytes() + g.table_size() * sizeof(int32_t);
   const int group_bytes = 8 * ceil_div(shape.channels / shape.groups, 64);
-  return size_t(shape.out_channels) * shape.kernel_h * shape.kernel_w *
-         group_bytes;
+  return size_t(g.out_channels) * g.kernel_h * g.kernel_w * group_bytes;
 }
 
 const char* prepack(const ConvShape& shape, Kernel kernel,
@@ -120,16 +116,14 @@ const char* prepack(const ConvShape& shape, Kernel kernel,
                   reinterpret_cast<const uint64_t*>(weight_bits),
                   reinterpret_cast<uint64_t*>(blob), words);
   }
-  const Geometry g(shape);
-  const size_t tiles = weight_tiles_bytes(g);
+  const WeightLayout g(shape);
   const char* error =
-      launch(&prepack_weights, blocks_for(tiles / 4), kThreads, 0, stream, g,
-             weight_bits, reinterpret_cast<uint32_t*>(blob));
+      launch(&prepack_weights, blocks_for(g.tile_bytes() / 4), kThreads, 0,
+             stream, g, weight_bits, reinterpret_cast<uint32_t*>(blob));
   if (error) return error;
-  const int64_t entries =
-      int64_t(table_entries(g)) * g.channel_groups * kGroupChannels;
-  return launch(&prepack_table, blocks_for(entries), kThreads, 0, stream, g,
-                weight_bits, reinterpret_cast<int32_t*>(blob + tiles));
+  return launch(&prepack_table, blocks_for(g.table_size()), kThreads, 0, stream,
+                g, weight_bits,
+                reinterpret_cast<int32_t*>(blob + g.tile_bytes()));
 }
 
 Plan plan_conv(const ConvShape& shape, Kernel kernel) {

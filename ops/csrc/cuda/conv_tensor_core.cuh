@@ -190,7 +190,6 @@ __device__ inline void finish_pixels(const Geometry& g, const int32_t* table,
                                      const Epilogue& epilogue, int first_pixel,
                                      int group, int lane, const Sums& sums,
                                      StagedRow* rows) {
-  const int row_length = g.channel_groups * kGroupChannels;
   const int32_t* columns[2] = {table + group * kGroupChannels + lane,
                                table + group * kGroupChannels + lane +
                                    kWarpSize};
@@ -199,7 +198,7 @@ __device__ inline void finish_pixels(const Geometry& g, const int32_t* table,
 #pragma unroll
   for (int i = 0; i < 2; ++i)
     all_weights[i] = weights_in({0, g.kernel_h, 0, g.kernel_w}, columns[i],
-                                g.kernel_w, row_length);
+                                g.kernel_w, g.table_row());
   const LaneChannels<Epilogue> channels(epilogue, group, lane);
 #pragma unroll
   for (int tile = 0; tile < kPixelTiles; ++tile) {
@@ -217,7 +216,7 @@ __device__ inline void finish_pixels(const Geometry& g, const int32_t* table,
         const int weights =
             taps == all_taps
                 ? all_weights[i]
-                : weights_in(window, columns[i], g.kernel_w, row_length);
+                : weights_in(window, columns[i], g.kernel_w, g.table_row());
         k[i] = dot_product(row.products[lane + i * kWarpSize], row.activations,
                            weights, all_weights[i], taps * g.channels);
       }
@@ -276,7 +275,7 @@ __global__ void __launch_bounds__(
       multiply_step(activations, weights, step, lane, sums);
   }
   const int32_t* table =
-      reinterpret_cast<const int32_t*>(blob + weight_tiles_bytes(g));
+      reinterpret_cast<const int32_t*>(blob + g.tile_bytes());
   __syncthreads();  // nobody reads the buffers any more
   finish_pixels(g, table, epilogue, first_pixel + warp_pixel,
                 first_group + warp_group, lane, sums,

@@ -57,6 +57,41 @@ struct FastDivisor {
   }
 };
 
+// --- The weights and their blob ----------------------------------------------
+
+// The blob of the tensor-core kernel begins with the weights, [channel group]
+// [step][tile of 8 channels][lane], 8 bytes per lane: its two operands, so that
+// a warp reads 256 bytes in order. Then int32 [(kernel_h + 1) * (kernel_w + 1)]
+// [64 * channel groups]: entry (y, x) is the number of weight bits in the taps
+// [0, y) x [0, x).
+struct WeightLayout {
+  int out_channels, kernel_h, kernel_w;
+  int pixel_bytes;      // of the input
+  int reduction_bytes;  // of a pixel's window
+  int steps, stages;    // of the reduction, rounded up
+  int channel_groups;   // of 64 output channels, rounded up
+
+  explicit WeightLayout(const ConvShape& s)
+      : out_channels(s.out_channels),
+        kernel_h(s.kernel_h),
+        kernel_w(s.kernel_w),
+        pixel_bytes(8 * ceil_div(s.channels, 64)),
+        reduction_bytes(kernel_h * kernel_w * pixel_bytes),
+        steps(ceil_div(reduction_bytes, kStepBytes)),
+        stages(ceil_div(steps, kStepsPerStage)),
+        channel_groups(ceil_div(out_channels, kGroupChannels)) {}
+
+  __host__ __device__ int64_t tile_bytes() const {
+    return int64_t(channel_groups) * stages * kGroupStageBytes;
+  }
+  __host__ __device__ int table_row() const {
+    return channel_groups * kGroupChannels;
+  }
+  __host__ __device__ int64_t table_size() const {
+    return int64_t(kernel_h + 1) * (kernel_w + 1) * table_row();
+  }
+};
+
 // --- The convolution ---------------------------------------------------------
 
 struct OutputPixel {
@@ -77,26 +112,20 @@ __device__ inline void valid_taps(int origin, int size, int dilation, int taps,
   last = max(first, last);
 }
 
-struct Geometry {
+struct Geometry : WeightLayout {
   int channels, height, width;  // of the input
-  int out_channels, kernel_h, kernel_w;
   int stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w;
   int groups;
   bool pad_minus_one;
-  int pixels;           // of the output, all images
-  int pixel_bytes;      // of the input
-  int reduction_bytes;  // of a pixel's window
-  int steps, stages;    // of the reduction, rounded up
-  int channel_groups;   // of 64 output channels, rounded up
+  int pixels;  // of the output, all images
   FastDivisor by_out_height, by_out_width, by_kernel_w, by_pixel_bytes;
 
+  // The output must not be empty.
   explicit Geometry(const ConvShape& s)
-      : channels(s.channels),
+      : WeightLayout(s),
+        channels(s.channels),
         height(s.height),
         width(s.width),
-        out_channels(s.out_channels),
-        kernel_h(s.kernel_h),
-        kernel_w(s.kernel_w),
         stride_h(s.stride_h),
         stride_w(s.stride_w),
         pad_h(s.pad_h),
@@ -106,11 +135,6 @@ struct Geometry {
         groups(s.groups),
         pad_minus_one(s.pad_minus_one),
         pixels(static_cast<int>(s.out_pixels())),
-        pixel_bytes(8 * ceil_div(s.channels, 64)),
-        reduction_bytes(s.kernel_h * s.kernel_w * pixel_bytes),
-        steps(ceil_div(reduction_bytes, kStepBytes)),
-        stages(ceil_div(steps, kStepsPerStage)),
-        channel_groups(ceil_div(s.out_channels, kGroupChannels)),
         by_out_height(s.out_height()),
         by_out_width(s.out_width()),
         by_kernel_w(s.kernel_w),
@@ -155,21 +179,6 @@ struct Geometry {
            ((int64_t(image) * height + y) * width + x) * int64_t(pixel_bytes);
   }
 };
-
-// --- The blob of the tensor-core kernel ----------------------------------------
-//
-// First the weights, [channel group][step][tile of 8 channels][lane], 8 bytes
-// per lane: its two operands, so that a warp reads 256 bytes in order. Then
-// int32 [(kernel_h + 1) * (kernel_w + 1)][64 * channel groups]: entry (y, x) is
-// the number of weight bits in the taps [0, y) x [0, x).
-
-__host__ __device__ inline size_t weight_tiles_bytes(const Geometry& g) {
-  return size_t(g.channel_groups) * g.stages * kGroupStageBytes;
-}
-
-__host__ __device__ inline int table_entries(const Geometry& g) {
-  return (g.kernel_h + 1) * (g.kernel_w + 1);
-}
 
 // Which 4 bytes of which channel are a lane's operand 0 or 1.
 struct WeightWord {

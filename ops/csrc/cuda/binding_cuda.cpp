@@ -1,0 +1,484 @@
+// The 1-bit operators of PyTorch for CUDA tensors: checks of the arguments,
+// allocation, and calls of the kernels. ../binding.cpp defines the schemas.
+//
+// Uses only torch's stable ABI and no header of CUDA: any C++17 compiler builds
+// it, and the kernels' objects are linked to it. With MMCOMPRESS_EMULATE the
+// operators are registered for CPU tensors as mmcompress_emulated.*, on top of
+// the emulator, so that this file is tested without a GPU.
+#include <torch/csrc/inductor/aoti_torch/c/shim.h>
+#include <torch/csrc/stable/accelerator.h>
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/core/ScalarType.h>
+#include <torch/headeronly/util/Exception.h>
+
+#include <climits>
+#include <optional>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "binary_ops.h"
+
+namespace {
+
+using mmcompress::cuda::AffineArguments;
+using mmcompress::cuda::blob_bytes;
+using mmcompress::cuda::ConvShape;
+using mmcompress::cuda::Kernel;
+using torch::headeronly::MemoryFormat;
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+using MaybeTensor = std::optional<Tensor>;
+using Ints = std::vector<int64_t>;
+
+// --- Arguments -------------------------------------------------------------
+
+std::string text(const Ints& values) {
+  std::string joined;
+  for (int64_t value : values)
+    joined += (joined.empty() ? "" : ", ") + std::to_string(value);
+  return "(" + joined + ")";
+}
+
+Ints shape_of(const Tensor& x) {
+  return Ints(x.sizes().begin(), x.sizes().end());
+}
+
+int64_t packed_bytes(int64_t channels) { return 8 * ((channels + 63) / 64); }
+
+void check_type(const char* name, const Tensor& x, ScalarType type) {
+  STD_TORCH_CHECK(x.scalar_type() == type, name, " must be ",
+                  torch::headeronly::toString(type), ", it is ",
+                  torch::headeronly::toString(x.scalar_type()));
+}
+
+// `input` is the operator's first tensor.
+void check_like(const char* name, const Tensor& x, ScalarType type,
+                const Tensor& input) {
+  STD_TORCH_CHECK(x.device() == input.device(), name,
+                  " is not on the device of the input");
+  check_type(name, x, type);
+}
+
+void check_shape(const char* name, const Tensor& x, const Ints& shape) {
+  STD_TORCH_CHECK(shape_of(x) == shape, name, " must have shape ", text(shape),
+                  ", it has ", text(shape_of(x)));
+}
+
+void check_image(const char* name, const Tensor& x) {
+  check_type(name, x, ScalarType::Float);
+  STD_TORCH_CHECK(x.dim() == 4 && x.size(1) > 0, name,
+                  " must be (N, C, H, W), it has shape ", text(shape_of(x)));
+}
+
+void check_packed(const char* name, const Tensor& bits) {
+  check_type(name, bits, ScalarType::Byte);
+  STD_TORCH_CHECK(bits.dim() == 4, name,
+                  " must be (N, H, W, bytes), it has shape ",
+                  text(shape_of(bits)));
+}
+
+uint8_t* bytes(const Tensor& x) { return static_cast<uint8_t*>(x.data_ptr()); }
+float* floats(const Tensor& x) { return static_cast<float*>(x.data_ptr()); }
+
+// Contiguous, and aligned as the kernels want it; a copy where it isn't.
+Tensor aligned_bytes(const Tensor& x) {
+  Tensor contiguous = torch::stable::contiguous(x);
+  if (reinterpret_cast<uintptr_t>(contiguous.data_ptr()) % 16 == 0)
+    return contiguous;
+  return torch::stable::clone(contiguous);
+}
+
+// A vector with one element per channel, kept alive, or nothing.
+class Vector {
+ public:
+  Vector(const char* name, const MaybeTensor& x, ScalarType type, int64_t size,
+         const Tensor& input) {
+    if (!x) return;
+    check_like(name, *x, type, input);
+    check_shape(name, *x, {size});
+    tensor_ = torch::stable::contiguous(*x);
+  }
+
+  template <typename T>
+  const T* data() const {
+    return tensor_ ? static_cast<const T*>(tensor_->data_ptr()) : nullptr;
+  }
+
+ private:
+  MaybeTensor tensor_;
+};
+
+// The channels' stride matters even where there is one channel: it decides
+// which kernel packs.
+void copy_strides(const Tensor& x, int64_t (&strides)[4]) {
+  for (int i = 0; i < 4; ++i) strides[i] = x.size(i) > 1 ? x.stride(i) : 0;
+  if (x.size(1) == 1) strides[1] = 1;
+}
+
+int narrow(const char* name, int64_t value) {
+  STD_TORCH_CHECK(value <= INT_MAX / 16, name, " is too large: ", value);
+  return static_cast<int>(value);
+}
+
+// The part of a ConvShape that belongs to the weight.
+ConvShape weight_shape_of(const Ints& shape, int64_t groups) {
+  STD_TORCH_CHECK(
+      shape.size() == 4 && shape[0] > 0 && shape[1] > 0 && shape[2] > 0 &&
+          shape[3] > 0,
+      "weight_shape must be four positive numbers (K, C / groups, kh, kw), it "
+      "is ",
+      text(shape));
+  STD_TORCH_CHECK(groups > 0 && shape[0] % groups == 0,
+                  "groups must divide the ", shape[0],
+                  " output channels, it is ", groups);
+  // sums are int32, and four times as large on the way
+  STD_TORCH_CHECK(shape[1] < (int64_t(1) << 28) / shape[2] / shape[3],
+                  "weight_shape ", text(shape),
+                  " has more than 2**28 products per output");
+  ConvShape s = {};
+  s.out_channels = narrow("weight_shape[0]", shape[0]);
+  s.channels = narrow("weight_shape[1] * groups", shape[1] * groups);
+  s.kernel_h = narrow("weight_shape[2]", shape[2]);
+  s.kernel_w = narrow("weight_shape[3]", shape[3]);
+  s.groups = narrow("groups", groups);
+  s.stride_h = s.stride_w = s.dilation_h = s.dilation_w = 1;
+  return s;
+}
+
+void set_pair(const char* name, const Ints& pair, int64_t least, int& first,
+              int& second) {
+  STD_TORCH_CHECK(pair.size() == 2 && pair[0] >= least && pair[1] >= least,
+                  name, " must be two numbers >= ", least, ", it is ",
+                  text(pair));
+  first = narrow(name, pair[0]);
+  second = narrow(name, pair[1]);
+}
+
+struct ConvArguments {
+  const Ints& weight_shape;
+  const Ints& stride;
+  const Ints& padding;
+  const Ints& dilation;
+  int64_t groups;
+  int64_t pad_value;
+};
+
+ConvShape conv_shape(int64_t batch, int64_t height, int64_t width,
+                     const ConvArguments& args) {
+  ConvShape s = weight_shape_of(args.weight_shape, args.groups);
+  set_pair("stride", args.stride, 1, s.stride_h, s.stride_w);
+  set_pair("padding", args.padding, 0, s.pad_h, s.pad_w);
+  set_pair("dilation", args.dilation, 1, s.dilation_h, s.dilation_w);
+  STD_TORCH_CHECK(args.pad_value == 0 || args.pad_value == -1,
+                  "pad_value must be 0 or -1: ", args.pad_value);
+  s.pad_minus_one = args.pad_value == -1;
+  s.batch = narrow("the batch", batch);
+  s.height = narrow("the height", height);
+  s.width = narrow("the width", width);
+  const int64_t covered_h = int64_t(s.dilation_h) * (s.kernel_h - 1) + 1;
+  const int64_t covered_w = int64_t(s.dilation_w) * (s.kernel_w - 1) + 1;
+  STD_TORCH_CHECK(
+      height > 0 && width > 0 && covered_h <= height + 2 * int64_t(s.pad_h) &&
+          covered_w <= width + 2 * int64_t(s.pad_w),
+      "the kernel (", s.kernel_h, ", ", s.kernel_w, ") with padding ",
+      text(args.padding), " and dilation ", text(args.dilation),
+      " does not fit into the input (", height, ", ", width, ")");
+  return s;
+}
+
+ConvShape packed_conv_shape(const Tensor& bits, const ConvArguments& args) {
+  check_packed("bits", bits);
+  const ConvShape s =
+      conv_shape(bits.size(0), bits.size(1), bits.size(2), args);
+  STD_TORCH_CHECK(bits.size(3) == packed_bytes(s.channels), "bits must have ",
+                  packed_bytes(s.channels), " bytes per pixel for ",
+                  s.channels, " channels, it has ", bits.size(3));
+  return s;
+}
+
+ConvShape float_conv_shape(const Tensor& x, const ConvArguments& args) {
+  check_image("x", x);
+  const ConvShape s = conv_shape(x.size(0), x.size(2), x.size(3), args);
+  STD_TORCH_CHECK(x.size(1) == s.channels, "x has ", x.size(1),
+                  " channels, weight_shape asks for ", s.channels);
+  return s;
+}
+
+// A blob, kept alive, and the kernel that its size stands for: reading a header
+// would stall the device.
+class Weights {
+ public:
+  Weights(const Tensor& blob, const ConvShape& s, const Tensor& input) {
+    check_like("blob", blob, ScalarType::Byte, input);
+    tensor_ = aligned_bytes(blob);
+    for (Kernel kernel : {Kernel::kTensorCore, Kernel::kGeneric}) {
+      if (!supports(s, kernel) || blob.dim() != 1) continue;
+      if (blob.size(0) != static_cast<int64_t>(blob_bytes(s, kernel))) continue;
+      kernel_ = kernel;
+      return;
+    }
+    STD_TORCH_CHECK(false,
+                    "blob was not made by binary_prepack for this weight_shape "
+                    "and groups, on this device");
+  }
+
+  Kernel kernel() const { return kernel_; }
+  const uint8_t* data() const { return bytes(*tensor_); }
+
+ private:
+  MaybeTensor tensor_;
+  Kernel kernel_;
+};
+
+// --- Results -----------------------------------------------------------------
+
+Tensor new_tensor(const Ints& shape, ScalarType type, const Tensor& like) {
+  return torch::stable::new_empty(like, shape, type);
+}
+
+Tensor new_image(const Ints& shape, ScalarType type, const Tensor& like) {
+  return torch::stable::empty(shape, type, std::nullopt, like.device(),
+                              std::nullopt, MemoryFormat::ChannelsLast);
+}
+
+Ints image_shape(const ConvShape& s) {
+  return {s.batch, s.out_channels, s.out_height(), s.out_width()};
+}
+
+Ints packed_shape(const ConvShape& s) {
+  return {s.batch, s.out_height(), s.out_width(),
+          packed_bytes(s.out_channels)};
+}
+
+// --- The device ----------------------------------------------------------------
+
+#ifdef MMCOMPRESS_EMULATE
+struct OnDeviceOf {
+  explicit OnDeviceOf(const Tensor&) {}
+  void* stream() const { return nullptr; }
+};
+#else
+// Makes the tensor's device the current one; its stream is PyTorch's.
+class OnDeviceOf {
+ public:
+  explicit OnDeviceOf(const Tensor& x)
+      : index_(x.get_device_index()), guard_(index_) {}
+
+  void* stream() const {
+    void* stream = nullptr;
+    STABLE_TORCH_ERROR_CODE_CHECK(
+        aoti_torch_get_current_cuda_stream(index_, &stream));
+    return stream;
+  }
+
+ private:
+  int32_t index_;
+  torch::stable::accelerator::DeviceGuard guard_;
+};
+#endif
+
+void check_launch(const char* error) {
+  STD_TORCH_CHECK(error == nullptr, error);
+}
+
+// --- Operators -------------------------------------------------------------------
+
+// The bits of a float image, and its thresholds and flips, kept alive.
+class Packing {
+ public:
+  Packing(const Tensor& x, const MaybeTensor& threshold,
+          const MaybeTensor& flip)
+      : x_(x),
+        threshold_("threshold", threshold, ScalarType::Float, x.size(1), x),
+        flip_("flip", flip, ScalarType::Bool, x.size(1), x) {}
+
+  Tensor run(void* stream) const {
+    const Tensor bits =
+        new_tensor({x_.size(0), x_.size(2), x_.size(3),
+                    packed_bytes(x_.size(1))},
+                   ScalarType::Byte, x_);
+    int64_t strides[4];
+    copy_strides(x_, strides);
+    check_launch(mmcompress::cuda::pack(
+        floats(x_), strides, narrow("the batch", x_.size(0)),
+        narrow("the channels", x_.size(1)), narrow("the height", x_.size(2)),
+        narrow("the width", x_.size(3)), threshold_.data<float>(),
+        flip_.data<bool>(), bytes(bits), stream));
+    return bits;
+  }
+
+ private:
+  Tensor x_;
+  Vector threshold_;
+  Vector flip_;
+};
+
+Tensor binary_pack(const Tensor& x, const MaybeTensor& threshold,
+                   const MaybeTensor& flip) {
+  check_image("x", x);
+  const Packing packing(x, threshold, flip);
+  const OnDeviceOf device(x);
+  return packing.run(device.stream());
+}
+
+Tensor binary_unpack(const Tensor& bits, int64_t channels) {
+  check_packed("bits", bits);
+  STD_TORCH_CHECK(channels > 0 && bits.size(3) == packed_bytes(channels),
+                  "channels is ", channels, ", which does not fit the ",
+                  bits.size(3), " bytes per pixel of bits");
+  const OnDeviceOf device(bits);
+  const Tensor source = torch::stable::contiguous(bits);
+  Tensor signs =
+      new_image({bits.size(0), channels, bits.size(1), bits.size(2)},
+                ScalarType::Float, bits);
+  check_launch(mmcompress::cuda::unpack(
+      bytes(source), bits.size(0) * bits.size(1) * bits.size(2),
+      narrow("channels", channels), floats(signs), device.stream()));
+  return signs;
+}
+
+Kernel kernel_by_name(const std::string& isa, const ConvShape& s) {
+  if (isa.empty())
+    return supports(s, Kernel::kTensorCore) ? Kernel::kTensorCore
+                                            : Kernel::kGeneric;
+  STD_TORCH_CHECK(isa == "tensor_core" || isa == "generic", "isa is '", isa,
+                  "', CUDA has '', 'tensor_core' and 'generic'");
+  const Kernel kernel =
+      isa == "generic" ? Kernel::kGeneric : Kernel::kTensorCore;
+  STD_TORCH_CHECK(supports(s, kernel),
+                  "isa 'tensor_core' needs groups 1 and kernels up to 255, not "
+                  "groups ",
+                  s.groups, " and (", s.kernel_h, ", ", s.kernel_w, ")");
+  return kernel;
+}
+
+Tensor binary_prepack(const Tensor& weight_bits, const Ints& weight_shape,
+                      int64_t groups, const std::string& isa) {
+  const ConvShape s = weight_shape_of(weight_shape, groups);
+  check_packed("weight_bits", weight_bits);
+  check_shape("weight_bits", weight_bits,
+              {s.out_channels, s.kernel_h, s.kernel_w,
+               packed_bytes(weight_shape[1])});
+  const Kernel kernel = kernel_by_name(isa, s);
+  const OnDeviceOf device(weight_bits);
+  const Tensor source = aligned_bytes(weight_bits);
+  Tensor blob = new_tensor({static_cast<int64_t>(blob_bytes(s, kernel))},
+                           ScalarType::Byte, weight_bits);
+  check_launch(mmcompress::cuda::prepack(s, kernel, bytes(source), bytes(blob),
+                                         device.stream()));
+  return blob;
+}
+
+Tensor binary_conv2d(const Tensor& bits, const Tensor& blob,
+                     const Ints& weight_shape, const Ints& stride,
+                     const Ints& padding, const Ints& dilation, int64_t groups,
+                     int64_t pad_value) {
+  const ConvShape s = packed_conv_shape(
+      bits, {weight_shape, stride, padding, dilation, groups, pad_value});
+  const Weights weights(blob, s, bits);
+  const OnDeviceOf device(bits);
+  const Tensor source = aligned_bytes(bits);
+  Tensor k = new_image(image_shape(s), ScalarType::Int, bits);
+  check_launch(mmcompress::cuda::conv_counts(
+      s, plan_conv(s, weights.kernel()), bytes(source), weights.data(),
+      static_cast<int32_t*>(k.data_ptr()), device.stream()));
+  return k;
+}
+
+Tensor binary_conv2d_bits(const Tensor& bits, const Tensor& blob,
+                          const Tensor& limit, const Tensor& flip,
+                          const Ints& weight_shape, const Ints& stride,
+                          const Ints& padding, const Ints& dilation,
+                          int64_t groups, int64_t pad_value) {
+  const ConvShape s = packed_conv_shape(
+      bits, {weight_shape, stride, padding, dilation, groups, pad_value});
+  const Weights weights(blob, s, bits);
+  const Vector limits("limit", limit, ScalarType::Int, s.out_channels, bits);
+  const Vector flips("flip", flip, ScalarType::Bool, s.out_channels, bits);
+  const OnDeviceOf device(bits);
+  const Tensor source = aligned_bytes(bits);
+  Tensor out = new_tensor(packed_shape(s), ScalarType::Byte, bits);
+  check_launch(mmcompress::cuda::conv_bits(
+      s, plan_conv(s, weights.kernel()), bytes(source), weights.data(), limits.data<int32_t>(),
+      flips.data<bool>(), bytes(out), device.stream()));
+  return out;
+}
+
+std::tuple<Tensor, Tensor> binary_conv2d_fused(
+    const Tensor& x, const Tensor& blob, const Tensor& scale,
+    const Tensor& shift, const MaybeTensor& threshold, const MaybeTensor& flip,
+    const MaybeTensor& residual, const MaybeTensor& pre,
+    const MaybeTensor& slope, const MaybeTensor& post,
+    const MaybeTensor& next_threshold, const MaybeTensor& next_flip,
+    const Ints& weight_shape, const Ints& stride, const Ints& padding,
+    const Ints& dilation, int64_t groups, int64_t pad_value, bool bits_only) {
+  const bool wants_bits = next_threshold.has_value();
+  STD_TORCH_CHECK(!bits_only || wants_bits, "bits_only needs next_threshold");
+  STD_TORCH_CHECK(!next_flip || wants_bits, "next_flip needs next_threshold");
+  const bool is_packed = x.scalar_type() == ScalarType::Byte;
+  STD_TORCH_CHECK(!is_packed || (!threshold && !flip),
+                  "threshold and flip need a float x, it is packed");
+  const ConvArguments args = {weight_shape, stride, padding,
+                              dilation,     groups, pad_value};
+  const ConvShape s =
+      is_packed ? packed_conv_shape(x, args) : float_conv_shape(x, args);
+  const Weights weights(blob, s, x);
+  const auto per_output = [&](const char* name, const MaybeTensor& vector,
+                              ScalarType type = ScalarType::Float) {
+    return Vector(name, vector, type, s.out_channels, x);
+  };
+  const Vector scales = per_output("scale", scale);
+  const Vector shifts = per_output("shift", shift);
+  const Vector pres = per_output("pre", pre);
+  const Vector slopes = per_output("slope", slope);
+  const Vector posts = per_output("post", post);
+  const Vector thresholds = per_output("next_threshold", next_threshold);
+  const Vector flips = per_output("next_flip", next_flip, ScalarType::Bool);
+  AffineArguments a;
+  if (residual) {
+    check_like("residual", *residual, ScalarType::Float, x);
+    check_shape("residual", *residual, image_shape(s));
+    copy_strides(*residual, a.residual_strides);
+    a.residual = floats(*residual);
+  }
+  std::optional<Packing> packing;
+  if (!is_packed) packing.emplace(x, threshold, flip);
+  const OnDeviceOf device(x);
+  const Tensor source =
+      is_packed ? aligned_bytes(x) : packing->run(device.stream());
+  Tensor y = bits_only ? new_tensor({0}, ScalarType::Float, x)
+                       : new_image(image_shape(s), ScalarType::Float, x);
+  Tensor bits = new_tensor(wants_bits ? packed_shape(s) : Ints{0},
+                           ScalarType::Byte, x);
+  a.scale = scales.data<float>();
+  a.shift = shifts.data<float>();
+  a.pre = pres.data<float>();
+  a.slope = slopes.data<float>();
+  a.post = posts.data<float>();
+  a.threshold = thresholds.data<float>();
+  a.flip = flips.data<bool>();
+  a.y = bits_only ? nullptr : floats(y);
+  a.out_bits = wants_bits ? bytes(bits) : nullptr;
+  check_launch(mmcompress::cuda::conv_affine(s, plan_conv(s, weights.kernel()), bytes(source),
+                                             weights.data(), a,
+                                             device.stream()));
+  return {y, bits};
+}
+
+}  // namespace
+
+#ifdef MMCOMPRESS_EMULATE
+STABLE_TORCH_LIBRARY_IMPL(mmcompress_emulated, CPU, m) {
+#else
+STABLE_TORCH_LIBRARY_IMPL(mmcompress, CUDA, m) {
+#endif
+  m.impl("binary_pack", TORCH_BOX(&binary_pack));
+  m.impl("binary_unpack", TORCH_BOX(&binary_unpack));
+  m.impl("binary_prepack", TORCH_BOX(&binary_prepack));
+  m.impl("binary_conv2d", TORCH_BOX(&binary_conv2d));
+  m.impl("binary_conv2d_bits", TORCH_BOX(&binary_conv2d_bits));
+  m.impl("binary_conv2d_fused", TORCH_BOX(&binary_conv2d_fused));
+}
