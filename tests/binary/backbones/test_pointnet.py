@@ -9,6 +9,7 @@ from mmpretrain.registry import MODELS
 import mmcompress.compat  # noqa: F401
 from mmcompress.binary import PoemConv1d, PoemLinear, PointNet, PointNetNeck
 from mmcompress.binary.backbones.pointnet import PointUnit, TNet
+from mmcompress.deploy import PackedLayer, pack
 
 CONFIGS = Path(__file__).parents[3] / 'configs/poem'
 BINARY = [None, dict(type='poem'), dict(type='xnor')]
@@ -110,6 +111,49 @@ def test_float_checkpoints_fill_the_binary_network():
 def test_arguments_of_the_layer_are_passed_on():
     unit = PointUnit(4, 6, dict(type='poem', em_weight=0.25))
     assert unit.fc.em_weight == 0.25
+
+
+def with_statistics(module):
+    """Let its norms see data, and give them gains of any sign, also 0."""
+    for bn in module.modules():
+        if isinstance(bn, nn.BatchNorm1d):
+            nn.init.normal_(bn.weight)
+            nn.init.normal_(bn.bias)
+            bn.weight.data[:2] = 0
+    for _ in range(3):
+        module(torch.randn(16, 3, 40))
+    return module.eval()
+
+
+@pytest.mark.parametrize('binary', BINARY[1:], ids=['poem', 'xnor'])
+def test_packed_units_equal_the_trained_ones(binary):
+    """The integers in between, too: a flipped bit would show."""
+    torch.manual_seed(0)
+    trained = with_statistics(
+        PointNet(
+            binary=binary,
+            with_tnet=False,
+            local_channels=(40, ),
+            channels=(70, )))
+    points = torch.randn(4, 3, 33)
+    with torch.no_grad():
+        # not their maximum over points, which hides most
+        y, folded, packed = (
+            model.deep(model.first(points))
+            for model in (trained, *pack(trained)))
+    assert torch.equal(folded, packed)
+    torch.testing.assert_close(packed, y, rtol=1e-5, atol=1e-5)
+
+
+def test_packed_networks_equal_their_folded_twins():
+    backbone = with_statistics(small(dict(type='poem')))
+    folded, packed = pack(backbone)
+    points = torch.randn(4, 3, 33)
+    with torch.no_grad():
+        assert torch.equal(folded(points)[0], packed(points)[0])
+    layers = [m for m in packed.modules() if isinstance(m, PackedLayer)]
+    one_bit = [m for m in backbone.modules() if hasattr(m, 'inference_rule')]
+    assert len(layers) == len(one_bit) == 12
 
 
 @pytest.mark.parametrize('build, message', [
