@@ -1,4 +1,4 @@
-from .backbones import BiResNet, BiSSDVGG, PointNet
+from .backbones import XNORNIN, BiResNet, BiSSDVGG, PointNet
 from .heads import *  # noqa: F401, F403
 from .heads import __all__ as _heads
 from .layers import *  # noqa: F401, F403
@@ -7,5 +7,5 @@ from .necks import IDaDetFPN, PointNetNeck
 
 __all__ = [
     'BiResNet', 'BiSSDVGG', 'IDaDetFPN', 'PointNet', 'PointNetNeck', *_heads,
-    *_layers
+    'XNORNIN', *_layers
 ]

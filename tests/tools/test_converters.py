@@ -11,6 +11,7 @@ from mmengine.config import ConfigDict
 from mmengine.registry import MODELS, DefaultScope
 
 import mmcompress.compat  # noqa: F401
+from mmcompress.analysis.subject import build_subject, read_config
 from mmcompress.binary.backbones.bi_resnet import BiBlock
 from mmcompress.binary.converters import (convert_official, official_weights,
                                           rename)
@@ -214,6 +215,75 @@ def official_rpn(state, x):
     ]
 
 
+# (inputs, outputs, kernel) of the port's network; None: pooling
+NIN = [(3, 192, 5), (192, 160, 1), (160, 96, 1), None, (96, 192, 5),
+       (192, 192, 1), (192, 192, 1), None, (192, 192, 3), (192, 192, 1),
+       (192, 10, 1)]
+# the places of convolutions and units in its nn.Sequential
+NIN_PLACES = [0, 3, 4, 5, 6, 7, 8, 9, 10, 11, 13]
+
+
+def official_nin():
+    maker = Maker()
+    for place, layer in zip(NIN_PLACES, NIN):
+        if layer is None:
+            continue
+        inputs, outputs, kernel = layer
+        name = f'xnor.{place}'
+        if place not in (0, 13):
+            maker.add_norm(f'{name}.bn', inputs)
+            name += '.conv'
+        maker.add(f'{name}.weight', outputs, inputs, kernel, kernel)
+        maker.add(f'{name}.bias', outputs)
+    for place in (1, 12):
+        maker.add_norm(f'xnor.{place}', 192)
+        # affine=False
+        del maker.state[f'xnor.{place}.weight']
+        del maker.state[f'xnor.{place}.bias']
+    return maker.state
+
+
+def nin_norm(state, name, x):
+    return F.batch_norm(
+        x,
+        state[f'{name}.running_mean'],
+        state[f'{name}.running_var'],
+        state.get(f'{name}.weight'),
+        state.get(f'{name}.bias'),
+        eps=1e-4)
+
+
+def official_nin_scores(state, x):
+    """Weights are centred, clamped and binarised before the forward."""
+    for place, layer in zip(NIN_PLACES, NIN):
+        if layer is None:
+            pool = F.max_pool2d if place == 5 else F.avg_pool2d
+            x = pool(x, 3, 2, 1)
+            continue
+        name = f'xnor.{place}'
+        padding = layer[2] // 2
+        if place in (0, 13):
+            if place == 13:
+                x = nin_norm(state, 'xnor.12', x)
+            x = F.conv2d(
+                x,
+                state[f'{name}.weight'],
+                state[f'{name}.bias'],
+                padding=padding)
+            x = nin_norm(state, 'xnor.1', x) if place == 0 else x
+        else:
+            weight = state[f'{name}.conv.weight']
+            weight = (weight - weight.mean(1, keepdim=True)).clamp(-1, 1)
+            alpha = weight.abs().mean((1, 2, 3), keepdim=True)
+            x = F.conv2d(
+                nin_norm(state, f'{name}.bn', x).sign(),
+                alpha * weight.sign(),
+                state[f'{name}.conv.bias'],
+                padding=padding)
+        x = x.relu()
+    return F.avg_pool2d(x, 8).flatten(1)
+
+
 def detector():
     with DefaultScope.overwrite_default_scope('mmdet'):
         return MODELS.build(ConfigDict(faster_rcnn(binary=True))).eval()
@@ -291,6 +361,22 @@ def test_converted_detector_computes_what_the_official_one_does():
     torch.testing.assert_close(deltas[0], expected[1])
     for key, value in model.roi_head.state_dict().items():
         torch.testing.assert_close(value, state[f'roi_head.{key}'])
+
+
+def test_converted_nin_computes_what_the_xnor_port_does():
+    cfg = read_config('configs/xnor/xnor_nin_cifar10.py')
+    model = build_subject(cfg)
+    state = official_nin()
+    parallel = {f'module.{key}': value for key, value in state.items()}
+    converted = convert_official('xnor',
+                                 dict(best_acc=86.3, state_dict=parallel),
+                                 model)
+    model.double().load_state_dict(converted)
+    x = torch.randn(2, 3, 32, 32).double()
+    state = {key: value.double() for key, value in state.items()}
+    scores = model(x)
+    assert scores.abs().max() > 0
+    torch.testing.assert_close(scores, official_nin_scores(state, x))
 
 
 @pytest.mark.parametrize('wrap', [
