@@ -105,8 +105,15 @@ struct Tile {
 class Output {
  public:
   virtual ~Output() = default;
+  // Called before a tile is counted: asks for memory that `write` touches.
+  virtual void prefetch(const Tile&) const {}
   virtual void write(const Tile& tile) const = 0;
 };
+
+void prefetch_for_writing(const float* first, int64_t size) {
+  constexpr int64_t kLine = 16;  // floats
+  for (int64_t i = 0; i < size; i += kLine) __builtin_prefetch(first + i, 1);
+}
 
 class CountOutput : public Output {
  public:
@@ -184,6 +191,14 @@ class AffineOutput : public Output {
         (shape.out_height() == 1 || r.stride_h == width_ * r.stride_w);
   }
 
+  void prefetch(const Tile& tile) const override {
+    if (!output_.y) return;
+    const int64_t pixel = tile.image * pixels_ + tile.first;
+    float* y = output_.y + pixel * channels_ + tile.channel;
+    for (int64_t p = 0; p < tile.num_pixels; ++p)
+      prefetch_for_writing(y + p * channels_, tile.channels);
+  }
+
   void write(const Tile& tile) const override {
     const int64_t pixel = tile.image * pixels_ + tile.first;
     const int64_t channel = tile.channel;
@@ -249,6 +264,7 @@ class AffineOutput : public Output {
 struct TapRange {
   int64_t low;
   int64_t high;
+  bool is_whole;
 };
 
 TapRange taps_inside(int64_t start, int64_t dilation, int64_t taps,
@@ -257,7 +273,7 @@ TapRange taps_inside(int64_t start, int64_t dilation, int64_t taps,
       start >= 0 ? 0 : std::min(taps, ceil_div(-start, dilation));
   const int64_t high =
       start >= size ? 0 : std::min(taps, ceil_div(size - start, dilation));
-  return {low, std::max(low, high)};
+  return {low, std::max(low, high), low == 0 && high == taps};
 }
 
 // A part of the output that one thread computes on its own.
@@ -289,16 +305,21 @@ class Conv {
     row_bytes_ = width_ * pixel_bytes_;
     left_ = std::min(shape.padding_w, width_);
     inside_ = clamp(width_ - left_, 0, shape.width);
-    has_neutral_ = kernels_.has_neutral(weight_.channels_per_group);
-    halo_ = shape.pad_value == 0 && has_neutral_ ? kernels_.neutral
-                                                 : kernels_.minus_one;
-    correct_border_ = shape.pad_value == 0 && !has_neutral_ &&
+    const bool skips_halo = shape.pad_value == 0;
+    const bool has_neutral = kernels_.has_neutral(weight_.channels_per_group);
+    halo_ = skips_halo && has_neutral ? kernels_.neutral : kernels_.minus_one;
+    correct_border_ = skips_halo && !has_neutral &&
                       (shape.padding_h > 0 || shape.padding_w > 0);
     make_chunks(steps);
+    if (!correct_border_) return;
+    for (int64_t y = 0; y < out_h_; ++y)
+      row_taps_.push_back(taps_inside(y * shape.stride_h - shape.padding_h,
+                                      shape.dilation_h, weight_.kernel_h,
+                                      shape.height));
     for (int64_t x = 0; x < out_w_; ++x)
-      columns_.push_back(taps_inside(x * shape.stride_w - shape.padding_w,
-                                     shape.dilation_w, weight_.kernel_w,
-                                     shape.width));
+      column_taps_.push_back(taps_inside(x * shape.stride_w - shape.padding_w,
+                                         shape.dilation_w, weight_.kernel_w,
+                                         shape.width));
   }
 
   void run(const Parallel& parallel) const {
@@ -480,9 +501,11 @@ class Conv {
     alignas(64) int32_t k[kMaxTile * kSegment];
     const int64_t channel =
         group * weight_.outputs_per_group() + segment * kSegment;
+    const Tile tile = {task.image, first, num_pixels, channel,
+                       segment_channels(segment), k, kSegment};
+    output_.prefetch(tile);
     count(task, operand, first, num_pixels, group, segment, k, kSegment);
-    output_.write({task.image, first, num_pixels, channel,
-                   segment_channels(segment), k, kSegment});
+    output_.write(tile);
   }
 
   void run_all_segments(const Task& task, const uint8_t* operand,
@@ -510,16 +533,17 @@ class Conv {
              int64_t num_pixels, int64_t group, int64_t segment, int32_t* k,
              int64_t k_stride) const {
     const uint8_t* pixels[kMaxTile];
-    int64_t row = first / out_w_;
-    int64_t column = first % out_w_;
-    for (int64_t p = 0; p < num_pixels; ++p) {
-      pixels[p] = operand +
-                  (row - task.row_begin) * shape_.stride_h * row_bytes_ +
-                  column * shape_.stride_w * pixel_bytes_ +
-                  group * group_bytes_;
-      if (++column == out_w_) {
-        column = 0;
-        ++row;
+    const int64_t row = first / out_w_;
+    const int64_t column = first % out_w_;
+    const int64_t row_step = shape_.stride_h * row_bytes_;
+    const int64_t column_step = shape_.stride_w * pixel_bytes_;
+    const uint8_t* line = operand + (row - task.row_begin) * row_step +
+                          group * group_bytes_;
+    for (int64_t p = 0, x = column; p < num_pixels; ++p) {
+      pixels[p] = line + x * column_step;
+      if (++x == out_w_) {
+        x = 0;
+        line += row_step;
       }
     }
     const int64_t index = group * weight_.segments_per_group() + segment;
@@ -527,31 +551,30 @@ class Conv {
                     pixels, num_pixels, chunks_.data(),
                     int64_t(chunks_.size()), int32_t(weight_.products()), k,
                     k_stride});
-    if (correct_border_)
-      correct(first, num_pixels,
-              group * weight_.outputs_per_group() + segment * kSegment,
-              segment_channels(segment), k, k_stride);
+    if (!correct_border_) return;
+    const int64_t channel =
+        group * weight_.outputs_per_group() + segment * kSegment;
+    for (int64_t p = 0, y = row, x = column; p < num_pixels; ++p) {
+      if (!row_taps_[y].is_whole || !column_taps_[x].is_whole)
+        correct(row_taps_[y], column_taps_[x], channel,
+                segment_channels(segment), k + p * k_stride);
+      if (++x == out_w_) {
+        x = 0;
+        ++y;
+      }
+    }
   }
 
   // Takes back what out-of-image taps added as -1.
-  void correct(int64_t first, int64_t num_pixels, int64_t channel,
-               int64_t channels, int32_t* k, int64_t k_stride) const {
-    const int64_t taps_h = weight_.kernel_h, taps_w = weight_.kernel_w;
-    for (int64_t p = 0; p < num_pixels; ++p, k += k_stride) {
-      const int64_t row = (first + p) / out_w_;
-      const TapRange y = taps_inside(
-          row * shape_.stride_h - shape_.padding_h, shape_.dilation_h, taps_h,
-          shape_.height);
-      const TapRange x = columns_[(first + p) % out_w_];
-      if (y.high - y.low == taps_h && x.high - x.low == taps_w) continue;
-      const int32_t* all = border(taps_h, taps_w, channel);
-      const int32_t* a = border(y.low, x.low, channel);
-      const int32_t* b = border(y.low, x.high, channel);
-      const int32_t* c = border(y.high, x.low, channel);
-      const int32_t* d = border(y.high, x.high, channel);
-      for (int64_t o = 0; o < channels; ++o)
-        k[o] -= all[o] - (d[o] - c[o] - b[o] + a[o]);
-    }
+  void correct(const TapRange& y, const TapRange& x, int64_t channel,
+               int64_t channels, int32_t* k) const {
+    const int32_t* all = border(weight_.kernel_h, weight_.kernel_w, channel);
+    const int32_t* a = border(y.low, x.low, channel);
+    const int32_t* b = border(y.low, x.high, channel);
+    const int32_t* c = border(y.high, x.low, channel);
+    const int32_t* d = border(y.high, x.high, channel);
+    for (int64_t o = 0; o < channels; ++o)
+      k[o] -= all[o] - (d[o] - c[o] - b[o] + a[o]);
   }
 
   const int32_t* border(int64_t y, int64_t x, int64_t channel) const {
@@ -572,10 +595,9 @@ class Conv {
   int64_t group_bytes_, pixel_bytes_, row_bytes_;
   int64_t width_, left_, inside_;
   uint8_t halo_;
-  bool has_neutral_;
   bool correct_border_;
   std::vector<Chunk> chunks_;
-  std::vector<TapRange> columns_;
+  std::vector<TapRange> row_taps_, column_taps_;  // if correct_border_
 };
 
 bool is_uniform(const FloatImage& x, int64_t width) {

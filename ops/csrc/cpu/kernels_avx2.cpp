@@ -78,42 +78,70 @@ void pack_channels_last(const Pixels& x, int64_t channels, int64_t num_pixels,
   }
 }
 
-// Bits of up to 32 channels of 8 neighbouring pixels: one per 32-bit lane.
-__m256i pack_columns(const float* x, int64_t stride, int64_t channels,
-                     const Comparison& compare) {
-  __m256i bits = _mm256_setzero_si256();
+// Bits of up to 32 channels of 8 * V neighbouring pixels, one per 32-bit
+// lane; of the last 8 pixels only `lanes`.
+template <int V>
+void pack_columns(const float* x, int64_t stride, int64_t channels,
+                  const Comparison& compare, __m256i lanes, uint32_t* words) {
+  __m256i bits[V];
+#pragma GCC unroll 4
+  for (int v = 0; v < V; ++v) bits[v] = _mm256_setzero_si256();
   for (int64_t c = 0; c < channels; ++c) {
-    __m256 values = _mm256_loadu_ps(x + c * stride);
-    if (compare.sign)
-      values = _mm256_xor_ps(
-          values,
-          _mm256_castsi256_ps(_mm256_set1_epi32(int(compare.sign[c]))));
-    const __m256i above = _mm256_castps_si256(_mm256_cmp_ps(
-        values, _mm256_set1_ps(compare.threshold[c]), _CMP_GT_OQ));
-    bits = _mm256_or_si256(
-        bits, _mm256_and_si256(above, _mm256_set1_epi32(int(1u << c))));
+    const __m256 threshold = _mm256_set1_ps(compare.threshold[c]);
+    const __m256 sign = _mm256_castsi256_ps(
+        _mm256_set1_epi32(compare.sign ? int(compare.sign[c]) : 0));
+    const __m256i bit = _mm256_set1_epi32(int(1u << c));
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) {
+      const float* from = x + c * stride + 8 * v;
+      const __m256 values = v == V - 1 ? _mm256_maskload_ps(from, lanes)
+                                       : _mm256_loadu_ps(from);
+      const __m256i above = _mm256_castps_si256(
+          _mm256_cmp_ps(_mm256_xor_ps(values, sign), threshold, _CMP_GT_OQ));
+      bits[v] = _mm256_or_si256(bits[v], _mm256_and_si256(above, bit));
+    }
   }
-  return bits;
+#pragma GCC unroll 4
+  for (int v = 0; v < V; ++v)
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(words + 8 * v), bits[v]);
+}
+
+template <int V>
+void pack_pixels(const Pixels& x, int64_t channels, int64_t num_pixels,
+                 const Comparison& compare, uint8_t* bits) {
+  const int64_t row_bytes = packed_bytes(channels);
+  const __m256i lanes = first_lanes(num_pixels - 8 * (V - 1));
+  for (int64_t c = 0; c < row_bytes * 8; c += 32) {
+    const int64_t left = channels - c;
+    uint32_t words[8 * V];
+    pack_columns<V>(x.data + c * x.channel_stride, x.channel_stride,
+                    left < 32 ? left : 32, compare.from(c), lanes, words);
+    for (int64_t i = 0; i < num_pixels; ++i)
+      std::memcpy(bits + i * row_bytes + c / 8, words + i, 4);
+  }
 }
 
 void pack_channels_first(const Pixels& x, int64_t channels, int64_t num_pixels,
                          const Comparison& compare, uint8_t* bits) {
   const int64_t row_bytes = packed_bytes(channels);
-  const int64_t whole = num_pixels / 8 * 8;
-  for (int64_t p = 0; p < whole; p += 8)
-    for (int64_t c = 0; c < row_bytes * 8; c += 32) {
-      const int64_t left = channels - c;
-      const __m256i lanes =
-          pack_columns(x.data + p + c * x.channel_stride, x.channel_stride,
-                       left < 32 ? left : 32, compare.from(c));
-      alignas(32) uint32_t words[8];
-      _mm256_store_si256(reinterpret_cast<__m256i*>(words), lanes);
-      for (int64_t i = 0; i < 8; ++i)
-        std::memcpy(bits + (p + i) * row_bytes + c / 8, words + i, 4);
+  for (int64_t p = 0; p < num_pixels; p += 32) {
+    const Pixels part = {x.data + p, x.channel_stride, 1};
+    const int64_t count = num_pixels - p < 32 ? num_pixels - p : 32;
+    uint8_t* out = bits + p * row_bytes;
+    switch (ceil_div(count, 8)) {
+      case 1:
+        pack_pixels<1>(part, channels, count, compare, out);
+        break;
+      case 2:
+        pack_pixels<2>(part, channels, count, compare, out);
+        break;
+      case 3:
+        pack_pixels<3>(part, channels, count, compare, out);
+        break;
+      default:
+        pack_pixels<4>(part, channels, count, compare, out);
     }
-  portable_kernels().pack(
-      {x.data + whole, x.channel_stride, x.pixel_stride}, channels,
-      num_pixels - whole, compare, bits + whole * row_bytes);
+  }
 }
 
 void pack(const Pixels& x, int64_t channels, int64_t num_pixels,
@@ -300,49 +328,70 @@ void count(const CountArgs& args) {
 
 // ---- epilogues -----------------------------------------------------------
 
-// Eight channels of one pixel. The residual was loaded by the caller.
-__m256 affine8(const FloatEpilogue& args, __m256i k, __m256 residual,
-               int64_t c, __m256i lanes) {
-  const auto parameter = [&](const float* vector) {
-    return _mm256_maskload_ps(vector + c, lanes);
-  };
-  __m256 y = _mm256_add_ps(
-      _mm256_mul_ps(parameter(args.scale), _mm256_cvtepi32_ps(k)),
-      parameter(args.shift));
-  if (args.residual) y = _mm256_add_ps(y, residual);
-  if (args.pre) y = _mm256_add_ps(y, parameter(args.pre));
-  if (args.slope) {
-    const __m256 positive =
-        _mm256_cmp_ps(y, _mm256_setzero_ps(), _CMP_GT_OQ);
-    y = _mm256_blendv_ps(_mm256_mul_ps(parameter(args.slope), y), y, positive);
-  }
-  if (args.post) y = _mm256_add_ps(y, parameter(args.post));
-  return y;
-}
+// Eight channels of one pixel: the affine map and what follows it.
+struct Affine {
+  __m256 scale, shift, pre, slope, post;
 
-void finish_float(const FloatEpilogue& args) {
+  Affine(const FloatEpilogue& args, int64_t c, __m256i lanes) {
+    const auto parameter = [&](const float* vector) {
+      return vector ? _mm256_maskload_ps(vector + c, lanes)
+                    : _mm256_setzero_ps();
+    };
+    scale = parameter(args.scale);
+    shift = parameter(args.shift);
+    pre = parameter(args.pre);
+    slope = parameter(args.slope);
+    post = parameter(args.post);
+  }
+
+  __m256 operator()(const FloatEpilogue& args, __m256i k,
+                    __m256 residual) const {
+    __m256 y = _mm256_add_ps(_mm256_mul_ps(scale, _mm256_cvtepi32_ps(k)),
+                             shift);
+    if (args.residual) y = _mm256_add_ps(y, residual);
+    if (args.pre) y = _mm256_add_ps(y, pre);
+    if (args.slope) {
+      const __m256 positive =
+          _mm256_cmp_ps(y, _mm256_setzero_ps(), _CMP_GT_OQ);
+      y = _mm256_blendv_ps(_mm256_mul_ps(slope, y), y, positive);
+    }
+    if (args.post) y = _mm256_add_ps(y, post);
+    return y;
+  }
+};
+
+void finish_float(const FloatEpilogue& source) {
+  const FloatEpilogue args = source;  // stores cannot change a local
+  uint64_t words[kTile] = {};
   for (int64_t c = 0; c < args.channels; c += 8) {
     const int64_t left = args.channels - c;
+    const bool is_whole = left >= 8;
     const __m256i lanes = first_lanes(left);
-    const unsigned valid = left < 8 ? (1u << left) - 1 : 0xffu;
+    const uint64_t valid = is_whole ? 0xff : (1u << left) - 1;
+    const Affine affine(args, c, lanes);
     for (int64_t p = 0; p < args.num_pixels; ++p) {
-      const __m256i k = load(args.k + p * args.k_stride + c);
+      const float* from = args.residual + p * args.residual_stride + c;
       __m256 residual = _mm256_setzero_ps();
       if (args.residual)
-        residual = _mm256_maskload_ps(
-            args.residual + p * args.residual_stride + c, lanes);
-      const __m256 y = affine8(args, k, residual, c, lanes);
-      if (args.y)
-        _mm256_maskstore_ps(args.y + p * args.y_stride + c, lanes, y);
+        residual =
+            is_whole ? _mm256_loadu_ps(from) : _mm256_maskload_ps(from, lanes);
+      const __m256 y =
+          affine(args, load(args.k + p * args.k_stride + c), residual);
+      if (args.y) {
+        float* to = args.y + p * args.y_stride + c;
+        // masked stores take ten times as long on some CPUs
+        if (is_whole)
+          _mm256_storeu_ps(to, y);
+        else
+          _mm256_maskstore_ps(to, lanes, y);
+      }
       if (args.bits)
-        args.bits[p * args.bits_stride + c / 8] =
-            uint8_t(compare8(y, args.next, c) & valid);
+        words[p] |= (uint64_t(compare8(y, args.next, c)) & valid) << c;
     }
   }
   if (!args.bits) return;
-  const int64_t used = ceil_div(args.channels, 8);
   for (int64_t p = 0; p < args.num_pixels; ++p)
-    std::memset(args.bits + p * args.bits_stride + used, 0, 8 - used);
+    std::memcpy(args.bits + p * args.bits_stride, &words[p], 8);
 }
 
 // Bits of 32 channels: k >= limit.

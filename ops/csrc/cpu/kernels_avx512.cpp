@@ -23,40 +23,60 @@ __mmask16 first_lanes(int64_t count) {
 
 // ---- packing -------------------------------------------------------------
 
-// Up to 16 results of `x > threshold` as bits.
-__mmask16 compare16(__m512 x, const Comparison& compare, int64_t c,
-                    __mmask16 lanes) {
+__m512 load(const float* p) { return _mm512_loadu_ps(p); }
+
+// 16 results of `x > threshold` as bits.
+uint64_t compare16(__m512 x, const Comparison& compare, int64_t c) {
   if (compare.sign)
     x = _mm512_castsi512_ps(
         _mm512_xor_si512(_mm512_castps_si512(x),
                          _mm512_loadu_si512(compare.sign + c)));
-  return _mm512_mask_cmp_ps_mask(
-      lanes, x, _mm512_loadu_ps(compare.threshold + c), _CMP_GT_OQ);
+  return _mm512_cmp_ps_mask(x, load(compare.threshold + c), _CMP_GT_OQ);
+}
+
+// 64 channels of a pixel.
+uint64_t pack_word(const float* x, const Comparison& compare) {
+  return compare16(load(x), compare, 0) |
+         compare16(load(x + 16), compare, 16) << 16 |
+         compare16(load(x + 32), compare, 32) << 32 |
+         compare16(load(x + 48), compare, 48) << 48;
+}
+
+// Up to 63 channels of a pixel.
+uint64_t pack_rest(const float* x, int64_t channels,
+                   const Comparison& compare) {
+  uint64_t word = 0;
+  for (int64_t c = 0; c < channels; c += 16) {
+    const __m512 values =
+        _mm512_maskz_loadu_ps(first_lanes(channels - c), x + c);
+    word |= compare16(values, compare, c) << c;
+  }
+  return word & ((uint64_t(1) << channels) - 1);
 }
 
 void pack_channels_last(const Pixels& x, int64_t channels, int64_t num_pixels,
                         const Comparison& compare, uint8_t* bits) {
-  const int64_t row_bytes = packed_bytes(channels);
-  for (int64_t p = 0; p < num_pixels; ++p, bits += row_bytes) {
+  const int64_t whole = channels / 64 * 64;
+  for (int64_t p = 0; p < num_pixels; ++p) {
     const float* pixel = x.data + p * x.pixel_stride;
-    for (int64_t c = 0; c < row_bytes * 8; c += 16) {
-      const __mmask16 lanes =
-          c < channels ? first_lanes(channels - c) : __mmask16(0);
-      const uint16_t found = compare16(
-          _mm512_maskz_loadu_ps(lanes, pixel + c), compare, c, lanes);
-      std::memcpy(bits + c / 8, &found, 2);
+    for (int64_t c = 0; c < channels; c += 64, bits += 8) {
+      const uint64_t word =
+          c < whole ? pack_word(pixel + c, compare.from(c))
+                    : pack_rest(pixel + c, channels - c, compare.from(c));
+      std::memcpy(bits, &word, sizeof word);
     }
   }
 }
 
-// Bits of up to 32 channels of 16 * V neighbouring pixels: one per 32-bit
-// lane.
+// Bits of up to 32 channels of 16 * V neighbouring pixels, one per 32-bit
+// lane; of the last 16 pixels only `lanes`.
 template <int V>
 void pack_columns(const float* x, int64_t stride, int64_t channels,
-                  const Comparison& compare, __m512i* bits) {
-  __m512i words[V];
+                  const Comparison& compare, __mmask16 lanes,
+                  uint32_t* words) {
+  __m512i bits[V];
 #pragma GCC unroll 4
-  for (int v = 0; v < V; ++v) words[v] = _mm512_setzero_si512();
+  for (int v = 0; v < V; ++v) bits[v] = _mm512_setzero_si512();
   for (int64_t c = 0; c < channels; ++c) {
     const __m512 threshold = _mm512_set1_ps(compare.threshold[c]);
     const __m512i sign =
@@ -64,29 +84,29 @@ void pack_columns(const float* x, int64_t stride, int64_t channels,
     const __m512i bit = _mm512_set1_epi32(int(1u << c));
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) {
-      const __m512i values =
-          _mm512_xor_si512(_mm512_loadu_si512(x + c * stride + 16 * v), sign);
+      const __mmask16 valid = v == V - 1 ? lanes : __mmask16(0xffff);
+      const __m512i values = _mm512_xor_si512(
+          _mm512_maskz_loadu_epi32(valid, x + c * stride + 16 * v), sign);
       const __mmask16 above = _mm512_cmp_ps_mask(_mm512_castsi512_ps(values),
                                                  threshold, _CMP_GT_OQ);
-      words[v] = _mm512_mask_or_epi32(words[v], above, words[v], bit);
+      bits[v] = _mm512_mask_or_epi32(bits[v], above, bits[v], bit);
     }
   }
 #pragma GCC unroll 4
-  for (int v = 0; v < V; ++v) bits[v] = words[v];
+  for (int v = 0; v < V; ++v) _mm512_storeu_si512(words + 16 * v, bits[v]);
 }
 
 template <int V>
-void pack_pixels(const float* x, int64_t stride, int64_t channels,
+void pack_pixels(const Pixels& x, int64_t channels, int64_t num_pixels,
                  const Comparison& compare, uint8_t* bits) {
   const int64_t row_bytes = packed_bytes(channels);
+  const __mmask16 lanes = first_lanes(num_pixels - 16 * (V - 1));
   for (int64_t c = 0; c < row_bytes * 8; c += 32) {
     const int64_t left = channels - c;
-    __m512i lanes[V];
-    pack_columns<V>(x + c * stride, stride, left < 32 ? left : 32,
-                    compare.from(c), lanes);
-    alignas(64) uint32_t words[16 * V];
-    for (int v = 0; v < V; ++v) _mm512_store_si512(words + 16 * v, lanes[v]);
-    for (int64_t i = 0; i < 16 * V; ++i)
+    uint32_t words[16 * V];
+    pack_columns<V>(x.data + c * x.channel_stride, x.channel_stride,
+                    left < 32 ? left : 32, compare.from(c), lanes, words);
+    for (int64_t i = 0; i < num_pixels; ++i)
       std::memcpy(bits + i * row_bytes + c / 8, words + i, 4);
   }
 }
@@ -94,16 +114,24 @@ void pack_pixels(const float* x, int64_t stride, int64_t channels,
 void pack_channels_first(const Pixels& x, int64_t channels, int64_t num_pixels,
                          const Comparison& compare, uint8_t* bits) {
   const int64_t row_bytes = packed_bytes(channels);
-  int64_t p = 0;
-  for (; p + 64 <= num_pixels; p += 64)
-    pack_pixels<4>(x.data + p, x.channel_stride, channels, compare,
-                   bits + p * row_bytes);
-  for (; p + 16 <= num_pixels; p += 16)
-    pack_pixels<1>(x.data + p, x.channel_stride, channels, compare,
-                   bits + p * row_bytes);
-  portable_kernels().pack({x.data + p, x.channel_stride, x.pixel_stride},
-                          channels, num_pixels - p, compare,
-                          bits + p * row_bytes);
+  for (int64_t p = 0; p < num_pixels; p += 64) {
+    const Pixels part = {x.data + p, x.channel_stride, 1};
+    const int64_t count = num_pixels - p < 64 ? num_pixels - p : 64;
+    uint8_t* out = bits + p * row_bytes;
+    switch (ceil_div(count, 16)) {
+      case 1:
+        pack_pixels<1>(part, channels, count, compare, out);
+        break;
+      case 2:
+        pack_pixels<2>(part, channels, count, compare, out);
+        break;
+      case 3:
+        pack_pixels<3>(part, channels, count, compare, out);
+        break;
+      default:
+        pack_pixels<4>(part, channels, count, compare, out);
+    }
+  }
 }
 
 void pack(const Pixels& x, int64_t channels, int64_t num_pixels,
@@ -224,41 +252,66 @@ void count(const CountArgs& args) {
 
 // ---- epilogues -----------------------------------------------------------
 
-void finish_float(const FloatEpilogue& args) {
+// 16 channels of one pixel: the affine map and what follows it.
+struct Affine {
+  __m512 scale, shift, pre, slope, post;
+
+  Affine(const FloatEpilogue& args, int64_t c, __mmask16 lanes) {
+    const auto parameter = [&](const float* vector) {
+      return vector ? _mm512_maskz_loadu_ps(lanes, vector + c)
+                    : _mm512_setzero_ps();
+    };
+    scale = parameter(args.scale);
+    shift = parameter(args.shift);
+    pre = parameter(args.pre);
+    slope = parameter(args.slope);
+    post = parameter(args.post);
+  }
+
+  __m512 operator()(const FloatEpilogue& args, __m512i k,
+                    __m512 residual) const {
+    __m512 y = _mm512_add_ps(_mm512_mul_ps(scale, _mm512_cvtepi32_ps(k)),
+                             shift);
+    if (args.residual) y = _mm512_add_ps(y, residual);
+    if (args.pre) y = _mm512_add_ps(y, pre);
+    if (args.slope) {
+      const __mmask16 positive =
+          _mm512_cmp_ps_mask(y, _mm512_setzero_ps(), _CMP_GT_OQ);
+      y = _mm512_mask_blend_ps(positive, _mm512_mul_ps(slope, y), y);
+    }
+    if (args.post) y = _mm512_add_ps(y, post);
+    return y;
+  }
+};
+
+void finish_float(const FloatEpilogue& source) {
+  const FloatEpilogue args = source;  // stores cannot change a local
+  uint64_t words[kTile] = {};
   for (int64_t c = 0; c < args.channels; c += 16) {
     const __mmask16 lanes = first_lanes(args.channels - c);
-    const auto load = [&](const float* vector) {
-      return _mm512_maskz_loadu_ps(lanes, vector + c);
-    };
-    const __m512 zero = _mm512_setzero_ps();
-    const __m512 scale = load(args.scale), shift = load(args.shift);
-    const __m512 pre = args.pre ? load(args.pre) : zero;
-    const __m512 slope = args.slope ? load(args.slope) : zero;
-    const __m512 post = args.post ? load(args.post) : zero;
+    const bool is_whole = lanes == 0xffff;
+    const Affine affine(args, c, lanes);
     for (int64_t p = 0; p < args.num_pixels; ++p) {
-      const __m512i k = _mm512_loadu_si512(args.k + p * args.k_stride + c);
-      __m512 y = _mm512_add_ps(_mm512_mul_ps(scale, _mm512_cvtepi32_ps(k)),
-                               shift);
+      const float* from = args.residual + p * args.residual_stride + c;
+      __m512 residual = _mm512_setzero_ps();
       if (args.residual)
-        y = _mm512_add_ps(y, load(args.residual + p * args.residual_stride));
-      if (args.pre) y = _mm512_add_ps(y, pre);
-      if (args.slope) {
-        const __mmask16 positive = _mm512_cmp_ps_mask(y, zero, _CMP_GT_OQ);
-        y = _mm512_mask_blend_ps(positive, _mm512_mul_ps(slope, y), y);
+        residual = is_whole ? load(from) : _mm512_maskz_loadu_ps(lanes, from);
+      const __m512 y = affine(
+          args, _mm512_loadu_si512(args.k + p * args.k_stride + c), residual);
+      if (args.y) {
+        float* to = args.y + p * args.y_stride + c;
+        // masked stores are slow on some CPUs
+        if (is_whole)
+          _mm512_storeu_ps(to, y);
+        else
+          _mm512_mask_storeu_ps(to, lanes, y);
       }
-      if (args.post) y = _mm512_add_ps(y, post);
-      if (args.y)
-        _mm512_mask_storeu_ps(args.y + p * args.y_stride + c, lanes, y);
-      if (args.bits) {
-        const uint16_t found = compare16(y, args.next, c, lanes);
-        std::memcpy(args.bits + p * args.bits_stride + c / 8, &found, 2);
-      }
+      if (args.bits) words[p] |= (compare16(y, args.next, c) & lanes) << c;
     }
   }
   if (!args.bits) return;
-  const int64_t used = 2 * ceil_div(args.channels, 16);
   for (int64_t p = 0; p < args.num_pixels; ++p)
-    std::memset(args.bits + p * args.bits_stride + used, 0, 8 - used);
+    std::memcpy(args.bits + p * args.bits_stride, &words[p], 8);
 }
 
 void finish_bits(const BitsEpilogue& args) {
