@@ -105,6 +105,9 @@ class PackedLayer(nn.Module):
                               *args) -> None:
         super()._load_from_state_dict(state_dict, prefix, *args)
         self._blobs.clear()
+        # now, so that a graph that is traced next has it as a constant
+        if not self.weight_bits.is_meta:
+            self.blob  # noqa: B018
 
     def __getstate__(self) -> dict:
         # another machine may have other kernels
