@@ -9,16 +9,16 @@ model = dict(
         std=[58.395, 57.12, 57.375],
         bgr_to_rgb=True,
         pad_size_divisor=1),
-    backbone=dict(type='mmcompress.BiSSDVGG', depth=16, base_channels=16),
+    backbone=dict(type='mmcompress.BiSSDVGG', depth=16, base_channels=8),
     neck=dict(
         type='SSDNeck',
-        in_channels=(128, 256),
-        out_channels=(128, 256, 128),
+        in_channels=(64, 128),
+        out_channels=(64, 128, 64),
         level_strides=(2, ),
         level_paddings=(1, )),
     bbox_head=dict(
         type='mmcompress.SSDHead',
-        in_channels=(128, 256, 128),
+        in_channels=(64, 128, 64),
         num_classes=10,
         anchor_generator=dict(
             type='SSDAnchorGenerator',
