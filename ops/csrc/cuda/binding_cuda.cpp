@@ -269,8 +269,8 @@ class OnDeviceOf {
 
   void* stream() const {
     void* stream = nullptr;
-    STABLE_TORCH_ERROR_CODE_CHECK(
-        aoti_torch_get_current_cuda_stream(index_, &stream));
+    STD_TORCH_CHECK(aoti_torch_get_current_cuda_stream(index_, &stream) == 0,
+                    "no stream of CUDA device ", index_);
     return stream;
   }
 
