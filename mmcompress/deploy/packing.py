@@ -7,7 +7,7 @@ import torch.nn as nn
 from . import rules  # noqa: F401  registers them
 from .fold import Folding, Trace, is_one_bit
 from .packed_layers import PackedLayer
-from .record import attach_record, checksum
+from .record import attach_record, seal
 
 
 def set_twin(model: nn.Module, twin: str) -> nn.Module:
@@ -91,11 +91,6 @@ def packed_twin(folded: nn.Module) -> nn.Module:
     seal(packed)
     seal(folded)
     return packed
-
-
-def seal(model: nn.Module) -> None:
-    """Store the checksum of the values as they are now."""
-    model.packed.checksum.copy_(checksum(model.state_dict()))
 
 
 def round_leftovers(model: nn.Module) -> list[str]:

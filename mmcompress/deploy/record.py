@@ -10,7 +10,8 @@ from .packed_layers import PackedBackbone, PackedLayer
 # raised when files of before can't be read any more
 FORMAT_VERSION = 1
 _GEOMETRY = ('stride', 'padding', 'dilation', 'groups', 'eps')
-_RECORD = 'packed'
+# buffers of the root
+_RECORD = ('packed_version', 'packed_fingerprint', 'packed_checksum')
 
 
 def _digest(text: bytes) -> Tensor:
@@ -31,12 +32,11 @@ def fingerprint(model: nn.Module) -> Tensor:
         tensors = {
             key: tuple(tensor.shape)
             for key, tensor in (*module._parameters.items(),
-                                *module._buffers.items()) if tensor is not None
-            and key not in module._non_persistent_buffers_set
+                                *module._buffers.items())
+            if tensor is not None and key not in (
+                *module._non_persistent_buffers_set, *_RECORD)
         }
         if not tensors and not isinstance(module, PackedBackbone):
-            continue
-        if name == _RECORD:
             continue
         if isinstance(module, PackedLayer):
             geometry = module.conv
@@ -63,7 +63,7 @@ def checksum(state_dict: dict[str, Tensor]) -> Tensor:
     """
     digest = hashlib.sha256()
     for name, tensor in sorted(state_dict.items()):
-        if name == f'{_RECORD}.checksum':
+        if name == 'packed_checksum':
             continue
         tensor = tensor.detach().cpu()
         if tensor.is_floating_point():
@@ -71,24 +71,6 @@ def checksum(state_dict: dict[str, Tensor]) -> Tensor:
         digest.update(f'{name} {tuple(tensor.shape)} '.encode())
         digest.update(tensor.contiguous().numpy().tobytes())
     return torch.tensor(list(digest.digest()), dtype=torch.uint8)
-
-
-class PackedRecord(nn.Module):
-    """Format version, fingerprint and checksum, as tensors of a state dict.
-
-    Args:
-        architecture (Tensor): See :func:`fingerprint`.
-    """
-
-    def __init__(self, architecture: Tensor) -> None:
-        super().__init__()
-        self.register_buffer('version', torch.tensor(FORMAT_VERSION))
-        self.register_buffer('fingerprint', architecture)
-        self.register_buffer('checksum', torch.zeros(32, dtype=torch.uint8))
-
-    def _apply(self, fn, recurse: bool = True) -> 'PackedRecord':
-        # no part of the computation: stays where it is
-        return self
 
 
 def _differing_keys(model: nn.Module, state_dict: dict) -> str:
@@ -116,7 +98,7 @@ def check_packed_state(model: nn.Module, state_dict: dict, prefix: str,
         for key, value in state_dict.items() if key.startswith(prefix)
     }
     name = type(model).__name__
-    version = state.get(f'{_RECORD}.version')
+    version = state.get('packed_version')
     if version is None:
         raise RuntimeError(
             f'the weights for this packed {name} are not packed: run '
@@ -125,16 +107,14 @@ def check_packed_state(model: nn.Module, state_dict: dict, prefix: str,
         raise RuntimeError(
             f'the packed file has format {int(version)}, this version of '
             f'mmcompress reads up to {FORMAT_VERSION}: update mmcompress')
-    digests = {
-        key: state.get(f'{_RECORD}.{key}', torch.empty(0)).cpu()
-        for key in ('fingerprint', 'checksum')
-    }
-    if not torch.equal(digests['checksum'], checksum(state)):
+    architecture, stored = (
+        state.get(key, torch.empty(0)).cpu()
+        for key in ('packed_fingerprint', 'packed_checksum'))
+    if not torch.equal(stored, checksum(state)):
         raise RuntimeError(
             'the packed file is damaged: its values do not have the checksum '
             'that was stored with them. Copy it again, or pack again')
-    own = model.get_submodule(_RECORD)
-    if not torch.equal(digests['fingerprint'], own.fingerprint):
+    if not torch.equal(architecture, model.packed_fingerprint.cpu()):
         raise RuntimeError(
             f'the packed file is of another architecture than this {name}: '
             f'{_differing_keys(model, state)}. Use the config that '
@@ -142,6 +122,18 @@ def check_packed_state(model: nn.Module, state_dict: dict, prefix: str,
 
 
 def attach_record(model: nn.Module) -> None:
-    """Give a packed model its record, and the check when it is loaded."""
-    model.packed = PackedRecord(fingerprint(model))
+    """Give a packed model its record, and the check when it is loaded.
+
+    Format version, fingerprint and checksum are buffers, so they are in every
+    state dict.
+    """
+    values = (torch.tensor(FORMAT_VERSION), fingerprint(model),
+              torch.zeros(32, dtype=torch.uint8))
+    for name, value in zip(_RECORD, values):
+        model.register_buffer(name, value)
     model.register_load_state_dict_pre_hook(check_packed_state)
+
+
+def seal(model: nn.Module) -> None:
+    """Store the checksum of the values as they are now."""
+    model.packed_checksum.copy_(checksum(model.state_dict()))

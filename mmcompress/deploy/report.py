@@ -94,7 +94,7 @@ def layer_table(trained: nn.Module, packed: nn.Module, traces: list[Trace],
     for cost in leftovers:
         if cost.flops:
             rows.append(_float_row(cost, modules[cost.name], half, packed))
-        elif not cost.name.startswith('packed'):
+        elif cost.bytes_stored:
             others.append(cost)
     if others:
         stored = sum(

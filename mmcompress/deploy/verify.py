@@ -307,6 +307,7 @@ def _outputs(model: nn.Module) -> Iterator[dict[str, list[Tensor]]]:
     handles = [
         module.register_forward_hook(watch(name))
         for name, module in model.named_children()
+        if name != 'data_preprocessor'
     ]
     try:
         yield found
