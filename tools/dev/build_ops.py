@@ -150,6 +150,61 @@ def replace(source: Path, target: Path) -> None:
     os.replace(beside, target)
 
 
+def cuda_architectures() -> list[str]:
+    """``TORCH_CUDA_ARCH_LIST`` as nvcc's numbers, oldest first.
+
+    Returns:
+        list[str]: Such as ``['80', '90']``; empty if it isn't set.
+    """
+    names = os.environ.get('TORCH_CUDA_ARCH_LIST', '')
+    found = re.findall(r'(\d+)\.(\d)', names)
+    return sorted({major + minor for major, minor in found}, key=int)
+
+
+def build_cuda(target: Path) -> Path | None:
+    """Compile the kernels for GPUs.
+
+    Args:
+        target (Path): Folder of the library.
+
+    Returns:
+        Path | None: The library; None where torch is built without CUDA, or
+        ``MMCOMPRESS_CUDA`` is 0.
+
+    Raises:
+        BuildError: If that doesn't work.
+    """
+    torch = Torch()
+    if torch.cuda is None or os.environ.get('MMCOMPRESS_CUDA') == '0':
+        return None
+    home = os.environ.get('CUDA_HOME', '/usr/local/cuda')
+    nvcc = shutil.which('nvcc') or shutil.which(f'{home}/bin/nvcc')
+    if nvcc is None:
+        raise BuildError(f'torch has CUDA {torch.cuda}, but there is no nvcc')
+    release = subprocess.run([nvcc, '--version'],
+                             capture_output=True,
+                             text=True).stdout
+    release = re.search(r'release (\d+)', release)[1]
+    if release != torch.cuda.split('.')[0]:
+        raise BuildError(f'nvcc is of CUDA {release}, torch of {torch.cuda}')
+    architectures = cuda_architectures()
+    library = target / '_C_cuda.so'
+    with tempfile.TemporaryDirectory() as temp:
+        run([
+            'make', '-j2', '-C', 'cuda', 'objects', 'binding', f'BUILD={temp}',
+            f'NVCC={nvcc}', f'PYTHON={sys.executable}',
+            *([f'ARCHS={" ".join(architectures)}'] if architectures else [])
+        ], 'compiling cuda/ (minutes)')
+        run([
+            nvcc, '-shared', '-cudart', 'shared',
+            *map(str, sorted(Path(temp).glob('*.o'))), '-o',
+            f'{temp}/_C_cuda.so', f'-L{torch.library_folder}', '-ltorch',
+            '-ltorch_cpu', '-ltorch_cuda', '-lc10'
+        ], 'linking cuda/')
+        replace(Path(temp) / '_C_cuda.so', library)
+    return library
+
+
 def try_build(target: Path = TARGET) -> list[Path]:
     """Build what can be built here and explain what can't.
 
@@ -165,21 +220,28 @@ def try_build(target: Path = TARGET) -> list[Path]:
     wanted = os.environ.get('MMCOMPRESS_BUILD_OPS', '')
     if wanted == '0':
         return []
-    try:
-        return [build_cpu(target)]
-    except BuildError as error:
-        message = (f'mmcompress: the 1-bit kernels are not built: {error}. '
-                   'Everything works without, 1-bit layers slowly.')
-        if wanted == '1':
-            sys.exit(message)
-        print(message, file=sys.stderr, flush=True)
-        return []
+    libraries = []
+    for build, kind in ((build_cpu, ''), (build_cuda, ' for GPUs')):
+        try:
+            libraries.append(build(target))
+        except BuildError as error:
+            message = (f'mmcompress: the 1-bit kernels{kind} are not built: '
+                       f'{error}. Everything works without, 1-bit layers '
+                       'slowly.')
+            if wanted == '1':
+                sys.exit(message)
+            print(message, file=sys.stderr, flush=True)
+            # those for GPUs register with those for CPUs
+            break
+    return [library for library in libraries if library]
 
 
 def is_current() -> bool:
     """Whether the checkout's library is newer than its sources."""
     library = TARGET / '_C.so'
-    files = [f for f in SOURCES.rglob('*') if f.is_file()] + [Path(__file__)]
+    kinds = ('.json', '.cpp', '.h', '.cu', '.cuh')
+    files = [f for f in SOURCES.rglob('*') if f.suffix in kinds]
+    files.append(Path(__file__))
     return library.exists() and library.stat().st_mtime >= max(
         f.stat().st_mtime for f in files)
 

@@ -16,6 +16,10 @@ def main(path: str) -> int:
     extra = {t for t in top if t != 'mmcompress' and '.dist-info' not in t}
     problems += [f'{name} is installed at the top level' for name in extra]
     top_level = [n for n in names if n.endswith('dist-info/top_level.txt')]
+    has_kernels = any(name.endswith('.so') for name in names)
+    if has_kernels == path.endswith('-any.whl'):
+        kernels = 'compiled kernels' if has_kernels else 'no compiled kernels'
+        problems.append(f'the platform in the name is wrong for {kernels}')
     if not top_level:
         problems.append('top_level.txt is missing, which mim reads')
     for problem in problems:

@@ -1,0 +1,11 @@
+"""One thread: on a busy machine each parallel region costs milliseconds."""
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -1,0 +1,79 @@
+"""Run the operators on tensors that end, or begin, at an unreadable page.
+
+A process of its own: what reads or writes beyond a tensor ends it.
+"""
+import ctypes
+import mmap
+from itertools import product
+
+import torch
+from signs import count, randn, runnable_isas
+
+from mmcompress import ops
+
+_KEPT = []
+_NO_ACCESS = 0  # PROT_NONE
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+def guarded(x, at_end):
+    """A copy of ``x`` whose memory touches a page without access."""
+    num_bytes = max(x.numel(), 1) * x.element_size()
+    size = -(-num_bytes // mmap.PAGESIZE) * mmap.PAGESIZE
+    pages = mmap.mmap(-1, size + 2 * mmap.PAGESIZE)
+    start = ctypes.addressof(ctypes.c_char.from_buffer(pages))
+    for page in (start, start + mmap.PAGESIZE + size):
+        failed = _LIBC.mprotect(
+            ctypes.c_void_p(page), mmap.PAGESIZE, _NO_ACCESS)
+        assert not failed
+    offset = mmap.PAGESIZE + (size - num_bytes if at_end else 0)
+    _KEPT.append(pages)
+    flat = torch.frombuffer(
+        pages, dtype=x.dtype, count=x.numel(), offset=offset)
+    # the order of x in memory is kept
+    return flat.as_strided(x.shape, x.stride()).copy_(x)
+
+
+def main():
+    torch.set_num_threads(1)
+    cases = product((1, 3, 32, 64, 70, 128), (1, 33, 64, 80),
+                    ((1, 1), (3, 5), (4, 9)), (False, True))
+    for channels, num, size, at_end in cases:
+        x, weight = randn(1, channels, *size), randn(num, channels, 3, 3)
+        vector = guarded(randn(num), at_end)
+        limit = guarded(torch.zeros(num, dtype=torch.int32), at_end)
+        flip = guarded(torch.zeros(num, dtype=torch.bool), at_end)
+        weight_bits = guarded(ops.binary_pack(weight), at_end)
+        threshold = guarded(torch.zeros(channels), at_end)
+        expected = count(x, weight, padding=1)
+        residual = guarded(randn(*expected.shape), at_end)
+        for layout in (torch.contiguous_format, torch.channels_last):
+            image = guarded(x.contiguous(memory_format=layout), at_end)
+            bits = guarded(ops.binary_pack(image, threshold), at_end)
+            ops.binary_unpack(bits, channels)
+            for isa in runnable_isas():
+                shape = list(weight.shape)
+                blob = ops.binary_prepack(weight_bits, shape, isa=isa)
+                blob = guarded(blob, at_end)
+                k = ops.binary_conv2d(bits, blob, shape, padding=1)
+                assert torch.equal(k, expected)
+                ops.binary_conv2d_bits(
+                    bits, blob, limit, flip, shape, padding=1)
+                ops.binary_conv2d_fused(
+                    image,
+                    blob,
+                    vector,
+                    vector,
+                    shape,
+                    padding=1,
+                    threshold=threshold,
+                    residual=residual,
+                    slope=vector,
+                    next_threshold=vector,
+                    next_flip=flip)
+        _KEPT.clear()
+    print('passed')
+
+
+if __name__ == '__main__':
+    main()
