@@ -84,14 +84,14 @@ template <int V>
 void pack_columns(const float* x, int64_t stride, int64_t channels,
                   const Comparison& compare, __m256i lanes, uint32_t* words) {
   __m256i bits[V];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
   for (int v = 0; v < V; ++v) bits[v] = _mm256_setzero_si256();
   for (int64_t c = 0; c < channels; ++c) {
     const __m256 threshold = _mm256_set1_ps(compare.threshold[c]);
     const __m256 sign = _mm256_castsi256_ps(
         _mm256_set1_epi32(compare.sign ? int(compare.sign[c]) : 0));
     const __m256i bit = _mm256_set1_epi32(int(1u << c));
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int v = 0; v < V; ++v) {
       const float* from = x + c * stride + 8 * v;
       const __m256 values = v == V - 1 ? _mm256_maskload_ps(from, lanes)
@@ -101,7 +101,7 @@ void pack_columns(const float* x, int64_t stride, int64_t channels,
       bits[v] = _mm256_or_si256(bits[v], _mm256_and_si256(above, bit));
     }
   }
-#pragma GCC unroll 4
+#pragma GCC unroll 8
   for (int v = 0; v < V; ++v)
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(words + 8 * v), bits[v]);
 }
@@ -123,24 +123,18 @@ void pack_pixels(const Pixels& x, int64_t channels, int64_t num_pixels,
 
 void pack_channels_first(const Pixels& x, int64_t channels, int64_t num_pixels,
                          const Comparison& compare, uint8_t* bits) {
-  const int64_t row_bytes = packed_bytes(channels);
-  for (int64_t p = 0; p < num_pixels; p += 32) {
-    const Pixels part = {x.data + p, x.channel_stride, 1};
-    const int64_t count = num_pixels - p < 32 ? num_pixels - p : 32;
-    uint8_t* out = bits + p * row_bytes;
-    switch (ceil_div(count, 8)) {
-      case 1:
-        pack_pixels<1>(part, channels, count, compare, out);
-        break;
-      case 2:
-        pack_pixels<2>(part, channels, count, compare, out);
-        break;
-      case 3:
-        pack_pixels<3>(part, channels, count, compare, out);
-        break;
-      default:
-        pack_pixels<4>(part, channels, count, compare, out);
-    }
+  using Pack = void (*)(const Pixels&, int64_t, int64_t, const Comparison&,
+                        uint8_t*);
+  static const Pack by_vectors[8] = {
+      pack_pixels<1>, pack_pixels<2>, pack_pixels<3>, pack_pixels<4>,
+      pack_pixels<5>, pack_pixels<6>, pack_pixels<7>, pack_pixels<8>};
+  // long stretches of a channel: the next channel is far away in memory
+  constexpr int64_t kMost = 8 * 8;
+  for (int64_t p = 0; p < num_pixels; p += kMost) {
+    const int64_t count = num_pixels - p < kMost ? num_pixels - p : kMost;
+    by_vectors[ceil_div(count, 8) - 1]({x.data + p, x.channel_stride, 1},
+                                       channels, count, compare,
+                                       bits + p * packed_bytes(channels));
   }
 }
 

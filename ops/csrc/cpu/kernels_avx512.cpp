@@ -75,14 +75,14 @@ void pack_columns(const float* x, int64_t stride, int64_t channels,
                   const Comparison& compare, __mmask16 lanes,
                   uint32_t* words) {
   __m512i bits[V];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
   for (int v = 0; v < V; ++v) bits[v] = _mm512_setzero_si512();
   for (int64_t c = 0; c < channels; ++c) {
     const __m512 threshold = _mm512_set1_ps(compare.threshold[c]);
     const __m512i sign =
         _mm512_set1_epi32(compare.sign ? int(compare.sign[c]) : 0);
     const __m512i bit = _mm512_set1_epi32(int(1u << c));
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int v = 0; v < V; ++v) {
       const __mmask16 valid = v == V - 1 ? lanes : __mmask16(0xffff);
       const __m512i values = _mm512_xor_si512(
@@ -92,7 +92,7 @@ void pack_columns(const float* x, int64_t stride, int64_t channels,
       bits[v] = _mm512_mask_or_epi32(bits[v], above, bits[v], bit);
     }
   }
-#pragma GCC unroll 4
+#pragma GCC unroll 8
   for (int v = 0; v < V; ++v) _mm512_storeu_si512(words + 16 * v, bits[v]);
 }
 
@@ -113,24 +113,18 @@ void pack_pixels(const Pixels& x, int64_t channels, int64_t num_pixels,
 
 void pack_channels_first(const Pixels& x, int64_t channels, int64_t num_pixels,
                          const Comparison& compare, uint8_t* bits) {
-  const int64_t row_bytes = packed_bytes(channels);
-  for (int64_t p = 0; p < num_pixels; p += 64) {
-    const Pixels part = {x.data + p, x.channel_stride, 1};
-    const int64_t count = num_pixels - p < 64 ? num_pixels - p : 64;
-    uint8_t* out = bits + p * row_bytes;
-    switch (ceil_div(count, 16)) {
-      case 1:
-        pack_pixels<1>(part, channels, count, compare, out);
-        break;
-      case 2:
-        pack_pixels<2>(part, channels, count, compare, out);
-        break;
-      case 3:
-        pack_pixels<3>(part, channels, count, compare, out);
-        break;
-      default:
-        pack_pixels<4>(part, channels, count, compare, out);
-    }
+  using Pack = void (*)(const Pixels&, int64_t, int64_t, const Comparison&,
+                        uint8_t*);
+  static const Pack by_vectors[8] = {
+      pack_pixels<1>, pack_pixels<2>, pack_pixels<3>, pack_pixels<4>,
+      pack_pixels<5>, pack_pixels<6>, pack_pixels<7>, pack_pixels<8>};
+  // long stretches of a channel: the next channel is far away in memory
+  constexpr int64_t kMost = 8 * 16;
+  for (int64_t p = 0; p < num_pixels; p += kMost) {
+    const int64_t count = num_pixels - p < kMost ? num_pixels - p : kMost;
+    by_vectors[ceil_div(count, 16) - 1]({x.data + p, x.channel_stride, 1},
+                                       channels, count, compare,
+                                       bits + p * packed_bytes(channels));
   }
 }
 
