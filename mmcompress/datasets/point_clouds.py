@@ -100,7 +100,7 @@ class MiniPointClouds:
     num_train: int = 1600
     num_val: int = 1000
     num_points: int = 256
-    stretch: float = 1.5
+    stretch: float = 1.25
     noise: float = 0.03
     seed: int = 0
 

@@ -29,7 +29,7 @@ def run_layer(case: Case) -> dict[str, Tensor]:
                         case.hyper.get('var_floor', 1e-8))
     grads = finish(case, layer, dict(x=x), dict(y=(layer(x), case['in/g'])))
     return grads | {
-        'out/xi': xi,
+        'out/xi': xi.movedim(0, -1),
         'out/theta_new': theta,
         'out/em': em_pull(weight, xi, theta),
         'out/loss_rec': reconstruction_loss(weight, case['param/alpha'])
@@ -46,7 +46,7 @@ def run_em(case: Case) -> dict[str, Tensor]:
         thetas.append(theta)
     return {
         'out/theta': torch.stack(thetas),
-        'out/xi': xi,
+        'out/xi': xi.movedim(0, -1),
         'out/em': em_pull(weight, xi, theta)
     }
 

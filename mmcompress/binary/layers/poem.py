@@ -18,6 +18,17 @@ VAR_FLOOR = 1e-8
 BETA_FLOOR = 1e-12
 
 
+def _m_step(weight: Tensor, xi: Tensor) -> Tensor:
+    """theta (2, 3) of the weights (m, ) that belong to it by xi (2, m)."""
+    number = xi.sum(1)
+    # a component of nobody has the mean 0 / 1
+    divisor = number.clamp(min=BETA_FLOOR)
+    mean = xi @ weight / divisor
+    square = (weight - mean[:, None]).square_()
+    variance = square.mul_(xi).sum(1) / divisor
+    return torch.stack([number / len(weight), mean, variance], -1)
+
+
 def sign_split(weight: Tensor) -> Tensor:
     """The two Gaussians of the negative weights and of the others.
 
@@ -30,19 +41,8 @@ def sign_split(weight: Tensor) -> Tensor:
         has mean and variance 0.
     """
     weight = weight.flatten()
-    xi = torch.stack([weight < 0, weight >= 0], -1).to(weight.dtype)
+    xi = torch.stack([weight < 0, weight >= 0]).to(weight.dtype)
     return _m_step(weight, xi)
-
-
-def _m_step(weight: Tensor, xi: Tensor) -> Tensor:
-    """theta (2, 3) of the weights (m,) that belong to it by xi (m, 2)."""
-    number = xi.sum(0)
-    # one of nobody has a mean of 0 / 1
-    divisor = number.clamp(min=BETA_FLOOR)
-    mean = weight @ xi / divisor
-    square = (weight[:, None] - mean).square()
-    variance = (xi * square).sum(0) / divisor
-    return torch.stack([number / len(weight), mean, variance], -1)
 
 
 def em_step(weight: Tensor,
@@ -57,16 +57,17 @@ def em_step(weight: Tensor,
 
     Returns:
         tuple[Tensor, Tensor]: xi, the probability of each component given the
-        weight, shape (\\*weight.shape, 2), and the new theta.
+        weight, shape (2, *weight.shape), and the new theta.
     """
     beta, mean, variance = theta.unbind(-1)
     variance = variance.clamp(min=var_floor)
-    logits = (
-        beta.clamp(min=BETA_FLOOR).log() -
-        0.5 * torch.log(2 * math.pi * variance) - 0.5 *
-        (weight[..., None] - mean).square() / variance)
-    xi = logits.softmax(-1)
-    return xi, _m_step(weight.flatten(), xi.reshape(-1, 2))
+    offset = beta.clamp(
+        min=BETA_FLOOR).log() - 0.5 * torch.log(2 * math.pi * variance)
+    flat = weight.flatten()
+    square = (flat - mean[:, None]).square_()
+    logits = offset[:, None] - 0.5 * square.div_(variance[:, None])
+    xi = logits.softmax(0)
+    return xi.view(2, *weight.shape), _m_step(flat, xi)
 
 
 def em_pull(weight: Tensor, xi: Tensor, theta: Tensor) -> Tensor:
@@ -74,7 +75,7 @@ def em_pull(weight: Tensor, xi: Tensor, theta: Tensor) -> Tensor:
 
     Args:
         weight (Tensor): Any shape.
-        xi (Tensor): Of the E step, shape (\\*weight.shape, 2).
+        xi (Tensor): Of the E step, shape (2, *weight.shape).
         theta (Tensor): After the M step, shape (2, 3).
 
     Returns:
@@ -82,7 +83,7 @@ def em_pull(weight: Tensor, xi: Tensor, theta: Tensor) -> Tensor:
         between the two means; 0 for the others. Shape of ``weight``.
     """
     mean = theta[:, 1]
-    pull = (xi * (mean - weight[..., None])).sum(-1)
+    pull = xi[0] * (mean[0] - weight) + xi[1] * (mean[1] - weight)
     inside = (weight > mean.min()) & (weight < mean.max())
     return torch.where(inside, pull, 0)
 

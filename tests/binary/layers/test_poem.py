@@ -42,8 +42,8 @@ def test_split_counts_zeros_as_positive():
 def test_probabilities_sum_to_one():
     weight = randn(7, 9)
     xi, theta = em_step(weight, sign_split(weight))
-    assert xi.shape == (7, 9, 2)
-    torch.testing.assert_close(xi.sum(-1), torch.ones(7, 9))
+    assert xi.shape == (2, 7, 9)
+    torch.testing.assert_close(xi.sum(0), torch.ones(7, 9))
     torch.testing.assert_close(theta[:, 0].sum(), torch.tensor(1.0))
 
 
