@@ -44,7 +44,7 @@ def emulated():
     pytest.param(
         'cuda',
         marks=pytest.mark.skipif(
-            not HAS_CUDA, reason='needs a GPU and make -C ops/csrc/cuda'))
+            not HAS_CUDA, reason='needs a GPU and the library'))
 ])
 def device(request, monkeypatch):
     """Where tensors go so that ``ops`` takes the CUDA kernels."""

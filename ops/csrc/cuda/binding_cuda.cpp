@@ -111,11 +111,8 @@ class Vector {
   MaybeTensor tensor_;
 };
 
-// The channels' stride matters even where there is one channel: it decides
-// which kernel packs.
 void copy_strides(const Tensor& x, int64_t (&strides)[4]) {
-  for (int i = 0; i < 4; ++i) strides[i] = x.size(i) > 1 ? x.stride(i) : 0;
-  if (x.size(1) == 1) strides[1] = 1;
+  for (int i = 0; i < 4; ++i) strides[i] = x.stride(i);
 }
 
 int narrow(const char* name, int64_t value) {
