@@ -15,7 +15,8 @@ from mmcompress.distill.teacher import build_model
 from .files import packed_config, write_packed
 from .packing import fold_in_place, packed_twin, round_leftovers
 from .report import differences_table, layer_table, state_bytes, totals_table
-from .verify import compare_twins, compare_with_trained, end_to_end_difference
+from .verify import (compare_layouts, compare_twins, compare_with_trained,
+                     end_to_end_difference)
 
 LEFTOVERS = ('float32', 'float16')
 
@@ -94,6 +95,7 @@ def pack_file(config: str,
         packed = packed_twin(folded)
         batches = test_batches(cfg, num_batches)
         checks = compare_with_trained(trained, traces, batches)
+        compare_layouts(folded, batches)
         compare_twins(folded, packed, batches)
         differences = end_to_end_difference(trained, folded, batches)
         table, before, left = layer_table(trained, packed, traces, checks,

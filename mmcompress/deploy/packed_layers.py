@@ -174,34 +174,27 @@ class PackedConv2d(PackedLayer):
                                                next_flip, *self.conv,
                                                bits_only)
 
-    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        """Compute real values.
-
-        Args:
-            x (Tensor): Real-valued, shape (N, C, H, W), or packed bits.
-            residual (Tensor | None): Shape of the result.
-
-        Returns:
-            Tensor: Shape (N, K, H', W'), channels-last memory, in the dtype
-            of ``x``; float32 for bits.
-        """
-        y, _ = self._run(x, residual)
-        return y.to(x.dtype) if x.is_floating_point() else y
-
-    def with_bits(self, x: Tensor, residual: Tensor | None,
-                  then: PackedLayer) -> tuple[Tensor, Tensor]:
+    def forward(
+            self,
+            x: Tensor,
+            residual: Tensor | None = None,
+            then: PackedLayer | None = None) -> Tensor | tuple[Tensor, Tensor]:
         """Compute real values, and the bits that the next layer makes of them.
 
         Args:
             x (Tensor): Real-valued, shape (N, C, H, W), or packed bits.
             residual (Tensor | None): Shape of the result.
-            then (PackedLayer): The next layer.
+            then (PackedLayer | None): The next layer.
 
         Returns:
-            tuple[Tensor, Tensor]: float32, shape (N, K, H', W'), and packed
-            bits.
+            Tensor | tuple[Tensor, Tensor]: Shape (N, K, H', W'), channels-last
+            memory, in the dtype of ``x``; float32 for bits. With ``then``,
+            also its packed bits.
         """
-        return self._run(x, residual, then)
+        y, bits = self._run(x, residual, then)
+        if x.is_floating_point():
+            y = y.to(x.dtype)
+        return y if then is None else (y, bits)
 
     def only_bits(self, x: Tensor, then: PackedLayer) -> Tensor:
         """Compute the bits of the next layer; the real values stay inside."""
@@ -331,39 +324,28 @@ class PackedBlock(nn.Module):
         self.chain = chain
         self.shortcut = shortcut
 
-    def _residual(self, x: Tensor) -> Tensor | None:
-        return None if self.shortcut is None else self.shortcut(x)
-
-    def forward(self, x: Tensor, bits: Tensor | None = None) -> Tensor:
-        """Compute the block.
-
-        Args:
-            x (Tensor): Shape (N, C, H, W).
-            bits (Tensor | None): Those of ``x``, where they are known.
-
-        Returns:
-            Tensor: Shape (N, K, H', W').
-        """
-        residual = self._residual(x)
-        inner = self.chain.up_to_last(x if bits is None else bits)
-        return self.chain.last(inner, residual).to(x.dtype)
-
-    def with_bits(self, x: Tensor, bits: Tensor | None,
-                  then: 'PackedBlock') -> tuple[Tensor, Tensor]:
-        """Compute the block and the bits of its output.
+    def forward(
+            self,
+            x: Tensor,
+            bits: Tensor | None = None,
+            then: 'PackedBlock | None' = None
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Compute the block, and the bits that the next one makes of it.
 
         Args:
             x (Tensor): Shape (N, C, H, W).
             bits (Tensor | None): Those of ``x``, where they are known.
-            then (PackedBlock): The next block.
+            then (PackedBlock | None): The next block.
 
         Returns:
-            tuple[Tensor, Tensor]: Real values, shape (N, K, H', W'), and
-            packed bits.
+            Tensor | tuple[Tensor, Tensor]: Shape (N, K, H', W'). With
+            ``then``, also its packed bits.
         """
-        residual = self._residual(x)
+        residual = None if self.shortcut is None else self.shortcut(x)
         inner = self.chain.up_to_last(x if bits is None else bits)
-        y, bits = self.chain.last.with_bits(inner, residual, then.chain.first)
+        if then is None:
+            return self.chain.last(inner, residual).to(x.dtype)
+        y, bits = self.chain.last(inner, residual, then.chain.first)
         return y.to(x.dtype), bits
 
 
@@ -402,7 +384,7 @@ class PackedBackbone(nn.Module):
             if not isinstance(layer, PackedBlock):
                 x = layer(x)
             elif isinstance(then, PackedBlock):
-                x, bits = layer.with_bits(x, bits, then)
+                x, bits = layer(x, bits, then)
             else:
                 x, bits = layer(x, bits), None
             if i in self.out_indices:

@@ -31,6 +31,22 @@ def set_twin(model: nn.Module, twin: str) -> nn.Module:
     return model
 
 
+def _make_contiguous(module: nn.Module, args: tuple) -> tuple:
+    return tuple(arg.contiguous() if isinstance(arg, torch.Tensor) else arg
+                 for arg in args)
+
+
+def _protect_foreign_kernels(model: nn.Module) -> None:
+    """Give mmcv's own kernels the one memory layout that they read.
+
+    Packed layers give channels-last memory, which torch understands; mmcv's
+    RoIAlign on a CPU, for one, takes it for the other and returns nonsense.
+    """
+    for module in model.modules():
+        if type(module).__module__.startswith('mmcv.ops.'):
+            module.register_forward_pre_hook(_make_contiguous)
+
+
 def fold_in_place(model: nn.Module) -> tuple[nn.Module, list[Trace]]:
     """Turn a model into its folded twin.
 
@@ -58,6 +74,7 @@ def fold_in_place(model: nn.Module) -> tuple[nn.Module, list[Trace]]:
     folding = Folding(model)
     folded = folding.fold(model)
     folded.eval()
+    _protect_foreign_kernels(folded)
     attach_record(folded)
     return set_twin(folded, 'folded'), folding.traces
 

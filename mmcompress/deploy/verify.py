@@ -289,6 +289,57 @@ def compare_twins(folded: nn.Module, packed: nn.Module, batches: list) -> None:
                 'folded twin')
 
 
+# ---- Memory layouts --------------------------------------------------------
+
+
+def compare_layouts(folded: nn.Module, batches: list) -> None:
+    """Check that foreign layers read channels-last memory right.
+
+    Packed layers give it, and a kernel that ignores strides takes it for
+    something else. Every layer that isn't torch's or ours, and gets such a
+    tensor, runs again on a copy in the usual layout.
+
+    Args:
+        folded (nn.Module): The folded twin.
+        batches (list): Inputs, see :func:`predict`.
+
+    Raises:
+        VerificationError: If a layer's outputs differ; names it.
+    """
+
+    def watch(name: str) -> Callable:
+
+        def compare(module: nn.Module, args: tuple, output: Any) -> None:
+            if all(t.is_contiguous() for t in tensors_of(args)):
+                return
+            usual = [
+                arg.contiguous() if isinstance(arg, Tensor) else arg
+                for arg in args
+            ]
+            for a, b in zip(
+                    tensors_of(output), tensors_of(module.forward(*usual))):
+                if not torch.allclose(a, b, 1e-3, 1e-3 * float(b.abs().max())):
+                    raise VerificationError(
+                        f'{name}: {type(module).__name__} ignores the memory '
+                        'layout of its input (channels-last) and computes '
+                        'something else')
+
+        return compare
+
+    handles = [
+        module.register_forward_hook(watch(name))
+        for name, module in folded.named_modules()
+        if not type(module).__module__.startswith(('torch.nn.', 'mmcompress.'))
+        and not list(module.children())
+    ]
+    try:
+        for batch in batches:
+            predict(folded, batch)
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
 # ---- Folded twin and trained model, end to end -----------------------------
 
 
@@ -316,6 +367,13 @@ def _outputs(model: nn.Module) -> Iterator[dict[str, list[Tensor]]]:
             handle.remove()
 
 
+def _size(predictions: list[Tensor]) -> Tensor:
+    """Sum of what is predicted; the number of boxes may differ."""
+    floats = [t for t in predictions if t.is_floating_point()]
+    return sum((t.double().abs().sum() for t in floats),
+               torch.zeros((), dtype=torch.float64))
+
+
 def end_to_end_difference(trained: nn.Module, folded: nn.Module,
                           batches: list) -> dict[str, float]:
     """How far the roundings of folding carry.
@@ -330,14 +388,15 @@ def end_to_end_difference(trained: nn.Module, folded: nn.Module,
     Returns:
         dict[str, float]: By the name of a part of the model (such as
         ``backbone``): the norm of the difference of its outputs, relative to
-        the norm of the outputs.
+        the norm of the outputs. ``predictions`` is for the sums of all scores
+        and coordinates of each batch.
     """
     sums: dict[str, list[float]] = {}
     for batch in batches:
         with _outputs(trained) as expected:
-            predict(trained, batch)
+            expected['predictions'] = [_size(predict(trained, batch))]
         with _outputs(folded) as found:
-            predict(folded, batch)
+            found['predictions'] = [_size(predict(folded, batch))]
         for name in expected:
             for a, b in zip(expected[name], found.get(name, [])):
                 if a.shape == b.shape and a.is_floating_point():

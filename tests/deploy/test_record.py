@@ -1,0 +1,128 @@
+"""Whatever is wrong with a file, nothing of it gets into the model."""
+import copy
+import pickle
+
+import pytest
+import torch
+from deploy.networks import bi_resnet, build
+from mmengine.registry import DefaultScope
+from mmengine.runner import load_checkpoint
+
+from mmcompress.deploy import pack
+from mmcompress.deploy.record import FORMAT_VERSION, checksum
+from mmcompress.registry import MODELS
+
+WEIGHT = 'layers.3.chain.0.weight_bits'
+
+
+@pytest.fixture(scope='module')
+def packed():
+    return pack(build('ida_det')[0])[1]
+
+
+@pytest.fixture
+def state(packed):
+    return copy.deepcopy(packed.state_dict())
+
+
+def empty_model(**kwargs):
+    """As a config builds it: packed layers without weights."""
+    cfg = {**bi_resnet(), **kwargs}
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        return MODELS.build(
+            dict(type='mmcompress.Packed', packed_type=cfg.pop('type'), **cfg))
+
+
+def refuse(model, path, match):
+    """mmengine's way to load, which only warns of missing keys."""
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(RuntimeError, match=match):
+        load_checkpoint(model, str(path), map_location='cpu')
+    assert all(model.state_dict()[k].equal(v) for k, v in before.items())
+
+
+def test_a_good_file_loads(packed, state, tmp_path):
+    torch.save(dict(state_dict=state), tmp_path / 'good.pth')
+    model = empty_model()
+    load_checkpoint(model, str(tmp_path / 'good.pth'))
+    x = torch.randn(1, 3, 64, 64)
+    assert all(a.equal(b) for a, b in zip(model(x), packed(x)))
+    model.load_state_dict(state, strict=True)
+
+
+def _flip(state):
+    state[WEIGHT][5] ^= 1
+
+
+def _shorten(state):
+    state[WEIGHT] = state[WEIGHT][:-1]
+
+
+@pytest.mark.parametrize(
+    'damage', [
+        _flip, _shorten, lambda state: state.pop(WEIGHT),
+        lambda state: state.pop('packed_fingerprint'),
+        lambda state: state.pop('packed_checksum'),
+        lambda state: state['layers.0.weight'].mul_(2),
+        lambda state: state.update(more=torch.zeros(1))
+    ],
+    ids=[
+        'bit', 'shape', 'missing', 'fingerprint', 'checksum', 'float', 'more'
+    ])
+def test_damaged_values(state, damage, tmp_path):
+    damage(state)
+    torch.save(dict(state_dict=state), tmp_path / 'bad.pth')
+    refuse(empty_model(), tmp_path / 'bad.pth', 'damaged')
+
+
+@pytest.mark.parametrize('size', [0, 100, 0.5, 0.99])
+def test_truncated_file(state, size, tmp_path):
+    torch.save(dict(state_dict=state), tmp_path / 'bad.pth')
+    content = (tmp_path / 'bad.pth').read_bytes()
+    end = int(size * len(content)) if size < 1 else size
+    (tmp_path / 'bad.pth').write_bytes(content[:end])
+    refuse(empty_model(), tmp_path / 'bad.pth', 'bad.pth is damaged')
+
+
+def test_newer_format(state, tmp_path):
+    state['packed_version'] += 1
+    torch.save(dict(state_dict=state), tmp_path / 'bad.pth')
+    refuse(empty_model(), tmp_path / 'bad.pth',
+           f'format {FORMAT_VERSION + 1}.*update mmcompress')
+
+
+@pytest.mark.parametrize('change, match', [
+    (dict(base_channels=16), r'layers\.0\.weight has shape \(8, 3, 7, 7\)'),
+    (dict(strides=(1, 2, 2, 1)), 'architecture'),
+    (dict(out_indices=(3, )), 'architecture'),
+    (dict(block='bireal'), 'architecture'),
+])  # yapf: disable
+def test_another_architecture(state, change, match, tmp_path):
+    torch.save(dict(state_dict=state), tmp_path / 'bad.pth')
+    refuse(empty_model(**change), tmp_path / 'bad.pth', match)
+
+
+def test_weights_that_are_not_packed(tmp_path):
+    model, _ = build('ida_det')
+    torch.save(dict(state_dict=model.state_dict()), tmp_path / 'bad.pth')
+    refuse(empty_model(), tmp_path / 'bad.pth', 'run tools/deploy/pack.py')
+
+
+def test_copies_still_check(packed, state):
+    state['packed_version'] += 1
+    for model in (copy.deepcopy(packed), pickle.loads(pickle.dumps(packed))):
+        with pytest.raises(RuntimeError, match='update mmcompress'):
+            model.load_state_dict(state)
+
+
+def test_a_prefix_of_a_wrapper_is_no_problem(packed, state):
+    wrapper = torch.nn.ModuleDict(dict(module=copy.deepcopy(packed)))
+    wrapper.load_state_dict({f'module.{k}': v for k, v in state.items()})
+
+
+def test_half_precision_of_the_same_values_has_the_same_checksum(state):
+    name = 'layers.0.weight'
+    state[name] = state[name].half().float()
+    digest = checksum(state)
+    state[name] = state[name].half()
+    assert checksum(state).equal(digest)
