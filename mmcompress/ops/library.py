@@ -43,24 +43,43 @@ SCHEMAS = {
 _FOLDER = Path(__file__).parent
 
 
-def _load_extension() -> str:
-    """Load the compiled operators.
+def _load(name: str) -> str:
+    """Load a library of operators.
+
+    Args:
+        name (str): Its file.
 
     Returns:
-        str: Why they aren't there; empty if they are.
+        str: Why that failed, else empty.
+    """
+    try:
+        torch.ops.load_library(_FOLDER / name)
+    except OSError as error:
+        return f'{name} does not load: {error.__cause__ or error}'
+    return ''
+
+
+def _load_kernels() -> str:
+    """Load the kernels that are built.
+
+    Returns:
+        str: Why the reference serves, empty if it doesn't.
     """
     wanted = os.environ.get('MMCOMPRESS_ISA', '')
     if wanted == 'reference':
         return 'MMCOMPRESS_ISA=reference asks for it'
-    libraries = sorted(_FOLDER.glob('_C*.so'))
-    reason = '' if libraries else 'no kernels are built, see docs/ops.md'
-    try:
-        for path in libraries:
-            torch.ops.load_library(path)
-    except OSError as error:
-        reason = f'{path.name} does not load: {error.__cause__ or error}'
+    if (_FOLDER / '_C.so').exists():
+        reason = _load('_C.so')
+    else:
+        reason = 'no kernels are built, see docs/ops.md'
     if reason and wanted:
         raise RuntimeError(f'MMCOMPRESS_ISA={wanted} cannot be had: {reason}')
+    # its operators are declared in the other file
+    if not reason and (_FOLDER / '_C_cuda.so').exists():
+        problem = _load('_C_cuda.so')
+        if problem:
+            warnings.warn(f'1-bit operators are slow on GPUs: {problem}',
+                          RuntimeWarning)
     return reason
 
 
@@ -193,7 +212,7 @@ def _register() -> torch.library.Library:
 
 
 # why no kernels are there, empty if they are
-MISSING = _load_extension()
+MISSING = _load_kernels()
 _LIBRARY = _register()
 
 
@@ -214,6 +233,9 @@ def build_info() -> dict:
             runnable=['reference'],
             isa='reference',
             reason=MISSING)
-    files = [str(path) for path in _FOLDER.glob('_C*.so')]
+    files = [
+        str(path) for path in sorted(_FOLDER.glob('_C*.so'))
+        if str(path) in torch.ops.loaded_libraries
+    ]
     kernels = json.loads(torch.ops.mmcompress.build_info())
     return dict(extension=files, **kernels, reason='')
