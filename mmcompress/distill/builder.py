@@ -7,6 +7,7 @@ import torch.nn as nn
 from mmcompress.compress import build_inner
 from mmcompress.registry import MODELS, SCHEDULES
 from .distiller import Distiller
+from .head_distiller import HeadDistiller, HeadTeacher
 from .losses.base import INPUTS, Slot
 from .teacher import Teacher
 
@@ -33,6 +34,7 @@ def build_slot(name: str, cfg: dict) -> Slot:
     schedule = cfg.pop('schedule', None)
     with MODELS.switch_scope_and_registry('mmcompress') as registry:
         loss = registry.build(cfg)
+        factor = schedule and SCHEDULES.build(schedule)
     wants = list(inspect.signature(loss.forward).parameters)
     if not set(wants) <= set(INPUTS):
         raise TypeError(f'{type(loss).__name__}.forward names {wants}; a loss '
@@ -44,8 +46,7 @@ def build_slot(name: str, cfg: dict) -> Slot:
         if tap is not None and side not in wants:
             raise ValueError(f'losses.{name}: {type(loss).__name__} does not '
                              f'look at the {side}; drop {side}={tap!r}')
-    return Slot(name, loss, wants, taps, schedule
-                and SCHEDULES.build(schedule))
+    return Slot(name, loss, wants, taps, factor)
 
 
 def _refuse_foreign_weights(student: nn.Module, keys: Any) -> None:
@@ -62,6 +63,7 @@ def Distill(student: dict,
             losses: dict,
             teacher: dict | None = None,
             init_student: list[str] | None = None,
+            head_only: bool = False,
             data_preprocessor: dict | None = None,
             **unexpected) -> nn.Module:
     """Build a model that learns from a teacher.
@@ -77,6 +79,8 @@ def Distill(student: dict,
             :class:`mmcompress.distill.teacher.Teacher`.
         init_student (list[str] | None): Names of the student's parts that
             start from the teacher's weights ("inheriting").
+        head_only (bool): Only the head learns, on the teacher's frozen
+            features; see :class:`HeadDistiller`.
         data_preprocessor (dict | None): The student's, where the config has
             it outside of ``model``.
 
@@ -88,10 +92,12 @@ def Distill(student: dict,
         KeyError: If the student lacks a tapped module.
     """
     model = build_inner('Distill', student, data_preprocessor, unexpected)
-    model.distill = Distiller(
-        model, None if teacher is None else Teacher(**teacher),
-        [build_slot(name, cfg)
-         for name, cfg in losses.items()], init_student or [])
+    distiller = HeadDistiller if head_only else Distiller
+    teacher_type = HeadTeacher if head_only else Teacher
+    model.distill = distiller(
+        model, None if teacher is None else teacher_type(**teacher),
+        [build_slot(name, cfg) for name, cfg in losses.items()], init_student
+        or [])
     # on the instance: its class, and so whatever asks for it, stays the same
     model.loss = model.distill.loss
     model.init_weights = model.distill.init_student_weights

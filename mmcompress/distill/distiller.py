@@ -80,6 +80,18 @@ class Distiller(nn.Module):
                 [slot.summary() for slot in self._slots]),
             logger='current')
 
+    def observe(self, inputs: Tensor, data_samples: list | None,
+                **kwargs) -> tuple[dict, dict]:
+        """The student's own losses, and what the taps yield, by side."""
+        seen = {'teacher': {}}
+        if self._taps['teacher']:
+            seen['teacher'] = self.teacher(inputs, data_samples)
+        with self.taps.record(self.student) as calls:
+            losses = type(self.student).loss(self.student, inputs,
+                                             data_samples, **kwargs)
+        seen['student'] = self.taps.select(calls)
+        return losses, seen
+
     # a compiled graph would hold the modules' own forward, not the recording
     @torch.compiler.disable
     def loss(self,
@@ -96,13 +108,7 @@ class Distiller(nn.Module):
             dict: Losses by name, as mm models return them.
         """
         self.prepare()
-        seen = {'teacher': {}}
-        if self._taps['teacher']:
-            seen['teacher'] = self.teacher(inputs, data_samples)
-        with self.taps.record(self.student) as calls:
-            losses = type(self.student).loss(self.student, inputs,
-                                             data_samples, **kwargs)
-        seen['student'] = self.taps.select(calls)
+        losses, seen = self.observe(inputs, data_samples, **kwargs)
         others = dict(
             data_samples=data_samples,
             student_model=self.student,

@@ -4,15 +4,19 @@ from mmengine.logging import MessageHub
 from mmcompress.registry import SCHEDULES
 
 
-def training_progress() -> float:
+def training_progress(unit: str = 'iter') -> float:
     """Share of the training that is done, in [0, 1].
 
     It comes from what mmengine's RuntimeInfoHook notes in the message hub, so
     it is right after a resume. Without a runner it is 0.
+
+    Args:
+        unit (str): ``'iter'``, or ``'epoch'`` to count only whole epochs;
+            that stays 0 in a training that counts iterations.
     """
     hub = MessageHub.get_current_instance()
-    max_iters = hub.get_info('max_iters', 0)
-    return min(hub.get_info('iter', 0) / max_iters, 1.0) if max_iters else 0.0
+    length = hub.get_info(f'max_{unit}s', 0)
+    return min(hub.get_info(unit, 0) / length, 1.0) if length else 0.0
 
 
 @SCHEDULES.register_module()
@@ -25,20 +29,27 @@ class PiecewiseLinear:
     Args:
         points (list[tuple[float, float]]): Pairs of progress in [0, 1] and
             factor, in increasing order of progress. Constant outside.
+        by_epoch (bool): Whether the factor stays the same within an epoch.
 
     Raises:
         ValueError: If there is no point or they are not in order.
     """
 
-    def __init__(self, points: list[tuple[float, float]]) -> None:
+    def __init__(self,
+                 points: list[tuple[float, float]],
+                 by_epoch: bool = False) -> None:
         starts = [start for start, _ in points]
         if not points or any(a >= b for a, b in zip(starts, starts[1:])):
             raise ValueError('PiecewiseLinear: points must be pairs (progress,'
                              f' factor) in increasing order, got {points}')
         self.points = points
+        self.by_epoch = by_epoch
 
     def __call__(self, progress: float) -> float:
         """Factor at a progress in [0, 1]."""
+        if self.by_epoch:
+            # not from `progress`, which rounding may put an epoch too early
+            progress = training_progress('epoch')
         before = self.points[0]
         if progress <= before[0]:
             return before[1]

@@ -1,5 +1,6 @@
 from .base import DistillLoss
 from .cwd import CWDLoss
+from .dwpose import DWPoseFeatureLoss, DWPoseLogitLoss
 from .feature_l2 import FeatureL2Loss
 from .fgd import FGDLoss
 from .ida_det import IDaDetLoss
@@ -11,7 +12,7 @@ from .uskd import TfNKDLoss, USKDLoss
 from .vitkd import ViTKDLoss
 
 __all__ = [
-    'CWDLoss', 'DistillLoss', 'FGDLoss', 'FeatureL2Loss', 'IDaDetLoss',
-    'KDLoss', 'MGDLoss', 'NKDLoss', 'PKDLoss', 'TfNKDLoss', 'USKDLoss',
-    'ViTKDLoss'
+    'CWDLoss', 'DWPoseFeatureLoss', 'DWPoseLogitLoss', 'DistillLoss',
+    'FGDLoss', 'FeatureL2Loss', 'IDaDetLoss', 'KDLoss', 'MGDLoss', 'NKDLoss',
+    'PKDLoss', 'TfNKDLoss', 'USKDLoss', 'ViTKDLoss'
 ]
