@@ -152,6 +152,12 @@ class ReplaceConvs:
         return new
 
 
+def _refuse_packed(model: nn.Module, state_dict: dict, prefix: str,
+                   *args) -> None:
+    from mmcompress.binary.layers.base import refuse_packed
+    refuse_packed(state_dict, prefix)
+
+
 @MODELS.register_module()
 def Compress(model: dict,
              steps: list[dict],
@@ -176,4 +182,5 @@ def Compress(model: dict,
     built = build_inner('Compress', model, data_preprocessor, unexpected)
     for step in steps:
         STEPS.build(step)(built)
+    built.register_load_state_dict_pre_hook(_refuse_packed)
     return built

@@ -104,6 +104,11 @@ def is_shift(module: nn.Module) -> bool:
     return type(module).__name__ == 'Shift'
 
 
+def _is_sign(module: nn.Module) -> bool:
+    """Whether a module is a sign with a shift, RSign."""
+    return type(module).__name__ == 'RSign'
+
+
 def _is_norm(module: nn.Module) -> bool:
     return isinstance(module, _BatchNorm) and module.track_running_stats
 
@@ -130,6 +135,8 @@ class _Reader:
         before = []
         while (module := self.take(lambda m: is_shift(m) or _is_norm(m))):
             before.append(module)
+        if (sign := self.take(_is_sign)):
+            before.append(sign)
         conv = self.take(is_one_bit)
         if conv is None:
             return None
@@ -185,11 +192,19 @@ def _shifted_norm(norm: _BatchNorm, threshold: Tensor) -> _BatchNorm:
     return shifted
 
 
+def _through_sign(threshold: Tensor) -> Tensor:
+    """Threshold on ``y`` that gives the bits of one on ``sign(y)``."""
+    never = torch.where(threshold >= 1, torch.inf, 0.0)
+    return torch.where(threshold < -1, -torch.inf, never)
+
+
 def _input_bits(link: Link, rule) -> tuple[Tensor, Tensor | None]:
     """Threshold and flip of a layer's input, in front of ``before``."""
     threshold, flip = rule.threshold, None
     for module in reversed(link.before):
-        if is_shift(module):
+        if _is_sign(module):
+            threshold = _through_sign(threshold)
+        if not _is_norm(module):
             threshold = threshold - module.bias.detach().flatten()
             continue
         threshold, negative = fold_threshold(_shifted_norm(module, threshold))

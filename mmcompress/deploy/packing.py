@@ -4,7 +4,7 @@ import copy
 import torch
 import torch.nn as nn
 
-from . import rules  # noqa: F401  registers them
+from . import roi_align, rules  # noqa: F401  registers them
 from .fold import Folding, Trace, is_one_bit
 from .packed_layers import PackedLayer
 from .record import attach_record, seal

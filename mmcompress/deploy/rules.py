@@ -16,13 +16,17 @@ def _parts(module: nn.Module) -> list[nn.Module]:
     path = f'{type(module).__module__}.{type(module).__qualname__}'
     if path == f'{_POINTS}.PointUnit' and module.is_binary:
         return [module.bn_in, *_parts(module.fc), module.bn, module.act]
+    if path == 'mmcompress.binary.layers.react.RPReLU':
+        return [module.move1, module.prelu, module.move2]
     if path == f'{_POINTS}._XNORUnitLayer':
         return [module.conv]
+    if path == f'{_BACKBONES}.xnor_nin.XNORUnit':
+        return [module.bn, module.conv, module.relu]
     return [module]
 
 
-@folds(f'{_POINTS}.PointUnit')
-def fold_point_unit(unit: nn.Module, folding: Folding) -> nn.Module | None:
+@folds(f'{_POINTS}.PointUnit', f'{_BACKBONES}.xnor_nin.XNORUnit')
+def fold_unit(unit: nn.Module, folding: Folding) -> nn.Module | None:
     """Norm, sign, layer, norm, activation."""
     parts = _parts(unit)
     links, end = read_links(parts)

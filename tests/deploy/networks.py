@@ -13,11 +13,12 @@ def as_if_trained(model: nn.Module) -> nn.Module:
         if isinstance(module, _BatchNorm):
             module.running_mean.normal_()
             module.running_var.uniform_(0.5, 2)
-            module.weight.data.normal_()
-            module.bias.data.normal_()
+            if module.affine:
+                module.weight.data.normal_()
+                module.bias.data.normal_()
         elif isinstance(module, nn.PReLU):
             module.weight.data.uniform_(-0.2, 0.5)
-        elif type(module).__name__ == 'Shift':
+        elif type(module).__name__ in ('Shift', 'RSign'):
             module.bias.data.normal_(0, 0.3)
     model.eval()
     return model
@@ -62,6 +63,7 @@ NETWORKS = dict(
     xnor=(bi_resnet('xnor'), (1, 3, 64, 64)),
     small_stem=(bi_resnet('react', small_stem=True,
                           out_indices=(3, )), (1, 3, 32, 32)),
+    xnor_nin=(dict(type='mmcompress.XNORNIN'), (1, 3, 16, 16)),
     vgg=(dict(type='mmcompress.BiSSDVGG', base_channels=8), (1, 3, 300, 300)),
     resnet18=(compressed_resnet(18, 'ReActConv2d'), (1, 3, 64, 64)),
     resnet18_bidet=(compressed_resnet(18, 'BiDetConv2d'), (1, 3, 64, 64)),

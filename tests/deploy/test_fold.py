@@ -7,6 +7,7 @@ from deploy.networks import NETWORKS, as_if_trained, build
 from mmcv.cnn import ConvModule
 
 from mmcompress.binary import IDaDetConv2d
+from mmcompress.binary.layers import ReActConv2d, RPReLU, RSign
 from mmcompress.deploy import (PackedBackbone, PackedBitsConv2d, PackedBlock,
                                PackedChain, PackedConv2d, pack)
 from mmcompress.deploy.fold import _through_relu
@@ -45,7 +46,8 @@ def test_folded_is_packed_and_both_are_the_trained_layers(name):
 
 
 @pytest.mark.parametrize('name, num_bits', [
-    ('ida_det', 0), ('xnor', 8), ('resnet18', 8), ('resnet50', 32),
+    ('ida_det', 0), ('xnor', 8), ('xnor_nin', 4),
+    ('resnet18', 8), ('resnet50', 32),
     ('pointnet_poem_relu', 6)
 ])  # yapf: disable
 def test_chains_without_real_values_between_stay_integers(name, num_bits):
@@ -83,6 +85,19 @@ def test_only_bits_pass_between_neighbours(make):
     assert isinstance(packed[0], PackedChain)
     assert isinstance(packed[0][0], PackedBitsConv2d)
     assert len(packed) == len(model)
+    assert difference(model, packed, x) < 1e-5
+
+
+def test_reactnets_sign_and_prelu_as_modules():
+    torch.manual_seed(1)
+    model = as_if_trained(
+        nn.Sequential(
+            RSign(8), ReActConv2d(8, 8, 3), nn.BatchNorm2d(8), RPReLU(8),
+            RSign(8), ReActConv2d(8, 8, 3), RPReLU(8)))
+    x = torch.randn(2, 8, 9, 9)
+    packed = packed_of(model, x)
+    assert len(packed[0]) == 2
+    assert all(layer.post is not None for layer in packed[0])
     assert difference(model, packed, x) < 1e-5
 
 

@@ -126,3 +126,11 @@ def test_half_precision_of_the_same_values_has_the_same_checksum(state):
     digest = checksum(state)
     state[name] = state[name].half()
     assert checksum(state).equal(digest)
+
+
+@pytest.mark.parametrize('name', ['ida_det', 'vgg', 'resnet18'])
+def test_packed_weights_in_a_model_that_is_not_packed(name, tmp_path):
+    model, _ = build(name)
+    torch.save(
+        dict(state_dict=pack(model)[1].state_dict()), tmp_path / 'packed.pth')
+    refuse(model, tmp_path / 'packed.pth', 'the checkpoint is a packed one')

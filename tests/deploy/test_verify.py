@@ -112,7 +112,9 @@ def test_a_layer_that_ignores_strides_is_found():
         compare_layouts(twin, [torch.randn(1, 8, 6, 6)])
 
 
-def test_roi_align_gets_the_layout_that_it_reads():
+@pytest.mark.parametrize('mode', ['avg', 'max'])
+def test_roi_align_copes_with_the_layout(mode):
+    """Ours, or mmcv's kernel with the layout that it reads."""
     from mmcv.ops import RoIAlign
     torch.manual_seed(0)
 
@@ -121,7 +123,7 @@ def test_roi_align_gets_the_layout_that_it_reads():
         def __init__(self):
             super().__init__()
             self.conv = IDaDetConv2d(8, 8, 3)
-            self.pool = RoIAlign(2, sampling_ratio=1)
+            self.pool = RoIAlign(2, sampling_ratio=1, pool_mode=mode)
 
         def forward(self, x):
             boxes = x.new_tensor([[0, 1, 1, 5, 4]])

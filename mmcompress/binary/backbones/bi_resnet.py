@@ -10,6 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmcompress.registry import MODELS
 from ..layers import Shift
+from ..layers.base import refuse_packed
 
 
 def _shortcut(in_channels: int, out_channels: int, stride: int,
@@ -318,6 +319,7 @@ class BiResNet(BaseModule):
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str,
                               *args) -> None:
+        refuse_packed(state_dict, prefix)
         # no block of ours has both of these names
         first = f'{prefix}layer1.0.'
         if {f'{first}conv2.weight', f'{first}bn1.weight'} <= set(state_dict):

@@ -7,6 +7,7 @@ from mmengine.model import BaseModule, kaiming_init
 from torch import Tensor
 
 from mmcompress.registry import MODELS
+from ..layers.base import refuse_packed
 
 
 class BiVGGBlock(nn.Module):
@@ -133,6 +134,7 @@ class BiSSDVGG(BaseModule):
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str,
                               *args) -> None:
+        refuse_packed(state_dict, prefix)
         first = f'{prefix}features.0'
         # a float net has a ReLU, without weight, after its first convolution
         if f'{first}.weight' in state_dict and f'{prefix}features.1.weight' \

@@ -47,6 +47,28 @@ def check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
         raise ValueError(f'{name} must be {options}, got {value!r}')
 
 
+def refuse_packed(state_dict: dict, prefix: str = '') -> None:
+    """Refuse the weights of a packed model, before anything is loaded.
+
+    mmengine would warn of keys that don't match, and go on with random
+    weights.
+
+    Args:
+        state_dict (dict): What is about to be loaded.
+        prefix (str): Of the module that it is loaded into.
+
+    Raises:
+        RuntimeError: If it has packed weights of that module.
+    """
+    if any(
+            key.startswith(prefix) and key.endswith('weight_bits')
+            for key in state_dict):
+        raise RuntimeError(
+            'the checkpoint is a packed one, and the config that of the '
+            'trained model: use the config that tools/deploy/pack.py wrote '
+            'beside the checkpoint')
+
+
 class _BinaryLayer(nn.Module):
     """What the layers share; stands before the float layer's class."""
 
@@ -102,6 +124,7 @@ class _BinaryLayer(nn.Module):
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str,
                               *args) -> None:
+        refuse_packed(state_dict, prefix)
         flat = state_dict.pop(f'{prefix}weights', None)
         if flat is not None:
             state_dict[f'{prefix}weight'] = flat.reshape(self.weight.shape)

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from mmcompress.registry import MODELS
-from .base import InferenceRule
+from .base import InferenceRule, refuse_packed
 from .optimizer_step import call_before_step
 from .sign import binary_sign
 
@@ -218,6 +218,7 @@ class _PoemLayer(nn.Module):
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str,
                               *args) -> None:
+        refuse_packed(state_dict, prefix)
         weight = state_dict.get(f'{prefix}weight')
         if weight is not None:
             state_dict.setdefault(f'{prefix}alpha', matching_alpha(weight))
