@@ -54,12 +54,17 @@ def predict(model: nn.Module, batch: Any) -> list[Tensor]:
     return tensors_of(model(batch))
 
 
+def _content(tensor: Tensor) -> Tensor:
+    """The bytes of all values, in order."""
+    values = tensor.flatten().clone(memory_format=torch.contiguous_format)
+    return values.view(torch.uint8)
+
+
 def same_bits(a: Tensor, b: Tensor) -> bool:
     """Whether two tensors are equal bit for bit, NaN included."""
     if a.shape != b.shape or a.dtype != b.dtype:
         return False
-    return a.contiguous().view(torch.uint8).equal(b.contiguous().view(
-        torch.uint8)) if a.dim() else a.equal(b)
+    return _content(a).equal(_content(b))
 
 
 # ---- Folded twin and trained model, layer by layer -------------------------

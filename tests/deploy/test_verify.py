@@ -83,6 +83,11 @@ def test_equal_means_every_bit():
     assert not same_bits(zero, -zero)
     assert same_bits(zero + torch.nan, zero + torch.nan)
     assert not same_bits(zero, zero.double())
+    # one column of several counts as contiguous
+    column = torch.randn(3, 5)[:1, :1]
+    assert same_bits(column, column.clone())
+    assert same_bits(torch.tensor(1.0), torch.tensor(1.0))
+    assert not same_bits(torch.tensor(0.0), torch.tensor(-0.0))
 
 
 def test_the_end_to_end_difference_is_by_part():
