@@ -34,7 +34,7 @@ def build_slot(name: str, cfg: dict) -> Slot:
     schedule = cfg.pop('schedule', None)
     with MODELS.switch_scope_and_registry('mmcompress') as registry:
         loss = registry.build(cfg)
-        factor = schedule and SCHEDULES.build(schedule)
+        schedule = schedule and SCHEDULES.build(schedule)
     wants = list(inspect.signature(loss.forward).parameters)
     if not set(wants) <= set(INPUTS):
         raise TypeError(f'{type(loss).__name__}.forward names {wants}; a loss '
@@ -46,7 +46,7 @@ def build_slot(name: str, cfg: dict) -> Slot:
         if tap is not None and side not in wants:
             raise ValueError(f'losses.{name}: {type(loss).__name__} does not '
                              f'look at the {side}; drop {side}={tap!r}')
-    return Slot(name, loss, wants, taps, factor)
+    return Slot(name, loss, wants, taps, schedule)
 
 
 def _refuse_foreign_weights(student: nn.Module, keys: Any) -> None:

@@ -1,0 +1,21 @@
+_base_ = [
+    'mmpose::body_2d_keypoint/rtmpose/coco/rtmpose-s_8xb256-420e_coco-256x192.py',  # noqa: E501
+    './_base_/stage1.py'
+]
+
+teacher_cfg = 'mmpose::body_2d_keypoint/rtmpose/coco/rtmpose-l_8xb256-420e_coco-256x192.py'  # noqa: E501
+# AP 75.8
+teacher_ckpt = 'https://download.openmmlab.com/mmpose/v1/projects/rtmposev1/rtmpose-l_simcc-coco_pt-aic-coco_420e-256x192-1352a4d2_20230127.pth'  # noqa: E501
+
+model = dict(
+    _delete_=True,
+    type='mmcompress.Distill',
+    student=_base_.model,
+    teacher=dict(cfg=teacher_cfg, checkpoint=teacher_ckpt),
+    losses=dict(
+        loss_fea=dict(
+            _base_.feature_loss, student_channels=512, teacher_channels=1024),
+        loss_logit=_base_.logit_loss))
+
+optim_wrapper = dict(clip_grad=dict(max_norm=1.0, norm_type=2))
+custom_hooks = _base_.custom_hooks + _base_.mmcompress_hooks
