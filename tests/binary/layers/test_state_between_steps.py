@@ -416,7 +416,7 @@ def _train_in_a_process(rank, port, folder):
             optimizer.step()
             optimizer.zero_grad()
         torch.save(state(net), f'{folder}/{kind}_{rank}.pth')
-    torch.distributed.destroy_process_group()
+    close_process_group()
 
 
 def _free_port():
@@ -426,11 +426,9 @@ def _free_port():
 
 
 def test_two_processes_equal_one(tmp_path):
-    # forked, since importing everything anew takes longer than the test
-    torch.multiprocessing.start_processes(
-        _train_in_a_process, (_free_port(), str(tmp_path)),
-        nprocs=2,
-        start_method='fork')
+    # not forked: threads that other tests started would be missing there
+    torch.multiprocessing.spawn(
+        _train_in_a_process, (_free_port(), str(tmp_path)), nprocs=2)
     for kind in LAYERS:
         first, second = [
             torch.load(tmp_path / f'{kind}_{rank}.pth') for rank in (0, 1)
