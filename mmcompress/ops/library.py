@@ -18,6 +18,7 @@ from torch import Tensor
 from . import reference
 from .reference import (check_channels, check_convolution, check_weight_shape,
                         packed_bytes)
+from .roi_align import fake_roi_align, roi_align_reference
 
 _CONV = ('int[] weight_shape, int[2] stride, int[2] padding, '
          'int[2] dilation, int groups=1, int pad_value=0')
@@ -39,6 +40,9 @@ SCHEMAS = {
     'Tensor? flip, Tensor? residual, Tensor? pre, Tensor? slope, '
     'Tensor? post, Tensor? next_threshold, Tensor? next_flip, '
     f'{_CONV}, bool bits_only=False) -> (Tensor, Tensor)',
+    'roi_align':
+    '(Tensor x, Tensor rois, int[2] output_size, float spatial_scale, '
+    'int sampling_ratio, bool aligned) -> Tensor',
 }
 _FOLDER = Path(__file__).parent
 
@@ -189,7 +193,14 @@ _FAKES = {
     'binary_conv2d': _fake_conv2d,
     'binary_conv2d_bits': _fake_conv2d_bits,
     'binary_conv2d_fused': _fake_conv2d_fused,
+    'roi_align': fake_roi_align,
 }
+
+_DEFINITIONS = {
+    name: getattr(reference, name)
+    for name in SCHEMAS if name != 'roi_align'
+}
+_DEFINITIONS['roi_align'] = roi_align_reference
 
 
 def _register() -> torch.library.Library:
@@ -198,7 +209,7 @@ def _register() -> torch.library.Library:
     for name, schema in SCHEMAS.items():
         if MISSING:
             library.define(name + schema)
-        function = getattr(reference, name)
+        function = _DEFINITIONS[name]
         if 'conv2d' in name:
             function = _slow(function)
         library.impl(name, function, 'CompositeExplicitAutograd')

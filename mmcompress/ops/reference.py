@@ -31,18 +31,18 @@ def conv_output_size(size: tuple[int, int], kernel: tuple[int, int],
     return height, width
 
 
-def _require(condition: bool, message: str) -> None:
+def require(condition: bool, message: str) -> None:
     if not condition:
         raise ValueError(message)
 
 
-def _check_tensor(name: str, x: Tensor, dtype: torch.dtype, like: Tensor,
-                  shape: tuple[int, ...] | None) -> None:
+def check_tensor(name: str, x: Tensor, dtype: torch.dtype, like: Tensor,
+                 shape: tuple[int, ...] | None) -> None:
     """Check an argument's dtype, device and, if given, shape."""
-    _require(x.dtype == dtype, f'{name} must be {dtype}, it is {x.dtype}')
-    _require(x.device == like.device,
-             f'{name} is on {x.device}, the input on {like.device}')
-    _require(
+    require(x.dtype == dtype, f'{name} must be {dtype}, it is {x.dtype}')
+    require(x.device == like.device,
+            f'{name} is on {x.device}, the input on {like.device}')
+    require(
         shape is None or tuple(x.shape) == tuple(shape),
         f'{name} must have shape {shape}, it has {tuple(x.shape)}')
 
@@ -53,14 +53,14 @@ def _check_vectors(like: Tensor, channels: int,
     for name, vector in vectors.items():
         if vector is not None:
             dtype = torch.bool if name.endswith('flip') else torch.float32
-            _check_tensor(name, vector, dtype, like, (channels, ))
+            check_tensor(name, vector, dtype, like, (channels, ))
 
 
-def _check_image(name: str, x: Tensor) -> None:
-    _require(x.dtype == torch.float32,
-             f'{name} must be float32, it is {x.dtype}')
-    _require(x.dim() == 4 and x.shape[1] > 0,
-             f'{name} must be (N, C, H, W), it has shape {tuple(x.shape)}')
+def check_image(name: str, x: Tensor) -> None:
+    require(x.dtype == torch.float32,
+            f'{name} must be float32, it is {x.dtype}')
+    require(x.dim() == 4 and x.shape[1] > 0,
+            f'{name} must be (N, C, H, W), it has shape {tuple(x.shape)}')
 
 
 def check_weight_shape(weight_shape: list[int], groups: int) -> None:
@@ -70,11 +70,11 @@ def check_weight_shape(weight_shape: list[int], groups: int) -> None:
         ValueError: If it isn't four positive numbers, or ``groups`` does not
             divide K.
     """
-    _require(
+    require(
         len(weight_shape) == 4 and min(weight_shape) > 0,
         'weight_shape must be four positive numbers (K, C / groups, kh, kw), '
         f'it is {list(weight_shape)}')
-    _require(
+    require(
         groups > 0 and weight_shape[0] % groups == 0,
         f'groups must divide the {weight_shape[0]} output channels, it is '
         f'{groups}')
@@ -102,18 +102,18 @@ def check_convolution(size: tuple[int, int], num_bytes: int,
     """
     check_weight_shape(weight_shape, groups)
     wanted = weight_shape[1] * groups
-    _require(
+    require(
         num_bytes == packed_bytes(wanted),
         f'bits must have {packed_bytes(wanted)} bytes per pixel for {wanted} '
         f'channels, it has {num_bytes}')
     for name, pair, least in (('stride', stride, 1), ('padding', padding, 0),
                               ('dilation', dilation, 1)):
-        _require(
+        require(
             len(pair) == 2 and min(pair) >= least,
             f'{name} must be two numbers >= {least}, it is {list(pair)}')
-    _require(pad_value in (0, -1), f'pad_value must be 0 or -1: {pad_value}')
+    require(pad_value in (0, -1), f'pad_value must be 0 or -1: {pad_value}')
     out = conv_output_size(size, weight_shape[2:], stride, padding, dilation)
-    _require(
+    require(
         min(out) > 0,
         f'the kernel {list(weight_shape[2:])} with padding {list(padding)} '
         f'and dilation {list(dilation)} does not fit into the input '
@@ -128,8 +128,8 @@ def check_channels(x: Tensor, weight_shape: list[int], groups: int) -> None:
         ValueError: If they aren't those of the weight.
     """
     wanted = weight_shape[1] * groups
-    _require(x.dtype == torch.uint8 or x.shape[1] == wanted,
-             f'x has {x.shape[1]} channels, the weight wants {wanted}')
+    require(x.dtype == torch.uint8 or x.shape[1] == wanted,
+            f'x has {x.shape[1]} channels, the weight wants {wanted}')
 
 
 def _channels_last(x: Tensor) -> Tensor:
@@ -155,7 +155,7 @@ def binary_pack(x: Tensor,
                 threshold: Tensor | None = None,
                 flip: Tensor | None = None) -> Tensor:
     """See :func:`mmcompress.ops.binary_pack`."""
-    _check_image('x', x)
+    check_image('x', x)
     channels = x.shape[1]
     _check_vectors(x, channels, threshold=threshold, flip=flip)
     limit = 0 if threshold is None else _per_channel(threshold)
@@ -171,7 +171,7 @@ def binary_pack(x: Tensor,
 def binary_unpack(bits: Tensor, channels: int) -> Tensor:
     """See :func:`mmcompress.ops.binary_unpack`."""
     _check_packed('bits', bits)
-    _require(
+    require(
         channels > 0 and bits.shape[-1] == packed_bytes(channels),
         f'channels is {channels}, which does not fit the {bits.shape[-1]} '
         'bytes per pixel of bits')
@@ -180,9 +180,9 @@ def binary_unpack(bits: Tensor, channels: int) -> Tensor:
 
 
 def _check_packed(name: str, bits: Tensor) -> None:
-    _require(bits.dtype == torch.uint8,
-             f'{name} must be uint8, it is {bits.dtype}')
-    _require(
+    require(bits.dtype == torch.uint8,
+            f'{name} must be uint8, it is {bits.dtype}')
+    require(
         bits.dim() == 4,
         f'{name} must be (N, H, W, bytes), it has shape {tuple(bits.shape)}')
 
@@ -194,12 +194,12 @@ def binary_prepack(weight_bits: Tensor,
     """See :func:`mmcompress.ops.binary_prepack`."""
     _check_packed('weight_bits', weight_bits)
     check_weight_shape(weight_shape, groups)
-    _require(
+    require(
         isa in ('', 'reference'),
         f"isa must be '' or 'reference' without kernels, it is '{isa}'")
     num, channels, height, width = weight_shape
-    _check_tensor('weight_bits', weight_bits, torch.uint8, weight_bits,
-                  (num, height, width, packed_bytes(channels)))
+    check_tensor('weight_bits', weight_bits, torch.uint8, weight_bits,
+                 (num, height, width, packed_bytes(channels)))
     header = torch.tensor(
         list(_blob_header(weight_shape, groups)),
         dtype=torch.uint8,
@@ -219,7 +219,7 @@ def _weight_signs(blob: Tensor, weight_shape: list[int],
     num_bytes = packed_bytes(channels)
     wanted = _blob_header(weight_shape, groups)
     header, bits = blob[:len(wanted)], blob[len(wanted):]
-    _require(
+    require(
         blob.dim() == 1 and bytes(header.tolist()) == wanted
         and bits.numel() == num * height * width * num_bytes,
         'blob was not made by binary_prepack for this weight_shape and '
@@ -234,7 +234,7 @@ def _count(bits: Tensor, blob: Tensor, weight_shape: list[int],
            groups: int, pad_value: int) -> Tensor:
     """Dot products of signs as float32, (N, K, OH, OW)."""
     _check_packed('bits', bits)
-    _check_tensor('blob', blob, torch.uint8, bits, None)
+    check_tensor('blob', blob, torch.uint8, bits, None)
     check_convolution(bits.shape[1:3], bits.shape[3], weight_shape, stride,
                       padding, dilation, groups, pad_value)
     x = binary_unpack(bits, weight_shape[1] * groups)
@@ -276,7 +276,7 @@ def binary_conv2d_bits(bits: Tensor,
     """See :func:`mmcompress.ops.binary_conv2d_bits`."""
     k = _count(bits, blob, weight_shape, stride, padding, dilation, groups,
                pad_value)
-    _check_tensor('limit', limit, torch.int32, bits, (k.shape[1], ))
+    check_tensor('limit', limit, torch.int32, bits, (k.shape[1], ))
     _check_vectors(bits, k.shape[1], flip=flip)
     passes = (k.to(torch.int32) >= _per_channel(limit)) ^ _per_channel(flip)
     return binary_pack(passes.to(torch.float32))
@@ -302,13 +302,13 @@ def binary_conv2d_fused(x: Tensor,
                         pad_value: int = 0,
                         bits_only: bool = False) -> tuple[Tensor, Tensor]:
     """See :func:`mmcompress.ops.binary_conv2d_fused`."""
-    _require(not bits_only or next_threshold is not None,
-             'bits_only needs next_threshold')
+    require(not bits_only or next_threshold is not None,
+            'bits_only needs next_threshold')
     is_packed = x.dtype == torch.uint8
-    _require(not is_packed or (threshold is None and flip is None),
-             'threshold and flip need a float x, it is packed')
-    _require(next_flip is None or next_threshold is not None,
-             'next_flip needs next_threshold')
+    require(not is_packed or (threshold is None and flip is None),
+            'threshold and flip need a float x, it is packed')
+    require(next_flip is None or next_threshold is not None,
+            'next_flip needs next_threshold')
     check_channels(x, weight_shape, groups)
     bits = x if is_packed else binary_pack(x, threshold, flip)
     y = _count(bits, blob, weight_shape, stride, padding, dilation, groups,
@@ -327,7 +327,7 @@ def binary_conv2d_fused(x: Tensor,
     y = y * _per_channel(scale)
     y = y + _per_channel(shift)
     if residual is not None:
-        _check_tensor('residual', residual, torch.float32, x, tuple(y.shape))
+        check_tensor('residual', residual, torch.float32, x, tuple(y.shape))
         y = y + residual
     if pre is not None:
         y = y + _per_channel(pre)

@@ -1,4 +1,4 @@
-// The 1-bit operators of PyTorch for CPU tensors: checks of the arguments,
+// The operators of PyTorch for CPU tensors: checks of the arguments,
 // allocation, and calls of the kernels. Uses only torch's stable ABI, so that
 // one file serves several versions of torch and Python.
 #include <torch/csrc/stable/library.h>
@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "cpu/binary_conv.h"
+#include "cpu/roi_align.h"
 
 namespace {
 
@@ -25,6 +26,7 @@ using mmcompress::FloatOutput;
 using mmcompress::Kernels;
 using mmcompress::packed_bytes;
 using mmcompress::Parallel;
+using mmcompress::RoIAlignShape;
 using mmcompress::Thresholds;
 using mmcompress::WeightShape;
 using torch::headeronly::MemoryFormat;
@@ -407,6 +409,50 @@ std::tuple<Tensor, Tensor> binary_conv2d_fused(
   return {y, bits};
 }
 
+// The image of each region.
+void check_image_numbers(const float* rois, int64_t num_regions,
+                         int64_t batch) {
+  for (int64_t i = 0; i < num_regions; ++i) {
+    const float number = rois[5 * i];
+    STD_TORCH_CHECK(number >= 0.0f && number < float(batch),
+                    "rois[:, 0] must be the number of an image, 0 to ",
+                    batch - 1, ", row ", i, " has ", number);
+  }
+}
+
+Tensor roi_align(const Tensor& x, const Tensor& rois, const Ints& output_size,
+                 double spatial_scale, int64_t sampling_ratio, bool aligned) {
+  check_image("x", x);
+  STD_TORCH_CHECK(x.size(2) > 0 && x.size(3) > 0, "x has no pixels: ",
+                  text(shape_of(x)));
+  check_type("rois", rois, ScalarType::Float);
+  STD_TORCH_CHECK(rois.dim() == 2 && rois.size(1) == 5,
+                  "rois must be (M, 5), it has shape ", text(shape_of(rois)));
+  check_pair("output_size", output_size, 1);
+  const RoIAlignShape shape = {x.size(0),
+                               x.size(1),
+                               x.size(2),
+                               x.size(3),
+                               rois.size(0),
+                               output_size[0],
+                               output_size[1],
+                               float(spatial_scale),
+                               sampling_ratio,
+                               aligned};
+  const Tensor boxes = torch::stable::contiguous(rois);
+  check_image_numbers(floats(boxes), shape.num_regions, shape.batch);
+  const bool has_pixels_together = x.size(1) == 1 || x.stride(1) == 1;
+  const Tensor source =
+      has_pixels_together
+          ? x
+          : torch::stable::contiguous(x, MemoryFormat::ChannelsLast);
+  Tensor out = new_floats(
+      {shape.num_regions, shape.channels, shape.bins_h, shape.bins_w});
+  mmcompress::roi_align(shape, image_of(source), floats(boxes), floats(out),
+                        torch_threads());
+  return out;
+}
+
 std::string json_list(const std::vector<std::string>& names) {
   std::string joined;
   for (const std::string& name : names)
@@ -444,6 +490,9 @@ STABLE_TORCH_LIBRARY(mmcompress, m) {
       "Tensor? slope, Tensor? post, Tensor? next_threshold, Tensor? "
       "next_flip, " MMCOMPRESS_CONV
       ", bool bits_only=False) -> (Tensor, Tensor)");
+  m.def(
+      "roi_align(Tensor x, Tensor rois, int[2] output_size, float "
+      "spatial_scale, int sampling_ratio, bool aligned) -> Tensor");
   m.def("build_info() -> str");
 }
 
@@ -454,6 +503,7 @@ STABLE_TORCH_LIBRARY_IMPL(mmcompress, CPU, m) {
   m.impl("binary_conv2d", TORCH_BOX(&binary_conv2d));
   m.impl("binary_conv2d_bits", TORCH_BOX(&binary_conv2d_bits));
   m.impl("binary_conv2d_fused", TORCH_BOX(&binary_conv2d_fused));
+  m.impl("roi_align", TORCH_BOX(&roi_align));
 }
 
 STABLE_TORCH_LIBRARY_IMPL(mmcompress, CompositeExplicitAutograd, m) {

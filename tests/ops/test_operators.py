@@ -28,6 +28,8 @@ def arguments(batch=2):
         'binary_conv2d_fused':
         (x, blob, scale, shift, randn(66), randn(66) > 0, residual, scale,
          shift, threshold, threshold, flip, *conv, False),
+        'roi_align':
+        (x, torch.tensor([[0., 1, 1, 6, 5]] * batch), [2, 3], 0.5, 0, True),
     }
 
 

@@ -97,6 +97,37 @@ struct BitsEpilogue {
   int64_t bits_stride;
 };
 
+// Most channels at once in `average_region`.
+constexpr int64_t kMostLanes = 128;
+
+// A pixel in a weighted sum. Offsets count floats.
+struct Tap {
+  int64_t offset;
+  float weight;
+};
+
+// A row in the weighted sum of one row of bins.
+struct RowTap {
+  int64_t offset;
+  float weight;
+  int64_t bin;
+};
+
+// Weighted sums over the pixels of a region, see roi_align.h: first over
+// columns, then over rows, both in ascending order from 0, every operation
+// rounded. Channels lie together.
+struct RegionAverage {
+  const float* image;
+  int64_t channels;
+  int64_t bins_h, bins_w;
+  const Tap* columns;          // bin after bin
+  const int64_t* column_ends;  // of each bin
+  const RowTap* rows;          // by offset; bins may share one
+  int64_t num_rows;
+  float* scratch;  // (bins_h + 1) * bins_w * kMostLanes
+  float* out;      // (channels, bins_h, bins_w)
+};
+
 struct Kernels {
   const char* name;
   uint32_t id;  // stored in blobs
@@ -130,6 +161,7 @@ struct Kernels {
   void (*count)(const CountArgs& args);
   void (*finish_float)(const FloatEpilogue& args);
   void (*finish_bits)(const BitsEpilogue& args);
+  void (*average_region)(const RegionAverage& args);
 };
 
 const Kernels& portable_kernels();

@@ -10,6 +10,7 @@
 #include <cstring>
 
 #include "kernels.h"
+#include "roi_align_loops.h"
 
 namespace mmcompress {
 namespace {
@@ -434,6 +435,7 @@ const Kernels& avx2_kernels() {
       count,
       finish_float,
       finish_bits,
+      average_region<32>,
   };
   return table;
 }

@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "kernels.h"
+#include "roi_align_loops.h"
 
 namespace mmcompress {
 namespace {
@@ -345,6 +346,7 @@ const Kernels& avx512_kernels() {
       count,
       finish_float,
       finish_bits,
+      average_region<64>,
   };
   return table;
 }

@@ -10,6 +10,7 @@
 
 #include "affine_loops.h"
 #include "kernels.h"
+#include "roi_align_loops.h"
 
 namespace mmcompress {
 namespace {
@@ -271,6 +272,7 @@ const Kernels& neon_kernels() {
       count,
       finish_float<pack_word>,
       finish_bits,
+      average_region<16>,
   };
   return table;
 }

@@ -4,6 +4,7 @@
 
 #include "affine_loops.h"
 #include "kernels.h"
+#include "roi_align_loops.h"
 
 namespace mmcompress {
 namespace {
@@ -138,6 +139,7 @@ const Kernels& portable_kernels() {
       count,
       finish_float<pack_word>,
       finish_bits,
+      average_region<16>,
   };
   return table;
 }
