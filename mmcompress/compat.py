@@ -213,7 +213,7 @@ def init_cpu_distributed(cfg: Config) -> None:
         return
     if not torch.distributed.is_initialized():
         torch.distributed.init_process_group('gloo')
-        atexit.register(_close_process_group)
+        atexit.register(close_process_group)
     wrapper = dict(
         type='MMDistributedDataParallel',
         device_ids=None,
@@ -223,12 +223,13 @@ def init_cpu_distributed(cfg: Config) -> None:
     cfg.model_wrapper_cfg = wrapper
 
 
-def _close_process_group() -> None:
-    """Leave gloo before the interpreter is torn down.
+def close_process_group() -> None:
+    """Leave gloo before DDP models and the interpreter are torn down.
 
     Its threads drop the tensors of the last collectives a moment after these
     are done, and need the GIL for it. A thread that asks for the GIL of an
-    interpreter that is being torn down aborts the process.
+    interpreter that is being torn down aborts the process, and a DDP model
+    that is freed meanwhile waits for that thread with the GIL in its hands.
     """
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()

@@ -19,8 +19,8 @@ from mmengine.optim.optimizer import amp_optimizer_wrapper
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
-import mmcompress.compat  # noqa: F401
 from mmcompress.binary import RBONNConv2d, ReBNNConv2d, XNORConv2d
+from mmcompress.compat import close_process_group
 from mmcompress.hooks import ExactResumeHook, PlainCheckpointHook
 
 STEPS = 5
