@@ -128,3 +128,207 @@ def test_both_stages_train_what_the_official_ones_transfer(
     data = batch(plain)
     torch.testing.assert_close(keypoints(plain, data), keypoints(new, data))
     torch.testing.assert_close(keypoints(theirs, data), keypoints(new, data))
+
+
+def with_gradient(model):
+    return {k for k, p in model.named_parameters() if p.grad is not None}
+
+
+def step_losses(model, data, epoch=0):
+    with at_epoch(epoch, 5):
+        return model(**data, mode='loss')
+
+
+def test_the_first_stage_trains_all_of_the_student_and_the_adapter():
+    model = build(first_stage(rtmpose(), rtmpose(0.125))).train()
+    take_steps(model, 1)
+    parameters = dict(model.named_parameters())
+    assert with_gradient(model) == set(parameters)
+    assert {k for k in parameters if k.startswith('distill')} == {
+        'distill.loss_fea.align.weight', 'distill.loss_fea.align.bias'
+    }  # yapf: disable
+
+
+@pytest.mark.parametrize('with_neck', [False, True])
+def test_the_second_stage_trains_the_head_only(with_neck):
+    model = build(second_stage(rtmpose(with_neck=with_neck))).train()
+    before = copy.deepcopy(model.state_dict())
+    teacher = model.distill.teacher.model
+    taught_before = copy.deepcopy(teacher.state_dict())
+    history = take_steps(model)
+
+    heads = {k for k, _ in model.named_parameters() if k.startswith('head.')}
+    assert with_gradient(model) == heads
+    # nor do the statistics of batches leave a trace
+    for key, value in model.state_dict().items():
+        if not key.startswith('head.'):
+            assert torch.equal(value, before[key]), key
+    for key, value in teacher.state_dict().items():
+        assert torch.equal(value, taught_before[key]), key
+    assert not teacher.training and not model.backbone.training
+    assert model.head.training
+    # the labels have no say
+    assert set(history[0]) == {'loss', 'loss_logit', 'acc_pose'}
+
+
+def test_copies_keep_their_own_backbone_frozen():
+    model = build(second_stage(rtmpose()))
+    twin = copy.deepcopy(model).train()
+    assert not twin.backbone.training and twin.head.training
+    assert model.distill.student is model
+    assert twin.distill.student is twin
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    """What a first stage leaves."""
+    model = build(first_stage(rtmpose(), rtmpose(0.125)), seed=3).train()
+    take_steps(model, 1)
+    sharpen(model.head)
+    torch.save(dict(state_dict=model.state_dict()), tmp_path / 'first.pth')
+    return tmp_path / 'first.pth'
+
+
+def test_the_second_stage_starts_from_the_first_with_a_new_head(checkpoint):
+    first = torch.load(checkpoint)['state_dict']
+    student = rtmpose()
+    # pretrained weights are neither needed nor looked for
+    student['backbone']['init_cfg'] = dict(
+        type='Pretrained', checkpoint='/nowhere.pth')
+    model = build(second_stage(student, checkpoint))
+    for key, value in model.state_dict().items():
+        if not key.startswith('head.'):
+            assert torch.equal(value, first[key]), key
+    weight = model.head.cls_x.weight
+    assert weight.std().item() == pytest.approx(0.01, rel=0.2)
+    assert first['head.cls_x.weight'].std() > 0.1
+
+
+def test_the_head_may_start_from_the_old_one(checkpoint):
+    model = build(second_stage(rtmpose(), checkpoint, init_student=['head']))
+    assert torch.equal(
+        model.head.cls_x.weight,
+        torch.load(checkpoint)['state_dict']['head.cls_x.weight'])
+    losses = step_losses(model.train(), batch(model))
+    assert losses['loss_logit'].item() == pytest.approx(0, abs=1e-6)
+
+
+def test_the_second_stage_runs_the_backbone_once(monkeypatch):
+    model = build(second_stage(rtmpose())).train()
+    calls = []
+    for name, net in (('student', model), ('teacher',
+                                           model.distill.teacher.model)):
+        net.backbone.stem.register_forward_hook(
+            lambda *_, name=name: calls.append(name))
+    losses = step_losses(model, batch(model))
+    assert calls == ['student']
+    # the frozen part keeps nothing for a backward pass
+    graph = [losses['loss_logit'].grad_fn]
+    leaves = set()
+    while graph:
+        node = graph.pop()
+        leaves.add(getattr(node, 'variable', None))
+        graph += [parent for parent, _ in node.next_functions if parent]
+    assert leaves - {None} == set(model.head.parameters())
+
+
+@pytest.mark.parametrize('epoch, share', [(0, 1.0), (2, 0.6), (4, 0.2)])
+def test_the_first_stage_fades_by_epochs(epoch, share):
+    model = build(first_stage(rtmpose(), rtmpose(0.125))).eval()
+    data = batch(model)
+    whole, faded = step_losses(model, data), step_losses(model, data, epoch)
+    torch.testing.assert_close(faded['loss_kpt'], whole['loss_kpt'])
+    for name in ('loss_fea', 'loss_logit'):
+        torch.testing.assert_close(faded[name], share * whole[name])
+
+
+def test_the_second_stage_does_not_fade():
+    model = build(second_stage(rtmpose())).train()
+    data = batch(model)
+    torch.testing.assert_close(
+        step_losses(model, data)['loss_logit'],
+        step_losses(model, data, 4)['loss_logit'])
+
+
+def test_repeating_the_batch_doubles_the_labels_loss_only():
+    model = build(first_stage(rtmpose(), rtmpose(0.125))).eval()
+    data = batch(model)
+    twice = dict(
+        inputs=data['inputs'].repeat(2, 1, 1, 1),
+        data_samples=data['data_samples'] * 2)
+    once, twice = step_losses(model, data), step_losses(model, twice)
+    torch.testing.assert_close(twice['loss_kpt'], 2 * once['loss_kpt'])
+    for name in ('loss_fea', 'loss_logit'):
+        torch.testing.assert_close(twice[name], once[name])
+
+
+def test_keypoints_without_labels_teach():
+    model = build(first_stage(rtmpose(), rtmpose(0.125))).train()
+    sharpen(model.distill.teacher.model.head)
+    data = batch(model)
+    for sample in data['data_samples']:
+        sample.gt_instance_labels.keypoint_weights.zero_()
+    losses = step_losses(model, data)
+    assert losses['loss_kpt'] == 0 and losses['loss_logit'] > 0
+    model.parse_losses(losses)[0].backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters())
+    assert model.head.cls_x.weight.grad.any()
+
+
+def test_a_batch_of_one_is_fine():
+    model = build(first_stage(rtmpose(), rtmpose(0.125))).train()
+    losses = step_losses(model, batch(model, num=1))
+    assert model.parse_losses(losses)[0].isfinite()
+
+
+def test_mixed_precision_equals_full_precision():
+    model = build(first_stage(rtmpose(), rtmpose(0.125))).eval()
+    sharpen(model.distill.teacher.model.head)
+    data = batch(model)
+    expected = step_losses(model, data)
+    # mmpose's head turns its logits into numpy, which has no bfloat16
+    with torch.autocast('cpu', dtype=torch.float16):
+        mixed = step_losses(model, data)
+    for name in ('loss_fea', 'loss_logit'):
+        torch.testing.assert_close(
+            mixed[name], expected[name], rtol=1e-2, atol=1e-3)
+
+
+# ---- What is refused --------------------------------------------------------
+
+
+def test_another_backbone_cannot_give_the_features():
+    cfg = second_stage(rtmpose())
+    cfg['teacher']['cfg'] = rtmpose(0.125)
+    with pytest.raises(ValueError, match='backbone must be the one of'):
+        build(cfg)
+
+
+def test_another_preprocessing_is_refused():
+    cfg = second_stage(rtmpose())
+    cfg['teacher']['cfg'] = rtmpose()
+    cfg['teacher']['cfg']['data_preprocessor']['mean'] = [0.0, 0.0, 0.0]
+    with pytest.raises(ValueError, match='data_preprocessors'):
+        build(cfg)
+
+
+def test_a_head_alone_needs_a_teacher():
+    cfg = second_stage(rtmpose())
+    del cfg['teacher'], cfg['losses']['loss_logit']
+    with pytest.raises(ValueError, match='no key `teacher`'):
+        build(cfg)
+
+
+def test_only_the_teachers_head_can_be_tapped():
+    cfg = second_stage(rtmpose())
+    cfg['losses']['loss_logit']['teacher'] = 'backbone'
+    model = build(cfg).train()
+    with pytest.raises(RuntimeError, match='backbone of the teacher was not'):
+        step_losses(model, batch(model))
+
+
+def test_a_teacher_that_is_not_finite_stops_the_run():
+    model = build(second_stage(rtmpose())).train()
+    model.distill.teacher.model.head.cls_x.weight.data.fill_(float('inf'))
+    with pytest.raises(RuntimeError, match='loss_logit is not finite'):
+        step_losses(model, batch(model))

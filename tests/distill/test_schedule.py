@@ -1,4 +1,6 @@
 import pytest
+from hooks.toy_runner import toy_runner
+from mmengine.hooks import Hook
 from mmengine.logging import MessageHub
 
 from mmcompress.distill import PiecewiseLinear
@@ -33,3 +35,42 @@ def test_progress_comes_from_the_message_hub():
         assert training_progress() == 0.25
     finally:
         MessageHub._instance_dict.pop('test_progress')
+
+
+def test_by_epoch_counts_whole_epochs_only():
+    schedule = PiecewiseLinear([(0, 1.0), (1, 0.0)], by_epoch=True)
+    hub = MessageHub.get_instance('test_by_epoch')
+    try:
+        assert schedule(0) == 1
+        hub.update_info('max_epochs', 7)
+        for epoch in range(7):
+            hub.update_info('epoch', epoch)
+            factors = [schedule((epoch + i / 9) / 7) for i in range(9)]
+            assert factors == 9 * [pytest.approx(1 - epoch / 7)]
+    finally:
+        MessageHub._instance_dict.pop('test_by_epoch')
+
+
+class FactorLog(Hook):
+    """Notes a schedule's factor in each iteration."""
+
+    def __init__(self):
+        self.schedule = PiecewiseLinear([(0, 1.0), (1, 0.0)], by_epoch=True)
+        self.factors = []
+
+    def after_train_iter(self, runner, *args, **kwargs):
+        self.factors.append(self.schedule(training_progress()))
+
+
+def test_by_epoch_goes_on_after_a_resume(tmp_path):
+    # 4 epochs of 4 iterations
+    expected = [f for f in (1, 0.75, 0.5, 0.25) for _ in range(4)]
+    first, second = FactorLog(), FactorLog()
+    toy_runner(tmp_path, hooks=[first]).train()
+    assert first.factors == pytest.approx(expected)
+    toy_runner(
+        tmp_path,
+        hooks=[second],
+        load_from=str(tmp_path / 'epoch_2.pth'),
+        resume=True).train()
+    assert second.factors == pytest.approx(expected[8:])
