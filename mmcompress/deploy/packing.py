@@ -4,14 +4,15 @@ import copy
 import torch
 import torch.nn as nn
 
-from . import roi_align, rules  # noqa: F401  registers them
+from . import rules  # noqa: F401  registers them
 from .fold import Folding, Trace, is_one_bit
 from .packed_layers import PackedLayer
 from .record import attach_record, seal
+from .roi_align import ChannelsLastRoIAlign
 
 
 def set_twin(model: nn.Module, twin: str) -> nn.Module:
-    """Choose what the packed layers of a model run on.
+    """Choose what the packed layers of a model, and RoIAlign, run on.
 
     Args:
         model (nn.Module): A packed model, changed in place.
@@ -26,7 +27,7 @@ def set_twin(model: nn.Module, twin: str) -> nn.Module:
     if twin not in ('packed', 'folded'):
         raise ValueError(f"twin must be 'packed' or 'folded', got {twin!r}")
     for module in model.modules():
-        if isinstance(module, PackedLayer):
+        if isinstance(module, (PackedLayer, ChannelsLastRoIAlign)):
             module.twin = twin
     return model
 

@@ -7,6 +7,7 @@ from mmcompress.ops import build_info
 from mmcompress.tables import format_table
 from .fold import Trace
 from .packed_layers import PackedBackbone, PackedLayer
+from .roi_align import ChannelsLastRoIAlign
 from .verify import LayerCheck
 
 
@@ -61,6 +62,14 @@ def _float_row(cost: LayerCost, module: nn.Module, in_half: set[str],
     ]
 
 
+def _pooling_rows(packed: nn.Module) -> list[list]:
+    return [[
+        name, 'RoIAlign', '-/32', '0', '-', '-',
+        _kernel(), 'averages real values; reads channels-last memory'
+    ] for name, module in packed.named_modules()
+            if isinstance(module, ChannelsLastRoIAlign)]
+
+
 def layer_table(trained: nn.Module, packed: nn.Module, traces: list[Trace],
                 checks: dict[str, LayerCheck], batch: dict,
                 in_half: list[str]) -> tuple[str, LayerCost, LayerCost]:
@@ -96,6 +105,7 @@ def layer_table(trained: nn.Module, packed: nn.Module, traces: list[Trace],
             rows.append(_float_row(cost, modules[cost.name], half, packed))
         elif cost.bytes_stored:
             others.append(cost)
+    rows += _pooling_rows(packed)
     if others:
         stored = sum(
             _bytes_of(modules[cost.name], cost.name, half) for cost in others)

@@ -53,6 +53,14 @@ def test_no_boxes():
     assert layer(features()[1], boxes(0)).shape == (0, 5, 7, 7)
 
 
+def test_both_twins_are_equal_bit_for_bit():
+    layer = ChannelsLastRoIAlign(RoIAlign(7, 0.25, 0))
+    x, rois = features()[1], boxes(40)
+    packed = layer(x, rois)
+    layer.twin = 'folded'
+    assert layer(x, rois).equal(packed)
+
+
 def test_half_precision_is_computed_in_float32():
     layer = ChannelsLastRoIAlign(RoIAlign(7, 0.25, 0))
     x = features()[1].half()
