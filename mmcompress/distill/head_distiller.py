@@ -5,18 +5,14 @@ from mmengine.logging import print_log
 from torch import Tensor
 
 from .distiller import Distiller
-from .gradient_norms import tensors_of
 from .inherit import inherit
 from .losses.base import Slot
 from .taps import Taps
 from .teacher import Teacher
 
-# no loss is called so: their names start with `loss_`
-_FEATURES = 'features'
-
 
 class HeadTeacher(Teacher):
-    """A trained model of which only the head runs, on the student's features.
+    """A trained model whose head also runs on the student's features.
 
     Args:
         cfg (dict | str): See :class:`Teacher`, as the others.
@@ -46,17 +42,18 @@ class HeadTeacher(Teacher):
                              'and teacher.cfg differ, so the frozen backbone '
                              'would see other inputs than in its training')
 
-    def __call__(self, features: tuple[Tensor], data_samples: list) -> dict:
+    def on_features(self, features: tuple[Tensor], weight: Tensor) -> dict:
         """Run its head without gradients.
 
         Args:
             features (tuple[Tensor]): What the student's head gets.
-            data_samples (list): The batch's data samples.
+            weight (Tensor): One of the student's; it goes where that is.
 
         Returns:
             dict: What its taps yield, by name of the loss.
         """
-        self._follow(tensors_of(features)[0])
+        # not the features: autocast has those in half precision
+        self._follow(weight)
         with torch.no_grad(), self.taps.record(self.model) as calls:
             self.model.head.forward(features)
         values = self.taps.select(calls)
@@ -92,9 +89,7 @@ class HeadDistiller(Distiller):
         if teacher is None:
             raise ValueError('head_only: the features are a teacher\'s, but '
                              'there is no key `teacher`')
-        self.taps = Taps({
-            **self._taps['student'], _FEATURES: 'head@input'
-        }, student, 'student')
+        self._features = Taps('head@input', student, 'student')
         self.frozen = [
             name for name, part in student.named_children()
             if name != 'head' and next(part.parameters(), None) is not None
@@ -135,10 +130,13 @@ class HeadDistiller(Distiller):
     def observe(self, inputs: Tensor, data_samples: list,
                 **kwargs) -> tuple[dict, dict]:
         """The student's statistics, and what the taps yield, by side."""
-        with self.taps.record(self.student) as calls:
+        with self.taps.record(self.student) as calls, \
+                self._features.record(self.student) as head_calls:
             logged = type(self.student).loss(self.student, inputs,
                                              data_samples, **kwargs)
-        student = self.taps.select(calls)
-        teacher = self.teacher(student.pop(_FEATURES), data_samples)
+        taught = self.teacher.on_features(
+            self._features.select(head_calls),
+            next(self.student.head.parameters()))
         statistics = {k: v for k, v in logged.items() if 'loss' not in k}
-        return statistics, dict(student=student, teacher=teacher)
+        return statistics, dict(
+            student=self.taps.select(calls), teacher=taught)

@@ -281,17 +281,23 @@ def test_a_batch_of_one_is_fine():
     assert model.parse_losses(losses)[0].isfinite()
 
 
-def test_mixed_precision_equals_full_precision():
-    model = build(first_stage(rtmpose(), rtmpose(0.125))).eval()
-    sharpen(model.distill.teacher.model.head)
+@pytest.mark.parametrize(
+    'cfg', [first_stage(rtmpose(), rtmpose(0.125)),
+            second_stage(rtmpose())],
+    ids=['first', 'second'])
+def test_mixed_precision_equals_full_precision(cfg):
+    model = build(cfg).eval()
+    teacher = model.distill.teacher.model
+    sharpen(teacher.head)
     data = batch(model)
     expected = step_losses(model, data)
     # mmpose's head turns its logits into numpy, which has no bfloat16
     with torch.autocast('cpu', dtype=torch.float16):
         mixed = step_losses(model, data)
-    for name in ('loss_fea', 'loss_logit'):
+    for name in cfg['losses']:
         torch.testing.assert_close(
             mixed[name], expected[name], rtol=1e-2, atol=1e-3)
+    assert {p.dtype for p in teacher.parameters()} == {torch.float32}
 
 
 # ---- What is refused --------------------------------------------------------
