@@ -10,6 +10,7 @@ import torch
 from signs import count, randn, runnable_isas
 
 from mmcompress import ops
+from mmcompress.ops.roi_align import roi_align_reference
 
 _KEPT = []
 _NO_ACCESS = 0  # PROT_NONE
@@ -34,8 +35,22 @@ def guarded(x, at_end):
     return flat.as_strided(x.shape, x.stride()).copy_(x)
 
 
+def check_roi_align():
+    rois = torch.tensor([[1., 0, 0, 9, 5], [0., -3, -3, 20, 20],
+                         [1., 8, 4, 9, 5]])
+    for channels, at_end in product((1, 3, 17, 70, 128, 200), (False, True)):
+        x = randn(2, channels, 5, 9)
+        image = guarded(
+            x.contiguous(memory_format=torch.channels_last), at_end)
+        found = ops.roi_align(image, guarded(rois, at_end), (7, 3))
+        wanted = roi_align_reference(x, rois, [7, 3], 1.0, 0, True)
+        assert torch.equal(found, wanted)
+        _KEPT.clear()
+
+
 def main():
     torch.set_num_threads(1)
+    check_roi_align()
     cases = product((1, 3, 32, 64, 70, 128), (1, 33, 64, 80),
                     ((1, 1), (3, 5), (4, 9)), (False, True))
     for channels, num, size, at_end in cases:
