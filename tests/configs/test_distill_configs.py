@@ -1,30 +1,36 @@
 """Every distillation config: its models exist and its losses fit them.
 
-Where a model allows it, it is built and run on torch's meta device, which
-computes shapes but no numbers: full-size networks cost next to nothing.
+Models are built and run on torch's meta device, which computes shapes but no
+numbers: full-size networks cost next to nothing.
 """
 import importlib.util
+import re
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from meta_device import on_meta
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
-from mmengine.registry import DefaultScope
+from mmengine.registry import MODELS, DefaultScope
 from mmengine.structures import InstanceData
 
 import mmcompress.compat  # noqa: F401
+from mmcompress.cache import CACHE_SCHEME
 from mmcompress.distill.builder import build_slot
 from mmcompress.distill.inherit import inherit
+from mmcompress.distill.made_up_inputs import default_size
 from mmcompress.distill.taps import Taps
 from mmcompress.distill.teacher import build_model, read_config
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 FILES = [
-    file for method in ('fgd', 'cwd', 'kd', 'fitnets')
+    file for method in ('fgd', 'cwd', 'kd', 'fitnets', 'mgd', 'pkd', 'nkd',
+                        'uskd', 'vitkd')
     for file in sorted((CONFIGS / method).glob('*.py'))
-    if 'mmcompress.Distill' in file.read_text() and 'mini' not in file.stem
+    if re.search('(teacher|losses)=', file.read_text())
+    and 'mini' not in file.stem
 ]
 
 # of the official configs: temp, alpha, beta, gamma, lambda; levels
@@ -49,30 +55,73 @@ FGD = {
     'fcos_r50_r101_fpn_ms-2x': (*FCOS, 59, 51),
 }
 
+# of MGD's: alpha, lambda, levels; maximal norm of the gradient; how many
+# tensors are inherited
+MGD = {
+    'retinanet_r50_x101_fpn_2x_coco': (2e-5, 0.65, 5, 35, 36),
+    'retinanet_r50_x101-3x_fpn_2x_coco': (2e-5, 0.65, 5, 35, 36),
+    'reppoints_r50_x101-dconv_fpn-gn_2x_coco': (2e-5, 0.65, 5, 35, 53),
+    'solo_r50_r101_fpn_1x_coco': (2e-5, 0.65, 4, 35, 70),
+    'faster-rcnn_r50_cascade-x101_fpn_2x_coco': (5e-7, 0.45, 4, 35, 0),
+    'mask-rcnn_r50_cascade-x101_fpn_2x_coco': (5e-7, 0.45, 4, 35, 0),
+    'pspnet_r18_r101_40k_cityscapes-512x512': (2e-5, 0.75, 1, None, 0),
+    'deeplabv3_r18_pspnet-r101_40k_cityscapes-512x512':
+    (2e-5, 0.75, 1, None, 0),
+    'resnet18_resnet34_in1k': (7e-5, 0.15, 1, None, 0),
+    'mobilenet-v1_resnet50_in1k': (7e-5, 0.15, 1, 5, 0),
+    'resnet18_resnet34_cifar100': (1.2e-3, 0.15, 1, None, 0),
+    # not the authors'
+    'gfl_r50_r101_fpn_1x_coco': (2e-5, 0.65, 5, 35, 50),
+}
+
+# what the configs of a loss have, and the exceptions from it
+SETTINGS = {
+    'loss_pkd': (dict(loss_weight=10.0, student='neck[0:4]'), {
+        'pkd_faster-rcnn_r50_r101_fpn_2x_coco':
+        dict(loss_weight=6.0),
+        'pkd_retinanet_r50_mask-rcnn-swin-s_fpn_2x_coco':
+        dict(loss_weight=6.0)
+    }),
+    'loss_nkd': (dict(temp=1.0, gamma=1.0), {
+        'nkd_resnet18_resnet34_in1k': dict(gamma=1.5),
+        'nkd_mobilenet-v1_resnet50_in1k': dict(gamma=1.5),
+        'nkd_mobilenet-v3-small_resnet50_in1k': dict(gamma=1.5),
+        'nkd_resnet18_resnet34_cifar100': dict(temp=3.0, gamma=3.5)
+    }),
+    'loss_uskd': (dict(alpha=1.0, beta=0.1, mu=0.005, rank_score='prob'), {
+        'uskd_resnet18_cifar100': dict(alpha=0.1, mu=0.1)
+    }),
+    'loss_vitkd': (dict(alpha_vitkd=3e-5, beta_vitkd=3e-6,
+                        lambda_vitkd=0.5), {})
+}
+
 
 class Pair:
     """A config, its student and its teacher, without weights."""
 
     def __init__(self, file: Path) -> None:
         self.name = file.stem
+        self.folder = file.parent
         self.cfg = Config.fromfile(file)
         model = self.cfg.model
         student = Config(dict(model=model.student))
         if 'data_preprocessor' in self.cfg:
             student.data_preprocessor = self.cfg.data_preprocessor
-        teacher = read_config(model.teacher.cfg, str(file.parent))
-        # deformable convolutions don't know the meta device; same shapes
-        for key in ('dcn', 'stage_with_dcn'):
-            teacher.model.backbone.pop(key, None)
-        # mmpretrain's constructors read numbers out of tensors
-        library = self.cfg.default_scope
-        self.device = torch.device('cpu' if library ==
-                                   'mmpretrain' else 'meta')
-        scope = DefaultScope.overwrite_default_scope(library)
-        with self.device, scope:
-            self.models = dict(
-                student=build_model(student).eval(),
-                teacher=build_model(teacher).eval())
+        configs = dict(student=student)
+        if 'teacher' in model:
+            configs['teacher'] = read_config(model.teacher.cfg,
+                                             str(file.parent))
+        for cfg in configs.values():
+            # deformable convolutions don't know the meta device; same shapes
+            for key in ('dcn', 'stage_with_dcn'):
+                cfg.model.backbone.pop(key, None)
+        scope = DefaultScope.overwrite_default_scope(self.cfg.default_scope)
+        with on_meta(), scope:
+            self.models = {
+                # .to: some buffers come from numpy
+                side: build_model(cfg).eval().to('meta')
+                for side, cfg in configs.items()
+            }
         self.slots = [
             build_slot(name, cfg) for name, cfg in model.losses.items()
         ]
@@ -84,13 +133,21 @@ class Pair:
         taps = Taps(dict(it=slot.taps[side]), model, side)
         neck_only = all(path.startswith('neck') for path in taps.paths)
         # large enough for a coarsest level of more than one position
-        images = torch.ones(2, 3, 192, 256, device=self.device)
-        with taps.record(model) as calls:
-            (model.extract_feat if neck_only else model)(images)
-        seen = taps.select(calls)['it']
-        if isinstance(seen, torch.Tensor):
-            return torch.randn(seen.shape)
-        return [torch.randn(level.shape) for level in seen]
+        size = (192, 256)
+        if self.cfg.default_scope == 'mmpretrain':
+            size = default_size(model, 'mmpretrain')
+        with taps.record(model) as calls, on_meta():
+            (model.extract_feat if neck_only else model)(
+                torch.ones(2, 3, *size))
+        return noise_like(taps.select(calls)['it'])
+
+
+def noise_like(seen):
+    if isinstance(seen, torch.Tensor):
+        return torch.randn(seen.shape)
+    if isinstance(seen, dict):
+        return {key: noise_like(value) for key, value in seen.items()}
+    return [noise_like(level) for level in seen]
 
 
 @pytest.fixture(scope='module', params=FILES, ids=lambda file: file.stem)
@@ -98,14 +155,19 @@ def pair(request):
     return Pair(request.param)
 
 
-only_fgd = pytest.mark.parametrize(
-    'pair', [file for file in FILES if file.parent.name == 'fgd'],
-    indirect=True,
-    ids=lambda file: file.stem)
+def only(method):
+    files = [file for file in FILES if file.parent.name == method]
+    return pytest.mark.parametrize(
+        'pair', files, indirect=True, ids=lambda file: file.stem)
 
 
 def checkpoints_of(cfg: str) -> set[str]:
-    """What a library's metafile publishes for ``'library::config.py'``."""
+    """What a library's metafile publishes for ``'library::config.py'``.
+
+    Of a config of ours, what it publishes for the config that that inherits.
+    """
+    if '::' not in cfg:
+        cfg = re.search(r"_base_ = '([^']*)'", Path(cfg).read_text())[1]
     library, path = cfg.split('::')
     package = Path(importlib.util.find_spec(library).origin).parent
     folder = package / '.mim' / 'configs' / Path(path).parent
@@ -121,23 +183,33 @@ def test_there_are_all_official_pairs_of_fgd():
     assert names == {f.stem for f in FILES if f.parent.name == 'fgd'}
 
 
-def test_losses_fit_what_they_tap(pair):
-    sample = DetDataSample(
+def labelled(library):
+    """An image's labels."""
+    if library == 'mmpretrain':
+        from mmpretrain.structures import DataSample
+        return DataSample().set_gt_label(3)
+    return DetDataSample(
         metainfo=dict(img_shape=(180, 250), batch_input_shape=(192, 256)),
         gt_instances=InstanceData(bboxes=torch.tensor([[5., 5., 40., 50.]])))
+
+
+def test_losses_fit_what_they_tap(pair):
+    samples = [labelled(pair.cfg.default_scope)] * 2
     for slot in pair.slots:
-        seen = {side: pair.see(side, slot) for side in pair.models}
-        result = slot.run(
-            dict(**seen, data_samples=[sample] * 2, progress=0.0))
-        values = result[slot.name]
+        seen = {
+            side: pair.see(side, slot)
+            for side, tap in slot.taps.items() if tap
+        }
+        result = slot.run(dict(**seen, data_samples=samples, progress=0.0))
+        values = result.get(slot.name, list(result.values()))
         if isinstance(seen['student'], list):
             assert len(values) == len(seen['student'])
-        else:
+        elif isinstance(values, torch.Tensor):
             values = [values]
         assert all(value.isfinite() and value > 0 for value in values)
 
 
-@only_fgd
+@only('fgd')
 def test_fgd_has_the_official_weights(pair):
     weights, num_levels, *_ = FGD[pair.name[4:-5]]
     loss = pair.cfg.model.losses.loss_fgd
@@ -148,24 +220,115 @@ def test_fgd_has_the_official_weights(pair):
     assert pair.cfg.optim_wrapper.clip_grad == dict(max_norm=35, norm_type=2)
 
 
-@only_fgd
+@only('fgd')
 def test_fgd_inherits_what_the_official_configs_inherit(pair):
-    student, teacher = pair.models.values()
     num_tensors = sum(not key.startswith(('backbone.', 'distill.'))
-                      for key in student.state_dict())
+                      for key in pair.models['student'].state_dict())
+    assert (num_tensors, num_inherited(pair)) == FGD[pair.name[4:-5]][2:]
+
+
+def num_inherited(pair):
+    """How many tensors are copied from the teacher."""
     parts = pair.cfg.model.get('init_student', [])
-    rows = inherit(student, teacher, parts)
-    copied = sum(row[2] for row in rows)
-    assert (num_tensors, copied) == FGD[pair.name[4:-5]][2:]
+    return sum(row[2] for row in inherit(*pair.models.values(), parts))
+
+
+@only('mgd')
+def test_mgd_is_set_up_as_officially(pair):
+    *weights, num_levels, max_norm, copied = MGD[pair.name[4:]]
+    loss = pair.cfg.model.losses.loss_mgd
+    assert [loss.alpha_mgd, loss.lambda_mgd] == weights
+    assert loss.get('num_levels', 1) == num_levels
+    classifies = pair.cfg.default_scope == 'mmpretrain'
+    assert loss.get('mask_type') == ('channel' if classifies else None)
+    clip_grad = pair.cfg.optim_wrapper.get('clip_grad') or {}
+    assert clip_grad.get('max_norm') == max_norm
+    assert num_inherited(pair) == copied
+
+
+def test_there_are_all_official_pairs_of_mgd():
+    names = {f.stem[4:] for f in FILES if f.parent.name == 'mgd'}
+    assert names == MGD.keys()
+
+
+@pytest.mark.parametrize('name', SETTINGS)
+def test_losses_have_the_official_settings(name):
+    default, exceptions = SETTINGS[name]
+    seen = set()
+    for file in FILES:
+        cfg = Config.fromfile(file).model.losses.get(name)
+        if cfg is None:
+            continue
+        seen.add(file.stem)
+        built = vars(build_slot(name, cfg).loss)
+        expected = {**default, **exceptions.get(file.stem, {})}
+        assert {k: cfg.get(k, built.get(k)) for k in expected} == expected
+    assert exceptions.keys() < seen or not exceptions
+
+
+@pytest.mark.parametrize('name', [
+    'nkd_deit-tiny_deit3-small_in1k', 'nkd_deit-base_deit3-large_in1k',
+    'uskd_swin-tiny_in1k', 'vitkd_nkd_deit-small_deit3-base_in1k'
+])
+def test_transformers_keep_their_recipe(name):
+    (file, ) = [file for file in FILES if file.stem == name]
+    cfg = Config.fromfile(file)
+    assert cfg.train_cfg.max_epochs == 300
+    assert cfg.optim_wrapper.clip_grad.max_norm == 5.0
+    model = dict(cfg.model, data_preprocessor=cfg.data_preprocessor)
+    with on_meta(), DefaultScope.overwrite_default_scope('mmpretrain'):
+        augments = MODELS.build(model).data_preprocessor.batch_augments
+    # before both models see the images
+    names = [type(augment).__name__ for augment in augments.augments]
+    assert names == ['Mixup', 'CutMix']
+
+
+def test_deit_base_keeps_its_average_of_weights():
+    files = [file for file in FILES if '_deit-base_' in file.stem]
+    assert len(files) == 3
+    for file in files:
+        hooks = Config.fromfile(file).custom_hooks
+        assert any(hook.type == 'EMAHook' for hook in hooks)
+
+
+def test_segmentation_trains_on_crops_of_512():
+    files = list((CONFIGS / 'mgd').glob('*cityscapes*.py'))
+    assert len(files) == 4
+    for file in files:
+        cfg = Config.fromfile(file)
+        model = cfg.model.get('student', cfg.model)
+        assert model.data_preprocessor.size == (512, 512)
+        pipeline = cfg.train_dataloader.dataset.pipeline
+        crops = [t.crop_size for t in pipeline if t.type == 'RandomCrop']
+        assert crops == [(512, 512)]
+        assert cfg.train_cfg.max_iters == 40000
+
+
+def test_cifar100_has_the_schedule_of_the_authors():
+    files = list(CONFIGS.glob('*/*cifar100.py'))
+    assert len(files) >= 4
+    for file in files:
+        cfg = Config.fromfile(file)
+        assert cfg.optim_wrapper.optimizer.weight_decay == 5e-4
+        assert cfg.param_scheduler.milestones == [60, 120, 160]
+        assert cfg.param_scheduler.gamma == 0.2
+        assert cfg.train_dataloader.batch_size == 16
 
 
 def test_the_teacher_is_published_for_its_config(pair):
-    teacher = pair.cfg.model.teacher
-    assert teacher.cfg.startswith(f'{pair.cfg.default_scope}::')
+    teacher = pair.cfg.model.get('teacher')
+    if teacher is None:
+        return
+    if teacher.checkpoint.startswith(CACHE_SCHEME):
+        # the config that is to be trained keeps it under this name
+        cfg = read_config(teacher.cfg, str(pair.folder))
+        assert cfg.default_hooks.keep == dict(
+            type='mmcompress.CacheTeacherHook',
+            name=teacher.checkpoint.removeprefix(CACHE_SCHEME))
+        return
     assert teacher.checkpoint in checkpoints_of(teacher.cfg)
 
 
 def test_the_readme_names_every_config(pair):
-    method = pair.name.split('_')[0]
-    readme = (CONFIGS / method / 'README.md').read_text()
+    readme = (pair.folder / 'README.md').read_text()
     assert f'({pair.name}.py)' in readme

@@ -1,0 +1,19 @@
+_base_ = '../_base_/resnet18_8xb16_cifar100.py'
+
+model = dict(
+    _delete_=True,
+    type='mmcompress.Distill',
+    student=_base_.model,
+    teacher=dict(
+        cfg='{{ fileDirname }}/../nkd/nkd_teacher_resnet34_cifar100.py',
+        checkpoint='cache://nkd_teacher_resnet34_cifar100'),
+    losses=dict(
+        loss_mgd=dict(
+            type='mmcompress.MGDLoss',
+            student='backbone.layer4',
+            teacher='backbone.layer4',
+            student_channels=512,
+            teacher_channels=512,
+            alpha_mgd=0.0012,
+            lambda_mgd=0.15,
+            mask_type='channel')))

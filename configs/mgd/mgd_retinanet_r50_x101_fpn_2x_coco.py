@@ -1,0 +1,22 @@
+_base_ = [
+    'mmdet::retinanet/retinanet_r50_fpn_2x_coco.py', '../_base_/runtime.py'
+]
+
+# box AP 41.0
+teacher_ckpt = 'https://download.openmmlab.com/mmdetection/v2.0/retinanet/retinanet_x101_64x4d_fpn_1x_coco/retinanet_x101_64x4d_fpn_1x_coco_20200130-366f5af1.pth'  # noqa: E501
+
+model = dict(
+    _delete_=True,
+    type='mmcompress.Distill',
+    student=_base_.model,
+    teacher=dict(
+        cfg='mmdet::retinanet/retinanet_x101-64x4d_fpn_1x_coco.py',
+        checkpoint=teacher_ckpt),
+    init_student=['neck', 'bbox_head'],
+    losses=dict(
+        loss_mgd=dict(
+            type='mmcompress.MGDLoss', student='neck', teacher='neck',
+            student_channels=256, teacher_channels=256, num_levels=5,
+            alpha_mgd=2e-5, lambda_mgd=0.65)))  # yapf: disable
+
+optim_wrapper = dict(clip_grad=dict(max_norm=35, norm_type=2))

@@ -1,0 +1,7 @@
+_base_ = ['mmpretrain::resnet/resnet18_8xb32_in1k.py', '../_base_/runtime.py']
+
+model = dict(
+    _delete_=True,
+    type='mmcompress.Distill',
+    student=_base_.model,
+    losses=dict(loss_tf_nkd=dict(type='mmcompress.TfNKDLoss', student='head')))

@@ -1,0 +1,14 @@
+_base_ = [
+    'mmpretrain::efficientnet/efficientnet-b0_8xb32_in1k.py',
+    '../_base_/runtime.py'
+]
+
+model = dict(
+    _delete_=True,
+    type='mmcompress.Distill',
+    student=_base_.model,
+    losses=dict(
+        loss_uskd=dict(
+            type='mmcompress.USKDLoss',
+            student=dict(feature='backbone.layers.5', logits='head'),
+            channel=320)))

@@ -1,0 +1,14 @@
+_base_ = [
+    'mmpretrain::mobilenet_v2/mobilenet-v2_8xb32_in1k.py',
+    '../_base_/runtime.py'
+]
+
+model = dict(
+    _delete_=True,
+    type='mmcompress.Distill',
+    student=_base_.model,
+    losses=dict(
+        loss_uskd=dict(
+            type='mmcompress.USKDLoss',
+            student=dict(feature='backbone.layer7', logits='head'),
+            channel=320)))

@@ -1,0 +1,11 @@
+_base_ = ['mmpretrain::resnet/resnet101_8xb32_in1k.py', '../_base_/runtime.py']
+
+model = dict(
+    _delete_=True,
+    type='mmcompress.Distill',
+    student=_base_.model,
+    losses=dict(
+        loss_uskd=dict(
+            type='mmcompress.USKDLoss',
+            student=dict(feature='backbone.layer3', logits='head'),
+            channel=1024)))

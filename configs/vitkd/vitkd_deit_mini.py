@@ -1,0 +1,19 @@
+_base_ = './vitkd_deit_mini_student.py'
+
+taps = dict(
+    low=['backbone.layers.0', 'backbone.layers.1'], high='backbone.ln1')
+
+model = dict(
+    _delete_=True,
+    type='mmcompress.Distill',
+    student=_base_.model,
+    teacher=dict(
+        cfg='{{ fileDirname }}/vitkd_deit_mini_teacher.py',
+        checkpoint='cache://vitkd_deit_mini_teacher'),
+    losses=dict(
+        loss_vitkd=dict(
+            type='mmcompress.ViTKDLoss',
+            student=taps,
+            teacher=taps,
+            student_dims=32,
+            teacher_dims=64)))
