@@ -9,6 +9,7 @@ import torch.nn as nn
 
 from mmcompress.deploy import pack
 from mmcompress.deploy.fold import is_one_bit
+from mmcompress.deploy.packing import protect_foreign_kernels
 
 # by what a 1-bit layer derives from
 _FLOAT_LAYERS = (nn.Conv2d, nn.Conv1d, nn.Linear)
@@ -56,11 +57,14 @@ def forms(model: nn.Module) -> dict[str, nn.Module]:
 
     Returns:
         dict[str, nn.Module]: ``float`` in both memory layouts; and, where
-        there are 1-bit layers, ``as trained`` and ``packed``.
+        there are 1-bit layers, ``as trained`` and ``packed``. Layers of
+        ``mmcv.ops``, such as RoIAlign, get plain NCHW memory in all of them:
+        they read channels-last memory wrongly.
     """
     one_bit = any(map(is_one_bit, model.modules()))
     plain = float_twin(model) if one_bit else model
     last = copy.deepcopy(plain).to(memory_format=torch.channels_last)
+    protect_foreign_kernels(last)
     result = {'float': plain, 'float, channels last': last}
     if one_bit:
         result['as trained'] = model

@@ -37,11 +37,14 @@ def _make_contiguous(module: nn.Module, args: tuple) -> tuple:
                  for arg in args)
 
 
-def _protect_foreign_kernels(model: nn.Module) -> None:
+def protect_foreign_kernels(model: nn.Module) -> None:
     """Give mmcv's own kernels the one memory layout that they read.
 
     Packed layers give channels-last memory, which torch understands; mmcv's
     RoIAlign on a CPU, for one, takes it for the other and returns nonsense.
+
+    Args:
+        model (nn.Module): Its layers from ``mmcv.ops`` get a hook.
     """
     for module in model.modules():
         if type(module).__module__.startswith('mmcv.ops.'):
@@ -75,7 +78,7 @@ def fold_in_place(model: nn.Module) -> tuple[nn.Module, list[Trace]]:
     folding = Folding(model)
     folded = folding.fold(model)
     folded.eval()
-    _protect_foreign_kernels(folded)
+    protect_foreign_kernels(folded)
     attach_record(folded)
     return set_twin(folded, 'folded'), folding.traces
 

@@ -1,6 +1,7 @@
 import pytest
 import torch
 import torch.nn as nn
+from mmcv.ops import RoIAlign
 
 from mmcompress.analysis.latency import Parts, clock_of, float_twin, forms
 from mmcompress.binary import IDaDetConv2d, PoemConv1d, PoemLinear
@@ -98,6 +99,22 @@ def test_a_float_network_has_two_layouts():
     assert named['float, channels last'][0].weight.is_contiguous(
         memory_format=torch.channels_last)
     assert named['float'][0].weight.is_contiguous()
+
+
+def test_regions_are_pooled_alike_in_both_layouts():
+    model = nn.Module()
+    model.conv = nn.Conv2d(3, 8, 3, padding=1)
+    model.pool = RoIAlign(4, sampling_ratio=2)
+    named = forms(model.eval())
+    x, rois = torch.randn(1, 3, 16, 16), torch.tensor([[0., 1., 2., 9., 12.]])
+    with torch.no_grad():
+        plain, last = (form.pool(form.conv(image), rois)
+                       for form, image in ((named['float'], x), (
+                           named['float, channels last'],
+                           x.contiguous(memory_format=torch.channels_last))))
+    torch.testing.assert_close(last, plain)
+    # the model itself has no hook
+    assert not model.pool._forward_pre_hooks
 
 
 def test_cpu_time_is_of_one_thread(monkeypatch):

@@ -45,6 +45,7 @@ def run(tmp_path, monkeypatch):
         benchmark.main()
         assert len(list(tmp_path.glob('*.png'))) == 1
         path, = tmp_path.glob('*.json')
+        assert 'Where the time is' in path.with_suffix('.txt').read_text()
         return json.loads(path.read_text())
 
     yield call
@@ -56,6 +57,7 @@ def test_a_detector_is_timed_whole_with_its_parts(run, capsys):
     result = run('ida_det/ida_det_student_mini.py', '--whole', '--shape', '64',
                  '64', '--clock', 'cpu')
     assert result['shape'] == [1, 3, 64, 64] and result['mode'] == 'predict'
+    assert result['seed'] == 0
     assert result['threads'] == 1 and '1 thread,' in result['machine']
     assert set(result['forms']) == {
         'float', 'float, channels last', 'as trained', 'packed'

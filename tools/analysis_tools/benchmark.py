@@ -12,6 +12,7 @@ import torch
 from mmengine.config import DictAction
 from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
+from mmengine.runner import set_random_seed
 from mmengine.utils import mkdir_or_exist
 
 import mmcompress.compat  # noqa: F401
@@ -104,6 +105,7 @@ def report(args: argparse.Namespace, shape: list[int], seconds: dict,
         shape=shape,
         threads=args.threads,
         clock=args.clock,
+        seed=args.seed,
         rounds=args.rounds,
         machine=machine(args.device),
         kernels=info.get('isa'),
@@ -209,6 +211,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--rounds', type=int, default=15)
     parser.add_argument('--device', default='cpu')
     parser.add_argument(
+        '--seed',
+        type=int,
+        default=0,
+        help='of the noise and of random weights; in a two-stage detector '
+        'they decide how large the boxes are that its second stage pools')
+    parser.add_argument(
         '--clock',
         choices=['wall', 'cpu'],
         default='wall',
@@ -217,7 +225,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--out',
         default='work_dirs/benchmark',
-        help='folder for the numbers (json) and the picture (png)')
+        help='folder for the numbers (json), the tables (txt) and the picture '
+        '(png)')
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -233,6 +242,7 @@ def main() -> None:
     MMLogger.get_instance('mmengine').setLevel(logging.ERROR)
     torch.set_num_threads(args.threads)
     clock = device_clock(args.device, clock_of(args.clock))
+    set_random_seed(args.seed)
     cfg = read_config(args.config, args.cfg_options)
     model = build_subject(cfg, args.checkpoint).to(args.device)
     batch = noise_batch(cfg, model, args.shape, args.batch)
@@ -241,12 +251,16 @@ def main() -> None:
             forms(model), batch, 'predict' if args.whole else 'tensor',
             args.rounds, clock)
     result = report(args, list(batch['inputs'].shape), seconds, parts)
-    print(as_text(result))
+    text = as_text(result)
+    print(text)
     mkdir_or_exist(args.out)
-    path = Path(args.out, f'{Path(args.config).stem}_{result["mode"]}')
-    path.with_suffix('.json').write_text(json.dumps(result, indent=2))
+    path = Path(
+        args.out, f'{Path(args.config).stem}_{result["mode"]}_'
+        f'{result["kernels"]}_{args.threads}t')
+    path.with_suffix('.json').write_text(json.dumps(result, indent=2) + '\n')
+    path.with_suffix('.txt').write_text(text.lstrip('\n'))
     draw(result, path.with_suffix('.png'))
-    print(f'written to {path}.json and {path}.png')
+    print(f'written to {path}.json, .txt and .png')
 
 
 if __name__ == '__main__':
