@@ -303,6 +303,28 @@ class IDaDetLoss(DistillLoss):
         ]
 
     @torch.no_grad()
+    def candidates(self, student: Tensor, teacher: Tensor, boxes: Tensor,
+                   meta: dict) -> tuple[Tensor, Tensor]:
+        """What of one level and image could be imitated, and how much.
+
+        Args:
+            student (Tensor): Shape (C, H, W).
+            teacher (Tensor): Same shape.
+            boxes (Tensor): Of the image, from :meth:`boxes`.
+            meta (dict): With ``batch_input_shape`` and ``img_shape``.
+
+        Returns:
+            tuple[Tensor, Tensor]: Of :func:`project`, shape (M, 4), and of
+            :func:`region_discrepancy`, shape (M, ).
+        """
+        covered = ('img_shape'
+                   if self.variant == 'official' else 'batch_input_shape')
+        regions = project(boxes, student.shape[-2:], meta[covered][:2],
+                          self.variant)
+        return regions, region_discrepancy(student, teacher, regions,
+                                           self.variant)
+
+    @torch.no_grad()
     def masks(self, student: tuple[Tensor, ...], teacher: tuple[Tensor, ...],
               boxes: list[Tensor],
               metas: list[dict]) -> tuple[list[Tensor], list[int]]:
@@ -319,16 +341,12 @@ class IDaDetLoss(DistillLoss):
             (N, H_i, W_i), and the number of selected boxes for each level and
             image.
         """
-        covered = ('img_shape'
-                   if self.variant == 'official' else 'batch_input_shape')
         masks, nums = [], []
         for features in zip(student, teacher):
             size = features[0].shape[-2:]
             painted = []
             for s, t, candidates, meta in zip(*features, boxes, metas):
-                regions = project(candidates, size, meta[covered][:2],
-                                  self.variant)
-                discrepancy = region_discrepancy(s, t, regions, self.variant)
+                regions, discrepancy = self.candidates(s, t, candidates, meta)
                 selected = select(discrepancy, self.gamma, self.variant)
                 painted.append(paint(regions[selected], size, self.variant))
                 nums.append(len(selected))
