@@ -244,10 +244,7 @@ class Teacher:
         """
         model = build_model(read_config(self.cfg, self.config_dir))
         if self.checkpoint is not None:
-            config = self.cfg if isinstance(self.cfg, str) else 'CONFIG'
-            path = find_checkpoint('teacher.checkpoint', self.checkpoint,
-                                   config, self.config_dir)
-            load_strictly(model, path, self.ignore)
+            load_strictly(model, self._checkpoint_path(), self.ignore)
         self.taps = Taps(specs, model, 'teacher')
         self._num_calls: dict[str, int] | None = None
         self._convert = renormalize(student.data_preprocessor,
@@ -257,6 +254,12 @@ class Teacher:
         if self.channels_last:
             model.to(memory_format=torch.channels_last)
         self.model = model.to(next(student.parameters()).device)
+
+    def _checkpoint_path(self) -> str:
+        """Where its weights are."""
+        config = self.cfg if isinstance(self.cfg, str) else 'CONFIG'
+        return find_checkpoint('teacher.checkpoint', self.checkpoint, config,
+                               self.config_dir)
 
     def __call__(self, inputs: Tensor, data_samples: list | None) -> dict:
         """Run it without gradients.
