@@ -4,6 +4,7 @@ from .dwpose import DWPoseFeatureLoss, DWPoseLogitLoss
 from .feature_l2 import FeatureL2Loss
 from .fgd import FGDLoss
 from .ida_det import IDaDetLoss
+from .ie_kd import IEKDLoss
 from .kd import KDLoss
 from .mgd import MGDLoss
 from .nkd import NKDLoss
@@ -13,6 +14,6 @@ from .vitkd import ViTKDLoss
 
 __all__ = [
     'CWDLoss', 'DWPoseFeatureLoss', 'DWPoseLogitLoss', 'DistillLoss',
-    'FGDLoss', 'FeatureL2Loss', 'IDaDetLoss', 'KDLoss', 'MGDLoss', 'NKDLoss',
-    'PKDLoss', 'TfNKDLoss', 'USKDLoss', 'ViTKDLoss'
+    'FGDLoss', 'FeatureL2Loss', 'IDaDetLoss', 'IEKDLoss', 'KDLoss', 'MGDLoss',
+    'NKDLoss', 'PKDLoss', 'TfNKDLoss', 'USKDLoss', 'ViTKDLoss'
 ]
