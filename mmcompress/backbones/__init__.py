@@ -4,8 +4,14 @@ from .mobilenet_v1 import MobileNetV1
 __all__ = ['MobileNetV1']
 try:
     from .deit3 import DeiT3  # noqa: F401
-    __all__.append('DeiT3')
+    from .g2sd import (DistTokenClsHead,  # noqa: F401
+                       DistTokenVisionTransformer, MAEFeatureDecoder,
+                       MAEWithoutPixels)
+    __all__ += [
+        'DeiT3', 'DistTokenClsHead', 'DistTokenVisionTransformer',
+        'MAEFeatureDecoder', 'MAEWithoutPixels'
+    ]
 except ModuleNotFoundError as error:
-    # a subclass of mmpretrain's
+    # subclasses of mmpretrain's
     if error.name != 'mmpretrain':
         raise

@@ -1,5 +1,6 @@
 """Build a student with a distiller attached, from a config."""
 import inspect
+from functools import partial
 from typing import Any
 
 import torch.nn as nn
@@ -9,6 +10,7 @@ from mmcompress.registry import MODELS, SCHEDULES
 from .distiller import Distiller
 from .head_distiller import HeadDistiller, HeadTeacher
 from .losses.base import INPUTS, Slot
+from .shared_draws import SharedDraws, SharingDistiller
 from .teacher import Teacher
 
 
@@ -64,6 +66,7 @@ def Distill(student: dict,
             teacher: dict | None = None,
             init_student: list[str] | None = None,
             head_only: bool = False,
+            shared_draws: str | dict | None = None,
             data_preprocessor: dict | None = None,
             **unexpected) -> nn.Module:
     """Build a model that learns from a teacher.
@@ -81,6 +84,9 @@ def Distill(student: dict,
             start from the teacher's weights ("inheriting").
         head_only (bool): Only the head learns, on the teacher's frozen
             features; see :class:`HeadDistiller`.
+        shared_draws (str | dict | None): A method of both models that draws
+            random numbers, such as ``'backbone.random_masking'``: they draw
+            the same. See :class:`SharedDraws`.
         data_preprocessor (dict | None): The student's, where the config has
             it outside of ``model``.
 
@@ -89,10 +95,17 @@ def Distill(student: dict,
 
     Raises:
         TypeError: If keys of a base config were not deleted.
-        KeyError: If the student lacks a tapped module.
+        ValueError: If ``shared_draws`` is given with ``head_only``.
+        KeyError: If the student lacks a tapped module or a method of
+            ``shared_draws``.
     """
+    if head_only and shared_draws:
+        raise ValueError('shared_draws: with head_only there is only one '
+                         'forward, whose draws need not be shared')
     model = build_inner('Distill', student, data_preprocessor, unexpected)
     distiller = HeadDistiller if head_only else Distiller
+    if shared_draws:
+        distiller = partial(SharingDistiller, SharedDraws(shared_draws))
     teacher_type = HeadTeacher if head_only else Teacher
     model.distill = distiller(
         model, None if teacher is None else teacher_type(**teacher),

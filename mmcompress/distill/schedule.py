@@ -59,3 +59,29 @@ class PiecewiseLinear:
                 return before[1] + share * (point[1] - before[1])
             before = point
         return before[1]
+
+
+@SCHEDULES.register_module()
+class IterWarmup:
+    """A factor that grows from 0 to 1 over the first iterations.
+
+    It counts iterations, not progress, so it stays as short in a longer
+    training. In the first iteration it is 0; without a runner, too.
+
+    Args:
+        num_iters (int): When it reaches 1.
+
+    Raises:
+        ValueError: If ``num_iters`` is not positive.
+    """
+
+    def __init__(self, num_iters: int) -> None:
+        if num_iters <= 0:
+            raise ValueError('IterWarmup: num_iters must be positive, got '
+                             f'{num_iters}')
+        self.num_iters = num_iters
+
+    def __call__(self, progress: float) -> float:
+        """Factor at the runner's current iteration."""
+        done = MessageHub.get_current_instance().get_info('iter', 0)
+        return min(done / self.num_iters, 1.0)

@@ -1,4 +1,4 @@
-"""Keep a trained teacher for later trainings."""
+"""Keep a trained model for later trainings."""
 import os
 from pathlib import Path
 
@@ -6,10 +6,10 @@ import torch
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
-from mmengine.runner import Runner
+from mmengine.runner import CheckpointLoader, Runner
 from mmengine.runner.checkpoint import weights_to_cpu
 
-from mmcompress.cache import cached_teacher
+from mmcompress.cache import CACHE_SCHEME, cached_teacher
 from mmcompress.registry import HOOKS
 
 
@@ -17,14 +17,18 @@ from mmcompress.registry import HOOKS
 class CacheTeacherHook(Hook):
     """Writes the weights at the end of training to the cache folder.
 
-    Students find them as ``teacher=dict(checkpoint='cache://name')``.
+    Students find them as ``teacher=dict(checkpoint='cache://name')``, and any
+    model as ``init_cfg=dict(type='Pretrained', checkpoint='cache://name')``.
 
     Args:
         name (str): Name in the cache, usually that of the config.
+        part (str | None): Only this part of the model, such as
+            ``'backbone'``, with names that start below it.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, part: str | None = None) -> None:
         self.name = name
+        self.part = part
 
     @master_only
     def after_train(self, runner: Runner) -> None:
@@ -32,6 +36,8 @@ class CacheTeacherHook(Hook):
         model = runner.model
         if is_model_wrapper(model):
             model = model.module
+        if self.part is not None:
+            model = model.get_submodule(self.part)
         path = Path(cached_teacher(self.name))
         path.parent.mkdir(parents=True, exist_ok=True)
         # moved into place at the end: another process may be reading
@@ -45,3 +51,23 @@ class CacheTeacherHook(Hook):
                 meta=dict(dataset_meta=names)), part)
         part.replace(path)
         runner.logger.info(f'The teacher is kept as {path}')
+
+
+@CheckpointLoader.register_scheme(prefixes=CACHE_SCHEME)
+def load_cached(name: str, map_location: str | None = None) -> dict:
+    """Load a cached checkpoint, for ``init_cfg=dict(type='Pretrained')``.
+
+    Args:
+        name (str): Its name, with ``cache://`` in front.
+        map_location (str | None): As of :func:`torch.load`.
+
+    Raises:
+        FileNotFoundError: If it was not trained yet.
+    """
+    path = cached_teacher(name)
+    if not Path(path).is_file():
+        raise FileNotFoundError(
+            f'{name}: {path} does not exist yet; train first, with '
+            '`tools/train.py`, the config whose CacheTeacherHook has the name '
+            f'{name.removeprefix(CACHE_SCHEME)!r}')
+    return torch.load(path, map_location=map_location, weights_only=True)

@@ -3,6 +3,7 @@ from .cwd import CWDLoss
 from .dwpose import DWPoseFeatureLoss, DWPoseLogitLoss
 from .feature_l2 import FeatureL2Loss
 from .fgd import FGDLoss
+from .g2sd import G2SDDetLoss, G2SDGenericLoss, HardKDLoss
 from .ida_det import IDaDetLoss
 from .ie_kd import IEKDLoss
 from .kd import KDLoss
@@ -14,6 +15,7 @@ from .vitkd import ViTKDLoss
 
 __all__ = [
     'CWDLoss', 'DWPoseFeatureLoss', 'DWPoseLogitLoss', 'DistillLoss',
-    'FGDLoss', 'FeatureL2Loss', 'IDaDetLoss', 'IEKDLoss', 'KDLoss', 'MGDLoss',
-    'NKDLoss', 'PKDLoss', 'TfNKDLoss', 'USKDLoss', 'ViTKDLoss'
+    'FGDLoss', 'FeatureL2Loss', 'G2SDDetLoss', 'G2SDGenericLoss', 'HardKDLoss',
+    'IDaDetLoss', 'IEKDLoss', 'KDLoss', 'MGDLoss', 'NKDLoss', 'PKDLoss',
+    'TfNKDLoss', 'USKDLoss', 'ViTKDLoss'
 ]
