@@ -1,0 +1,90 @@
+"""Train one mini config with each OpenMMLab library's own `mim train`.
+
+A few steps, with a teacher of random weights. Then the library's own function
+loads the checkpoint into the plain config of the student, and every weight is
+compared.
+
+    python tools/dev/check_mim.py OUT [LIBRARY ...]
+"""
+import argparse
+import importlib
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+import mmcompress.compat  # noqa: F401
+
+# library: what is trained, its student alone, and what builds and loads it
+RUNS = dict(
+    mmpretrain=('nkd/nkd_resnet_mini.py', 'kd/kd_resnet_mini_student.py',
+                'get_model'),
+    mmdet=('fgd/fgd_retinanet_mini.py', 'fgd/fgd_retinanet_mini_student.py',
+           'init_detector'),
+)  # yapf: disable
+SHORT = ('train_cfg.max_epochs=1', 'train_cfg.val_interval=1',
+         'train_dataloader.num_batch_per_epoch=4',
+         'val_dataloader.num_batch_per_epoch=2',
+         'model.teacher.checkpoint=None', 'model.teacher.allow_random=True',
+         'default_hooks.logger.interval=1')
+
+
+def train(library: str, config: Path, work_dir: Path) -> Path:
+    """Run `mim train`, and return the checkpoint.
+
+    Raises:
+        subprocess.CalledProcessError: If it failed.
+    """
+    mim = shutil.which('mim', path=Path(sys.executable).parent) or 'mim'
+    command = [mim, 'train', library, str(config), '--work-dir', str(work_dir),
+               '--cfg-options', *SHORT]  # yapf: disable
+    print('$', *command, flush=True)
+    subprocess.run(command, check=True)
+    return work_dir / 'epoch_1.pth'
+
+
+def check_plain(library: str, config: Path, loader: str,
+                checkpoint: Path) -> None:
+    """Load a checkpoint as one of the student alone.
+
+    Raises:
+        RuntimeError: If a weight of the student is not the checkpoint's.
+    """
+    load = getattr(importlib.import_module(f'{library}.apis'), loader)
+    model = load(str(config), str(checkpoint), device='cpu')
+    trained = torch.load(checkpoint, weights_only=True)['state_dict']
+    weights = model.state_dict()
+    wrong = [
+        name for name, weight in weights.items()
+        if name not in trained or not torch.equal(weight, trained[name])
+    ]
+    if wrong or not weights:
+        raise RuntimeError(f'{checkpoint} does not fit {config}: {wrong}')
+    print(
+        f'{library}: {len(weights)} weights of {checkpoint} are those of '
+        f'{config.name}',
+        flush=True)
+
+
+def main() -> None:
+    """Check the libraries, one after the other."""
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('out', type=Path, help='folder for the work dirs')
+    parser.add_argument(
+        'libraries', nargs='*', default=list(RUNS), help='all by default')
+    args = parser.parse_args()
+    # the installed package's, or the checkout's
+    folder = Path(mmcompress.compat.__file__).parent
+    folder = next(
+        f for f in (folder / '.mim' / 'configs', folder.parent / 'configs')
+        if f.is_dir())
+    for library in args.libraries:
+        config, student, loader = RUNS[library]
+        checkpoint = train(library, folder / config, args.out / library)
+        check_plain(library, folder / student, loader, checkpoint)
+
+
+if __name__ == '__main__':
+    main()
