@@ -1,0 +1,58 @@
+"""A results file: one record per training, never half written."""
+import json
+import os
+from pathlib import Path
+
+from filelock import FileLock
+
+
+class Records:
+    """List of records in a json file, a line each.
+
+    Several processes may append to one file.
+
+    Args:
+        path (Path): The file; it need not exist yet.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+
+    def read(self) -> list[dict]:
+        """All records, oldest first.
+
+        Raises:
+            ValueError: If the file is not such a list.
+        """
+        if not self.path.is_file():
+            return []
+        records = json.loads(self.path.read_text())
+        if not isinstance(records, list):
+            raise ValueError(f'{self.path} holds no list of records')
+        return records
+
+    def find(self, config_hash: str, seed: int) -> dict | None:
+        """The record of a training, if there is one."""
+        for record in self.read():
+            if (record['hash'], record['seed']) == (config_hash, seed):
+                return record
+        return None
+
+    def append(self, record: dict) -> None:
+        """Add a record; a training that has one already keeps it.
+
+        Args:
+            record (dict): With at least ``hash`` and ``seed``.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f'{self.path}.lock'):
+            if self.find(record['hash'], record['seed']):
+                return
+            lines = [
+                json.dumps(r, ensure_ascii=False)
+                for r in [*self.read(), record]
+            ]
+            # moved into place: an interrupted write leaves the old file
+            part = self.path.with_suffix('.part')
+            part.write_text('[\n' + ',\n'.join(lines) + '\n]\n')
+            os.replace(part, self.path)

@@ -1,0 +1,274 @@
+"""Compare distillation methods on the mini data.
+
+For every method: its teacher (once, seed 0), its student alone and its student
+with the method, for each seed, all with the same budget. Each training is a
+process of its own, and appends a record to the results file. What has a record
+of the same settings and seed is not trained again, so a run that was stopped
+goes on where it was; several may run side by side. Then see report.py.
+
+  python tools/benchmarks/mini.py kd nkd
+  python tools/benchmarks/mini.py all --seeds 1 2 3
+  python tools/benchmarks/mini.py kd --tuning --set \\
+      model.losses.loss_kd.loss_weight=2.0
+"""
+import argparse
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import (BarColumn, MofNCompleteColumn, Progress, TextColumn,
+                           TimeElapsedColumn)
+
+import mmcompress.compat  # noqa: F401
+from mmcompress.benchmarks import (Records, Training, TrainingFailed,
+                                   ensure_trained)
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / 'docs' / 'benchmarks'
+# weights are tuned on other seeds than the reported ones
+SEEDS = (1, 2, 3)
+TUNING_SEEDS = (11, 12)
+
+
+@dataclass(frozen=True)
+class Task:
+    """What methods are compared on.
+
+    Args:
+        student (str): Config of the student alone.
+        teacher (str): Config of the teacher.
+        metric (str): The score's name in the log of the validation.
+        scale (float): To percent.
+    """
+    student: str
+    teacher: str
+    metric: str
+    scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class Method:
+    """What is compared.
+
+    Args:
+        name (str): Of the method; it may have several tasks.
+        task (str): Name of the task.
+        config (str): Of the student with the method.
+        after (tuple): Pairs of an option of the config that takes a
+            checkpoint, and the method of the same task that it is from;
+            ``'teacher'`` is the task's.
+        options (tuple[str]): ``KEY=VALUE``, where it has no config.
+    """
+    name: str
+    task: str
+    config: str
+    after: tuple = (('model.teacher.checkpoint', 'teacher'), )
+    options: tuple[str, ...] = ()
+
+
+TASKS = {
+    'classification':
+    Task('kd/kd_resnet_mini_student', 'kd/kd_resnet_mini_teacher',
+         'accuracy/top1'),
+    'transformers':
+    Task('vitkd/vitkd_deit_mini_student', 'vitkd/vitkd_deit_mini_teacher',
+         'accuracy/top1'),
+    'detection':
+    Task('fgd/fgd_retinanet_mini_student', 'fgd/fgd_retinanet_mini_teacher',
+         'coco/bbox_mAP', 100),
+}
+METHODS = [
+    Method('kd', 'classification', 'kd/kd_resnet_mini'),
+    Method('mgd', 'classification', 'mgd/mgd_resnet_mini'),
+    Method('nkd', 'classification', 'nkd/nkd_resnet_mini'),
+    Method('uskd', 'classification', 'uskd/uskd_resnet_mini', after=()),
+    Method('tf_nkd', 'classification', 'uskd/tf_nkd_resnet_mini', after=()),
+    Method('vitkd', 'transformers', 'vitkd/vitkd_deit_mini'),
+    Method('vitkd_nkd', 'transformers', 'vitkd/vitkd_nkd_deit_mini'),
+    # FGD and MGD also inherit the teacher's neck and head: that alone
+    Method(
+        'inherit',
+        'detection',
+        'fgd/fgd_retinanet_mini',
+        options=tuple(f'model.losses.loss_fgd.{weight}_fgd=0'
+                      for weight in ('alpha', 'beta', 'gamma', 'lambda'))),
+    Method('fgd', 'detection', 'fgd/fgd_retinanet_mini'),
+    Method('mgd', 'detection', 'mgd/mgd_retinanet_mini'),
+    Method('pkd', 'detection', 'pkd/pkd_retinanet_mini'),
+]
+NAMES = list(dict.fromkeys(method.name for method in METHODS))
+
+
+def _training(task: str, method: str, config: str, seed: int,
+              **kwargs) -> Training:
+    return Training(
+        root=ROOT,
+        task=task,
+        method=method,
+        config=f'configs/{config}.py',
+        metric=TASKS[task].metric,
+        scale=TASKS[task].scale,
+        seed=seed,
+        **kwargs)
+
+
+def training_of(task: str, name: str, seed: int,
+                options: tuple = ()) -> Training:
+    """A training of a task.
+
+    Args:
+        task (str): Name of the task.
+        name (str): Of the method; ``'student'`` alone, or ``'teacher'``,
+            whose seed is 0.
+        seed (int): Of the student.
+        options (tuple[str]): ``KEY=VALUE`` that override the config.
+    """
+    if name == 'teacher':
+        return _training(task, name, TASKS[task].teacher, seed=0)
+    if name == 'student':
+        return _training(task, name, TASKS[task].student, seed)
+    method = next(m for m in METHODS if (m.task, m.name) == (task, name))
+    return _training(
+        task,
+        name,
+        method.config,
+        seed,
+        options=(*method.options, *options),
+        after={
+            key: training_of(task, first, seed)
+            for key, first in method.after
+        })
+
+
+def plan(names: list[str],
+         tasks: list[str],
+         seeds: list[int],
+         options: tuple = ()) -> list[Training]:
+    """All trainings of a comparison, students before methods.
+
+    Args:
+        names (list[str]): Of methods.
+        tasks (list[str]): Names of tasks.
+        seeds (list[int]): Of students.
+        options (tuple[str]): ``KEY=VALUE`` for the methods.
+    """
+    trainings = []
+    for task in tasks:
+        chosen = [
+            m.name for m in METHODS if m.task == task and m.name in names
+        ]
+        if chosen:
+            trainings.append(training_of(task, 'teacher', 0))
+            trainings += [training_of(task, 'student', s) for s in seeds]
+        trainings += [
+            training_of(task, name, seed, options) for name in chosen
+            for seed in seeds
+        ]
+    return trainings
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        'methods',
+        nargs='+',
+        choices=['all', *NAMES],
+        metavar='METHOD',
+        help=f'all, or some of: {", ".join(NAMES)}')
+    parser.add_argument(
+        '--tasks',
+        nargs='+',
+        choices=TASKS,
+        default=list(TASKS),
+        help='all tasks of the methods by default')
+    parser.add_argument(
+        '--seeds',
+        nargs='+',
+        type=int,
+        help=f'{SEEDS} by default, {TUNING_SEEDS[:1]} for tuning')
+    parser.add_argument(
+        '--tuning',
+        action='store_true',
+        help='records are kept apart and counted as effort')
+    parser.add_argument(
+        '--set',
+        nargs='+',
+        default=[],
+        metavar='KEY=VALUE',
+        help="override keys of the method's config, when tuning")
+    parser.add_argument(
+        '--out', type=Path, help='results file, in docs/benchmarks by default')
+    parser.add_argument(
+        '--work-dir',
+        type=Path,
+        default=ROOT / 'work_dirs' / 'benchmarks',
+        help='logs and checkpoints')
+    args = parser.parse_args()
+    allowed = TUNING_SEEDS if args.tuning else SEEDS
+    args.seeds = args.seeds or list(allowed[:1] if args.tuning else SEEDS)
+    reserved = set(args.seeds) & set(SEEDS if args.tuning else TUNING_SEEDS)
+    if reserved:
+        parser.error(f'seeds {sorted(reserved)} are those of '
+                     f'{"reported results" if args.tuning else "tuning"}')
+    if args.set and not args.tuning:
+        parser.error('reported results are those of the configs: --set needs '
+                     '--tuning; then write what is best into the config')
+    args.methods = NAMES if 'all' in args.methods else args.methods
+    args.out = args.out or DOCS / ('tuning.json'
+                                   if args.tuning else 'mini.json')
+    return args
+
+
+def run(trainings: list[Training], records: Records, work_dir: Path,
+        console: Console) -> list[Training]:
+    """Train what has no record yet.
+
+    Returns:
+        list[Training]: Those that failed.
+    """
+    failed = []
+    columns = (TextColumn('{task.description}'), BarColumn(bar_width=20),
+               MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as progress:
+        bar = progress.add_task('', total=len(trainings))
+
+        def report(text: str) -> None:
+            progress.update(bar, description=text)
+
+        for training in trainings:
+            record = records.find(training.hash, training.seed)
+            if record is None:
+                try:
+                    for record in ensure_trained(training, work_dir, report):
+                        records.append(record)
+                except TrainingFailed as error:
+                    failed.append(training)
+                    console.log(f'{training.title} FAILED: {error}')
+                else:
+                    console.log(f'{training.title}: {training.metric} '
+                                f'{record["score"]:.2f}, '
+                                f'{record["seconds"]} s')
+            progress.advance(bar)
+    return failed
+
+
+def main() -> None:
+    """Run the tool."""
+    args = parse_args()
+    console = Console(markup=False, highlight=False)
+    trainings = plan(args.methods, args.tasks, args.seeds, tuple(args.set))
+    failed = run(trainings, Records(args.out), args.work_dir.resolve(),
+                 console)
+    if failed:
+        console.print(f'{len(failed)} of {len(trainings)} trainings failed: ' +
+                      '; '.join(t.title for t in failed))
+        sys.exit(1)
+    console.print(f'All {len(trainings)} trainings are in {args.out}')
+
+
+if __name__ == '__main__':
+    main()
