@@ -51,3 +51,8 @@ model = dict(
         score_thr=0.05,
         nms=dict(type='nms', iou_threshold=0.5),
         max_per_img=100))
+
+# half of the teacher's
+train_cfg = dict(max_epochs=4, val_interval=4)
+param_scheduler = _base_.param_scheduler
+param_scheduler[1].update(end=4, T_max=4)
