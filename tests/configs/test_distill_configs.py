@@ -5,6 +5,7 @@ numbers: full-size networks cost next to nothing.
 """
 import importlib.util
 import re
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,8 @@ SETTINGS = {
     'loss_vitkd': (dict(alpha_vitkd=3e-5, beta_vitkd=3e-6,
                         lambda_vitkd=0.5), {})
 }
+
+load = lru_cache(maxsize=None)(Config.fromfile)
 
 
 class Pair:
@@ -256,7 +259,7 @@ def test_losses_have_the_official_settings(name):
     default, exceptions = SETTINGS[name]
     seen = set()
     for file in FILES:
-        cfg = Config.fromfile(file).model.losses.get(name)
+        cfg = load(file).model.losses.get(name)
         if cfg is None:
             continue
         seen.add(file.stem)
@@ -272,7 +275,7 @@ def test_losses_have_the_official_settings(name):
 ])
 def test_transformers_keep_their_recipe(name):
     (file, ) = [file for file in FILES if file.stem == name]
-    cfg = Config.fromfile(file)
+    cfg = load(file)
     assert cfg.train_cfg.max_epochs == 300
     assert cfg.optim_wrapper.clip_grad.max_norm == 5.0
     model = dict(cfg.model, data_preprocessor=cfg.data_preprocessor)
@@ -287,7 +290,7 @@ def test_deit_base_keeps_its_average_of_weights():
     files = [file for file in FILES if '_deit-base_' in file.stem]
     assert len(files) == 3
     for file in files:
-        hooks = Config.fromfile(file).custom_hooks
+        hooks = load(file).custom_hooks
         assert any(hook.type == 'EMAHook' for hook in hooks)
 
 
@@ -295,7 +298,7 @@ def test_segmentation_trains_on_crops_of_512():
     files = list((CONFIGS / 'mgd').glob('*cityscapes*.py'))
     assert len(files) == 4
     for file in files:
-        cfg = Config.fromfile(file)
+        cfg = load(file)
         model = cfg.model.get('student', cfg.model)
         assert model.data_preprocessor.size == (512, 512)
         pipeline = cfg.train_dataloader.dataset.pipeline
@@ -308,7 +311,7 @@ def test_cifar100_has_the_schedule_of_the_authors():
     files = list(CONFIGS.glob('*/*cifar100.py'))
     assert len(files) >= 4
     for file in files:
-        cfg = Config.fromfile(file)
+        cfg = load(file)
         assert cfg.optim_wrapper.optimizer.weight_decay == 5e-4
         assert cfg.param_scheduler.milestones == [60, 120, 160]
         assert cfg.param_scheduler.gamma == 0.2
