@@ -105,7 +105,8 @@ def render_page(records: list[dict], tuning: list[dict],
     Raises:
         ValueError: If a task has no student to compare with.
     """
-    seeds = ', '.join(str(s) for s in sorted({r['seed'] for r in tuning}))
+    seeds = sorted({r['seed'] for r in tuning if r['method'] != 'teacher'})
+    seeds = ', '.join(map(str, seeds))
     parts = [INTRODUCTION + (TUNING.format(seeds=seeds) if tuning else '')]
     for task in dict.fromkeys(r['task'] for r in records):
         of_task = [r for r in records if r['task'] == task]

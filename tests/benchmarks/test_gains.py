@@ -94,8 +94,8 @@ def test_table_has_the_numbers():
 
 
 def test_page_shows_every_task_and_needs_a_student():
-    page = render_page(RECORDS[:-1], [record('fgd', 12, 1.0)], str,
-                       'gains_{}.svg'.format)
+    tuning = [record('teacher', 0, 1.0), record('fgd', 12, 1.0)]
+    page = render_page(RECORDS[:-1], tuning, str, 'gains_{}.svg'.format)
     assert '## Detection' in page and 'gains_detection.svg' in page
     assert 'seeds\n12 and' in page and 'a CPU' in page
     with pytest.raises(ValueError, match='pose: the student alone'):
