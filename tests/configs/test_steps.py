@@ -42,12 +42,12 @@ QUICK = {
 
 def size_of(cfg):
     """Enough pixels for the model: pyramids want more, some a fixed number."""
+    text = str(cfg.model.get('student', cfg.model))
     if cfg.default_scope == 'mmdet':
-        return 96, 96
+        return (300, 300) if 'SSD' in text else (96, 96)
     if cfg.default_scope == 'mmseg':
         return 64, 64
     # None: the size that a transformer or a codec is made for
-    text = str(cfg.model.get('student', cfg.model))
     fixed = ('VisionTransformer', 'DeiT', 'T2T', 'Swin', 'PointNet', 'codec',
              'decoder', 'MAE', 'CIFAR')
     return None if any(word in text for word in fixed) else (64, 64)
