@@ -60,6 +60,21 @@ def _refuse_foreign_weights(student: nn.Module, keys: Any) -> None:
             f'it has keys such as {", ".join(keys.unexpected_keys[:3])}')
 
 
+def attach(distiller: Distiller) -> nn.Module:
+    """Let a distiller's loss stand in for its student's own.
+
+    Returns:
+        nn.Module: The student, whose ``distill`` is the distiller.
+    """
+    student = distiller.student
+    student.distill = distiller
+    # on the instance: its class, and so whatever asks for it, stays the same
+    student.loss = distiller.loss
+    student.init_weights = distiller.init_student_weights
+    student.register_load_state_dict_post_hook(_refuse_foreign_weights)
+    return student
+
+
 @MODELS.register_module()
 def Distill(student: dict,
             losses: dict,
@@ -107,12 +122,7 @@ def Distill(student: dict,
     if shared_draws:
         distiller = partial(SharingDistiller, SharedDraws(shared_draws))
     teacher_type = HeadTeacher if head_only else Teacher
-    model.distill = distiller(
-        model, None if teacher is None else teacher_type(**teacher),
-        [build_slot(name, cfg) for name, cfg in losses.items()], init_student
-        or [])
-    # on the instance: its class, and so whatever asks for it, stays the same
-    model.loss = model.distill.loss
-    model.init_weights = model.distill.init_student_weights
-    model.register_load_state_dict_post_hook(_refuse_foreign_weights)
-    return model
+    return attach(
+        distiller(model, None if teacher is None else teacher_type(**teacher),
+                  [build_slot(name, cfg) for name, cfg in losses.items()],
+                  init_student or []))

@@ -36,37 +36,6 @@ def _find(key: str, path: str, config_dir: str | None, hint: str = '') -> str:
     return found
 
 
-def find_checkpoint(key: str,
-                    checkpoint: str,
-                    config: str = 'CONFIG',
-                    config_dir: str | None = None) -> str:
-    """Absolute path, or URL, of a teacher's checkpoint.
-
-    Args:
-        key (str): Key of the model's config, for messages.
-        checkpoint (str): Path, URL, or ``'cache://name'``.
-        config (str): The config that trains it, for messages.
-        config_dir (str | None): Where a relative path starts.
-
-    Raises:
-        FileNotFoundError: If there is no such file; says how to make it.
-    """
-    if checkpoint.startswith(CACHE_SCHEME):
-        path = cached_teacher(checkpoint)
-        if not osp.isfile(path):
-            raise FileNotFoundError(
-                f'{key}: {path} does not exist yet; train the teacher once: '
-                f'`python tools/train.py {config}`')
-        return path
-    if '://' in checkpoint:
-        return checkpoint
-    return _find(
-        key, checkpoint, config_dir,
-        '. Train the teacher first, with `tools/train.py` and its config,'
-        ' or name another checkpoint with --cfg-options '
-        f'model.{key}=PATH')
-
-
 def read_config(cfg: Any, config_dir: str | None = None) -> Config:
     """Config of a teacher, from what the user wrote.
 
@@ -243,8 +212,7 @@ class Teacher:
             specs (dict): Taps by name of the loss.
         """
         model = build_model(read_config(self.cfg, self.config_dir))
-        if self.checkpoint is not None:
-            load_strictly(model, self._checkpoint_path(), self.ignore)
+        self.load(model)
         self.taps = Taps(specs, model, 'teacher')
         self._num_calls: dict[str, int] | None = None
         self._convert = renormalize(student.data_preprocessor,
@@ -255,11 +223,33 @@ class Teacher:
             model.to(memory_format=torch.channels_last)
         self.model = model.to(next(student.parameters()).device)
 
+    def load(self, model: nn.Module) -> None:
+        """Fill a model of its config, unless random weights are wanted.
+
+        Raises:
+            FileNotFoundError: If there is no checkpoint; says how to make it.
+            RuntimeError: If the checkpoint doesn't fit.
+        """
+        if self.checkpoint is not None:
+            load_strictly(model, self._checkpoint_path(), self.ignore)
+
     def _checkpoint_path(self) -> str:
         """Where its weights are."""
-        config = self.cfg if isinstance(self.cfg, str) else 'CONFIG'
-        return find_checkpoint('teacher.checkpoint', self.checkpoint, config,
-                               self.config_dir)
+        if self.checkpoint.startswith(CACHE_SCHEME):
+            path = cached_teacher(self.checkpoint)
+            if not osp.isfile(path):
+                raise FileNotFoundError(
+                    f'teacher.checkpoint: {path} does not exist yet; train '
+                    'the teacher once: `python tools/train.py '
+                    f'{self.cfg if isinstance(self.cfg, str) else "CONFIG"}`')
+            return path
+        if '://' in self.checkpoint:
+            return self.checkpoint
+        return _find(
+            'teacher.checkpoint', self.checkpoint, self.config_dir,
+            '. Train the teacher first, with `tools/train.py` and its config,'
+            ' or name another checkpoint with --cfg-options '
+            'model.teacher.checkpoint=PATH')
 
     def __call__(self, inputs: Tensor, data_samples: list | None) -> dict:
         """Run it without gradients.

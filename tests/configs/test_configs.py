@@ -53,7 +53,8 @@ def test_loads_builds_and_has_what_it_taps(file):
     with on_meta(), DefaultScope.overwrite_default_scope(cfg.default_scope):
         teacher = build_model(
             read_config(cfg.model.teacher.cfg, str(file.parent)))
-    taps = {k: v.teacher for k, v in cfg.model.losses.items() if v.teacher}
+    losses = cfg.model.get('losses', {})
+    taps = {k: v.teacher for k, v in losses.items() if v.teacher}
     Taps(taps, teacher, 'teacher')
     for part in cfg.model.get('init_student') or []:
         teacher.get_submodule(part)
