@@ -2,21 +2,18 @@
 // allocation, and calls of the kernels. Uses only torch's stable ABI, so that
 // one file serves several versions of torch and Python.
 #include <torch/csrc/stable/library.h>
-#include <torch/csrc/stable/ops.h>
-#include <torch/csrc/stable/tensor.h>
-#include <torch/headeronly/core/ScalarType.h>
-#include <torch/headeronly/util/Exception.h>
 
-#include <optional>
 #include <string>
 #include <tuple>
 #include <vector>
 
+#include "arguments.h"
 #include "cpu/binary_conv.h"
 #include "cpu/roi_align.h"
 
 namespace {
 
+using namespace mmcompress::binding;
 using mmcompress::Blob;
 using mmcompress::BlobLayout;
 using mmcompress::ConvInput;
@@ -30,81 +27,6 @@ using mmcompress::RoIAlignShape;
 using mmcompress::Thresholds;
 using mmcompress::WeightShape;
 using torch::headeronly::MemoryFormat;
-using torch::headeronly::ScalarType;
-using torch::stable::Tensor;
-using MaybeTensor = std::optional<Tensor>;
-using Ints = std::vector<int64_t>;
-
-const char* name_of(ScalarType type) {
-  switch (type) {
-    case ScalarType::Float:
-      return "float32";
-    case ScalarType::Byte:
-      return "uint8";
-    case ScalarType::Int:
-      return "int32";
-    case ScalarType::Bool:
-      return "bool";
-    default:
-      return torch::headeronly::toString(type);
-  }
-}
-
-std::string text(const Ints& values) {
-  std::string joined;
-  for (int64_t value : values)
-    joined += (joined.empty() ? "" : ", ") + std::to_string(value);
-  return "(" + joined + ")";
-}
-
-Ints shape_of(const Tensor& x) {
-  return Ints(x.sizes().begin(), x.sizes().end());
-}
-
-void check_type(const char* name, const Tensor& x, ScalarType type) {
-  STD_TORCH_CHECK(x.is_cpu(), name, " is not on the CPU like the others");
-  STD_TORCH_CHECK(x.scalar_type() == type, name, " must be ", name_of(type),
-                  ", it is ", name_of(x.scalar_type()));
-}
-
-void check_shape(const char* name, const Tensor& x, const Ints& shape) {
-  STD_TORCH_CHECK(shape_of(x) == shape, name, " must have shape ", text(shape),
-                  ", it has ", text(shape_of(x)));
-}
-
-void check_image(const char* name, const Tensor& x) {
-  check_type(name, x, ScalarType::Float);
-  STD_TORCH_CHECK(x.dim() == 4 && x.size(1) > 0, name,
-                  " must be (N, C, H, W), it has shape ", text(shape_of(x)));
-}
-
-void check_packed(const char* name, const Tensor& bits) {
-  check_type(name, bits, ScalarType::Byte);
-  STD_TORCH_CHECK(bits.dim() == 4, name,
-                  " must be (N, H, W, bytes), it has shape ",
-                  text(shape_of(bits)));
-}
-
-// A contiguous tensor that lives as long as this, or nothing.
-class Vector {
- public:
-  Vector() = default;
-  Vector(const char* name, const MaybeTensor& x, ScalarType type,
-         int64_t size) {
-    if (!x) return;
-    check_type(name, *x, type);
-    check_shape(name, *x, {size});
-    tensor_ = torch::stable::contiguous(*x);
-  }
-
-  template <typename T>
-  const T* data() const {
-    return tensor_ ? static_cast<const T*>(tensor_->data_ptr()) : nullptr;
-  }
-
- private:
-  MaybeTensor tensor_;
-};
 
 // Thresholds and flips, kept alive.
 struct ThresholdVectors {
@@ -113,9 +35,10 @@ struct ThresholdVectors {
 
   ThresholdVectors(const char* threshold_name, const MaybeTensor& threshold_,
                    const char* flip_name, const MaybeTensor& flip_,
-                   int64_t channels)
-      : threshold(threshold_name, threshold_, ScalarType::Float, channels),
-        flip(flip_name, flip_, ScalarType::Bool, channels) {}
+                   int64_t channels, const Tensor& input)
+      : threshold(threshold_name, threshold_, ScalarType::Float, channels,
+                  input),
+        flip(flip_name, flip_, ScalarType::Bool, channels, input) {}
 
   Thresholds get() const {
     return {threshold.data<float>(), flip.data<bool>()};
@@ -153,39 +76,10 @@ Tensor new_image(const Ints& shape, ScalarType type) {
                               std::nullopt, MemoryFormat::ChannelsLast);
 }
 
-uint8_t* bytes(const Tensor& x) { return static_cast<uint8_t*>(x.data_ptr()); }
-float* floats(const Tensor& x) { return static_cast<float*>(x.data_ptr()); }
-
 WeightShape weight_shape_of(const Ints& shape, int64_t groups) {
-  STD_TORCH_CHECK(
-      shape.size() == 4 && shape[0] > 0 && shape[1] > 0 && shape[2] > 0 &&
-          shape[3] > 0,
-      "weight_shape must be four positive numbers (K, C / groups, kh, kw), it "
-      "is ",
-      text(shape));
-  STD_TORCH_CHECK(groups > 0 && shape[0] % groups == 0,
-                  "groups must divide the ", shape[0],
-                  " output channels, it is ", groups);
   // sums are int32
-  STD_TORCH_CHECK(shape[1] < (int64_t(1) << 30) / shape[2] / shape[3],
-                  "weight_shape ", text(shape),
-                  " has more than 2**30 products per output");
+  check_weight_shape(shape, groups, int64_t(1) << 30);
   return {shape[0], shape[1], shape[2], shape[3], groups};
-}
-
-struct ConvArguments {
-  const Ints& weight_shape;
-  const Ints& stride;
-  const Ints& padding;
-  const Ints& dilation;
-  int64_t groups;
-  int64_t pad_value;
-};
-
-void check_pair(const char* name, const Ints& pair, int64_t least) {
-  STD_TORCH_CHECK(pair.size() == 2 && pair[0] >= least && pair[1] >= least,
-                  name, " must be two numbers >= ", least, ", it is ",
-                  text(pair));
 }
 
 ConvShape conv_shape(int64_t batch, int64_t height, int64_t width,
@@ -193,29 +87,20 @@ ConvShape conv_shape(int64_t batch, int64_t height, int64_t width,
   check_pair("stride", args.stride, 1);
   check_pair("padding", args.padding, 0);
   check_pair("dilation", args.dilation, 1);
-  STD_TORCH_CHECK(args.pad_value == 0 || args.pad_value == -1,
-                  "pad_value must be 0 or -1: ", args.pad_value);
-  const ConvShape shape = {batch,
-                           height,
-                           width,
-                           weight_shape_of(args.weight_shape, args.groups),
-                           args.stride[0],
-                           args.stride[1],
-                           args.padding[0],
-                           args.padding[1],
-                           args.dilation[0],
-                           args.dilation[1],
-                           int(args.pad_value)};
-  const int64_t covered_h = args.dilation[0] * (shape.weight.kernel_h - 1) + 1;
-  const int64_t covered_w = args.dilation[1] * (shape.weight.kernel_w - 1) + 1;
-  STD_TORCH_CHECK(height > 0 && width > 0 &&
-                      covered_h <= height + 2 * args.padding[0] &&
-                      covered_w <= width + 2 * args.padding[1],
-                  "the kernel (", shape.weight.kernel_h, ", ",
-                  shape.weight.kernel_w, ") with padding ",
-                  text(args.padding), " and dilation ", text(args.dilation),
-                  " does not fit into the input (", height, ", ", width, ")");
-  return shape;
+  check_pad_value(args.pad_value);
+  const WeightShape weight = weight_shape_of(args.weight_shape, args.groups);
+  check_fits(height, width, args);
+  return {batch,
+          height,
+          width,
+          weight,
+          args.stride[0],
+          args.stride[1],
+          args.padding[0],
+          args.padding[1],
+          args.dilation[0],
+          args.dilation[1],
+          int(args.pad_value)};
 }
 
 // A packed input, and the convolution that it goes through.
@@ -224,29 +109,23 @@ ConvShape packed_conv_shape(const Tensor& bits, const ConvArguments& args) {
   const ConvShape shape =
       conv_shape(bits.size(0), bits.size(1), bits.size(2), args);
   const int64_t channels = shape.weight.channels();
-  STD_TORCH_CHECK(bits.size(3) == packed_bytes(channels), "bits must have ",
-                  packed_bytes(channels), " bytes per pixel for ", channels,
-                  " channels, it has ", bits.size(3));
+  check_pixel_bytes(bits, packed_bytes(channels), channels);
   return shape;
 }
 
 ConvShape float_conv_shape(const Tensor& x, const ConvArguments& args) {
   check_image("x", x);
   const ConvShape shape = conv_shape(x.size(0), x.size(2), x.size(3), args);
-  STD_TORCH_CHECK(x.size(1) == shape.weight.channels(), "x has ", x.size(1),
-                  " channels, weight_shape asks for ",
-                  shape.weight.channels());
+  check_channels(x, shape.weight.channels());
   return shape;
 }
 
 // The weights of a convolution, kept alive and aligned.
 class OpenBlob {
  public:
-  OpenBlob(const Tensor& blob, const WeightShape& shape)
-      : tensor_(torch::stable::contiguous(blob)) {
-    check_type("blob", blob, ScalarType::Byte);
-    if (reinterpret_cast<uintptr_t>(bytes(tensor_)) % 64 != 0)
-      tensor_ = torch::stable::clone(tensor_);
+  OpenBlob(const Tensor& blob, const WeightShape& shape, const Tensor& input)
+      : tensor_(aligned(blob, 64)) {
+    check_like("blob", blob, ScalarType::Byte, input);
     blob_ = mmcompress::open_blob(bytes(tensor_), tensor_.numel(), shape);
   }
 
@@ -267,7 +146,7 @@ Tensor binary_pack(const Tensor& x, const MaybeTensor& threshold,
                    const MaybeTensor& flip) {
   check_image("x", x);
   const ThresholdVectors thresholds("threshold", threshold, "flip", flip,
-                                    x.size(1));
+                                    x.size(1), x);
   Tensor bits =
       new_bytes({x.size(0), x.size(2), x.size(3), packed_bytes(x.size(1))});
   if (bits.numel() > 0)
@@ -278,10 +157,8 @@ Tensor binary_pack(const Tensor& x, const MaybeTensor& threshold,
 
 Tensor binary_unpack(const Tensor& bits, int64_t channels) {
   check_packed("bits", bits);
-  STD_TORCH_CHECK(channels > 0 && bits.size(3) == packed_bytes(channels),
-                  "channels is ", channels, ", which does not fit the ",
-                  bits.size(3), " bytes per pixel of bits");
-  const Tensor source = torch::stable::contiguous(bits);
+  check_unpacked_channels(bits, channels, packed_bytes(channels));
+  const Tensor source = as_contiguous(bits);
   Tensor signs = new_image(
       {bits.size(0), channels, bits.size(1), bits.size(2)}, ScalarType::Float);
   mmcompress::unpack(bytes(source),
@@ -299,7 +176,7 @@ Tensor binary_prepack(const Tensor& weight_bits, const Ints& weight_shape,
                packed_bytes(shape.channels_per_group)});
   const Kernels& kernels = isa.empty() ? mmcompress::best_kernels()
                                        : mmcompress::kernels_by_name(isa);
-  const Tensor source = torch::stable::contiguous(weight_bits);
+  const Tensor source = as_contiguous(weight_bits);
   Tensor blob = new_bytes({BlobLayout(shape, kernels).total_bytes});
   mmcompress::prepack(bytes(source), shape, kernels, bytes(blob));
   return blob;
@@ -311,8 +188,8 @@ Tensor binary_conv2d(const Tensor& bits, const Tensor& blob,
                      int64_t pad_value) {
   const ConvShape shape = packed_conv_shape(
       bits, {weight_shape, stride, padding, dilation, groups, pad_value});
-  const OpenBlob weights(blob, shape.weight);
-  const Tensor source = torch::stable::contiguous(bits);
+  const OpenBlob weights(blob, shape.weight, bits);
+  const Tensor source = as_contiguous(bits);
   Tensor k = new_image({shape.batch, shape.weight.num_outputs,
                         shape.out_height(), shape.out_width()},
                        ScalarType::Int);
@@ -330,10 +207,10 @@ Tensor binary_conv2d_bits(const Tensor& bits, const Tensor& blob,
   const ConvShape shape = packed_conv_shape(
       bits, {weight_shape, stride, padding, dilation, groups, pad_value});
   const int64_t num_outputs = shape.weight.num_outputs;
-  const OpenBlob weights(blob, shape.weight);
-  const Vector limits("limit", limit, ScalarType::Int, num_outputs);
-  const Vector flips("flip", flip, ScalarType::Bool, num_outputs);
-  const Tensor source = torch::stable::contiguous(bits);
+  const OpenBlob weights(blob, shape.weight, bits);
+  const Vector limits("limit", limit, ScalarType::Int, num_outputs, bits);
+  const Vector flips("flip", flip, ScalarType::Bool, num_outputs, bits);
+  const Tensor source = as_contiguous(bits);
   Tensor out = new_bytes({shape.batch, shape.out_height(), shape.out_width(),
                           packed_bytes(num_outputs)});
   mmcompress::conv_bits(shape, packed_input(source), weights.get(),
@@ -351,19 +228,17 @@ std::tuple<Tensor, Tensor> binary_conv2d_fused(
     const Ints& weight_shape, const Ints& stride, const Ints& padding,
     const Ints& dilation, int64_t groups, int64_t pad_value, bool bits_only) {
   const bool wants_bits = next_threshold.has_value();
-  STD_TORCH_CHECK(!bits_only || wants_bits, "bits_only needs next_threshold");
-  STD_TORCH_CHECK(!next_flip || wants_bits, "next_flip needs next_threshold");
   const bool is_packed = x.scalar_type() == ScalarType::Byte;
-  STD_TORCH_CHECK(!is_packed || (!threshold && !flip),
-                  "threshold and flip need a float x, it is packed");
+  check_fused(is_packed, threshold, flip, next_threshold, next_flip,
+              bits_only);
   const ConvArguments args = {weight_shape, stride, padding,
                               dilation,     groups, pad_value};
   const ConvShape shape =
       is_packed ? packed_conv_shape(x, args) : float_conv_shape(x, args);
   const int64_t num_outputs = shape.weight.num_outputs;
-  const OpenBlob weights(blob, shape.weight);
+  const OpenBlob weights(blob, shape.weight, x);
   const auto per_output = [&](const char* name, const MaybeTensor& vector) {
-    return Vector(name, vector, ScalarType::Float, num_outputs);
+    return Vector(name, vector, ScalarType::Float, num_outputs, x);
   };
   const Vector scales = per_output("scale", scale);
   const Vector shifts = per_output("shift", shift);
@@ -371,17 +246,17 @@ std::tuple<Tensor, Tensor> binary_conv2d_fused(
   const Vector slopes = per_output("slope", slope);
   const Vector posts = per_output("post", post);
   const ThresholdVectors now("threshold", threshold, "flip", flip,
-                             shape.weight.channels());
+                             shape.weight.channels(), x);
   const ThresholdVectors next("next_threshold", next_threshold, "next_flip",
-                              next_flip, num_outputs);
+                              next_flip, num_outputs, x);
   const Ints y_shape = {shape.batch, num_outputs, shape.out_height(),
                         shape.out_width()};
   if (residual) {
-    check_type("residual", *residual, ScalarType::Float);
+    check_like("residual", *residual, ScalarType::Float, x);
     check_shape("residual", *residual, y_shape);
   }
 
-  const Tensor source = is_packed ? torch::stable::contiguous(x) : x;
+  const Tensor source = is_packed ? as_contiguous(x) : x;
   ConvInput input = {};
   if (is_packed) {
     input = packed_input(source);
@@ -425,7 +300,7 @@ Tensor roi_align(const Tensor& x, const Tensor& rois, const Ints& output_size,
   check_image("x", x);
   STD_TORCH_CHECK(x.size(2) > 0 && x.size(3) > 0, "x has no pixels: ",
                   text(shape_of(x)));
-  check_type("rois", rois, ScalarType::Float);
+  check_like("rois", rois, ScalarType::Float, x);
   STD_TORCH_CHECK(rois.dim() == 2 && rois.size(1) == 5,
                   "rois must be (M, 5), it has shape ", text(shape_of(rois)));
   check_pair("output_size", output_size, 1);
@@ -439,7 +314,7 @@ Tensor roi_align(const Tensor& x, const Tensor& rois, const Ints& output_size,
                                float(spatial_scale),
                                sampling_ratio,
                                aligned};
-  const Tensor boxes = torch::stable::contiguous(rois);
+  const Tensor boxes = as_contiguous(rois);
   check_image_numbers(floats(boxes), shape.num_regions, shape.batch);
   const bool has_pixels_together = x.size(1) == 1 || x.stride(1) == 1;
   const Tensor source =

@@ -8,108 +8,30 @@
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
 #include <torch/csrc/stable/accelerator.h>
 #include <torch/csrc/stable/library.h>
-#include <torch/csrc/stable/ops.h>
-#include <torch/csrc/stable/tensor.h>
-#include <torch/headeronly/core/ScalarType.h>
-#include <torch/headeronly/util/Exception.h>
 
 #include <climits>
 #include <optional>
 #include <string>
 #include <tuple>
-#include <vector>
 
+#include "../arguments.h"
 #include "binary_ops.h"
 
 namespace {
 
+using namespace mmcompress::binding;
 using mmcompress::cuda::AffineArguments;
 using mmcompress::cuda::blob_bytes;
 using mmcompress::cuda::ConvShape;
 using mmcompress::cuda::Kernel;
 using torch::headeronly::MemoryFormat;
-using torch::headeronly::ScalarType;
-using torch::stable::Tensor;
-using MaybeTensor = std::optional<Tensor>;
-using Ints = std::vector<int64_t>;
 
 // --- Arguments -------------------------------------------------------------
 
-std::string text(const Ints& values) {
-  std::string joined;
-  for (int64_t value : values)
-    joined += (joined.empty() ? "" : ", ") + std::to_string(value);
-  return "(" + joined + ")";
-}
-
-Ints shape_of(const Tensor& x) {
-  return Ints(x.sizes().begin(), x.sizes().end());
-}
+// What the kernels read at once.
+constexpr uintptr_t kAlignment = 16;
 
 int64_t packed_bytes(int64_t channels) { return 8 * ((channels + 63) / 64); }
-
-void check_type(const char* name, const Tensor& x, ScalarType type) {
-  STD_TORCH_CHECK(x.scalar_type() == type, name, " must be ",
-                  torch::headeronly::toString(type), ", it is ",
-                  torch::headeronly::toString(x.scalar_type()));
-}
-
-// `input` is the operator's first tensor.
-void check_like(const char* name, const Tensor& x, ScalarType type,
-                const Tensor& input) {
-  STD_TORCH_CHECK(x.device() == input.device(), name,
-                  " is not on the device of the input");
-  check_type(name, x, type);
-}
-
-void check_shape(const char* name, const Tensor& x, const Ints& shape) {
-  STD_TORCH_CHECK(shape_of(x) == shape, name, " must have shape ", text(shape),
-                  ", it has ", text(shape_of(x)));
-}
-
-void check_image(const char* name, const Tensor& x) {
-  check_type(name, x, ScalarType::Float);
-  STD_TORCH_CHECK(x.dim() == 4 && x.size(1) > 0, name,
-                  " must be (N, C, H, W), it has shape ", text(shape_of(x)));
-}
-
-void check_packed(const char* name, const Tensor& bits) {
-  check_type(name, bits, ScalarType::Byte);
-  STD_TORCH_CHECK(bits.dim() == 4, name,
-                  " must be (N, H, W, bytes), it has shape ",
-                  text(shape_of(bits)));
-}
-
-uint8_t* bytes(const Tensor& x) { return static_cast<uint8_t*>(x.data_ptr()); }
-float* floats(const Tensor& x) { return static_cast<float*>(x.data_ptr()); }
-
-// Contiguous, and aligned as the kernels want it; a copy where it isn't.
-Tensor aligned_bytes(const Tensor& x) {
-  Tensor contiguous = torch::stable::contiguous(x);
-  if (reinterpret_cast<uintptr_t>(contiguous.data_ptr()) % 16 == 0)
-    return contiguous;
-  return torch::stable::clone(contiguous);
-}
-
-// A vector with one element per channel, kept alive, or nothing.
-class Vector {
- public:
-  Vector(const char* name, const MaybeTensor& x, ScalarType type, int64_t size,
-         const Tensor& input) {
-    if (!x) return;
-    check_like(name, *x, type, input);
-    check_shape(name, *x, {size});
-    tensor_ = torch::stable::contiguous(*x);
-  }
-
-  template <typename T>
-  const T* data() const {
-    return tensor_ ? static_cast<const T*>(tensor_->data_ptr()) : nullptr;
-  }
-
- private:
-  MaybeTensor tensor_;
-};
 
 void copy_strides(const Tensor& x, int64_t (&strides)[4]) {
   for (int i = 0; i < 4; ++i) strides[i] = x.stride(i);
@@ -122,19 +44,8 @@ int narrow(const char* name, int64_t value) {
 
 // The part of a ConvShape that belongs to the weight.
 ConvShape weight_shape_of(const Ints& shape, int64_t groups) {
-  STD_TORCH_CHECK(
-      shape.size() == 4 && shape[0] > 0 && shape[1] > 0 && shape[2] > 0 &&
-          shape[3] > 0,
-      "weight_shape must be four positive numbers (K, C / groups, kh, kw), it "
-      "is ",
-      text(shape));
-  STD_TORCH_CHECK(groups > 0 && shape[0] % groups == 0,
-                  "groups must divide the ", shape[0],
-                  " output channels, it is ", groups);
   // sums are int32, and four times as large on the way
-  STD_TORCH_CHECK(shape[1] < (int64_t(1) << 28) / shape[2] / shape[3],
-                  "weight_shape ", text(shape),
-                  " has more than 2**28 products per output");
+  check_weight_shape(shape, groups, int64_t(1) << 28);
   ConvShape s = {};
   s.out_channels = narrow("weight_shape[0]", shape[0]);
   s.channels = narrow("weight_shape[1] * groups", shape[1] * groups);
@@ -147,21 +58,10 @@ ConvShape weight_shape_of(const Ints& shape, int64_t groups) {
 
 void set_pair(const char* name, const Ints& pair, int64_t least, int& first,
               int& second) {
-  STD_TORCH_CHECK(pair.size() == 2 && pair[0] >= least && pair[1] >= least,
-                  name, " must be two numbers >= ", least, ", it is ",
-                  text(pair));
+  check_pair(name, pair, least);
   first = narrow(name, pair[0]);
   second = narrow(name, pair[1]);
 }
-
-struct ConvArguments {
-  const Ints& weight_shape;
-  const Ints& stride;
-  const Ints& padding;
-  const Ints& dilation;
-  int64_t groups;
-  int64_t pad_value;
-};
 
 ConvShape conv_shape(int64_t batch, int64_t height, int64_t width,
                      const ConvArguments& args) {
@@ -169,20 +69,12 @@ ConvShape conv_shape(int64_t batch, int64_t height, int64_t width,
   set_pair("stride", args.stride, 1, s.stride_h, s.stride_w);
   set_pair("padding", args.padding, 0, s.pad_h, s.pad_w);
   set_pair("dilation", args.dilation, 1, s.dilation_h, s.dilation_w);
-  STD_TORCH_CHECK(args.pad_value == 0 || args.pad_value == -1,
-                  "pad_value must be 0 or -1: ", args.pad_value);
+  check_pad_value(args.pad_value);
+  check_fits(height, width, args);
   s.pad_minus_one = args.pad_value == -1;
   s.batch = narrow("the batch", batch);
   s.height = narrow("the height", height);
   s.width = narrow("the width", width);
-  const int64_t covered_h = int64_t(s.dilation_h) * (s.kernel_h - 1) + 1;
-  const int64_t covered_w = int64_t(s.dilation_w) * (s.kernel_w - 1) + 1;
-  STD_TORCH_CHECK(
-      height > 0 && width > 0 && covered_h <= height + 2 * int64_t(s.pad_h) &&
-          covered_w <= width + 2 * int64_t(s.pad_w),
-      "the kernel (", s.kernel_h, ", ", s.kernel_w, ") with padding ",
-      text(args.padding), " and dilation ", text(args.dilation),
-      " does not fit into the input (", height, ", ", width, ")");
   return s;
 }
 
@@ -190,17 +82,14 @@ ConvShape packed_conv_shape(const Tensor& bits, const ConvArguments& args) {
   check_packed("bits", bits);
   const ConvShape s =
       conv_shape(bits.size(0), bits.size(1), bits.size(2), args);
-  STD_TORCH_CHECK(bits.size(3) == packed_bytes(s.channels), "bits must have ",
-                  packed_bytes(s.channels), " bytes per pixel for ",
-                  s.channels, " channels, it has ", bits.size(3));
+  check_pixel_bytes(bits, packed_bytes(s.channels), s.channels);
   return s;
 }
 
 ConvShape float_conv_shape(const Tensor& x, const ConvArguments& args) {
   check_image("x", x);
   const ConvShape s = conv_shape(x.size(0), x.size(2), x.size(3), args);
-  STD_TORCH_CHECK(x.size(1) == s.channels, "x has ", x.size(1),
-                  " channels, weight_shape asks for ", s.channels);
+  check_channels(x, s.channels);
   return s;
 }
 
@@ -210,7 +99,7 @@ class Weights {
  public:
   Weights(const Tensor& blob, const ConvShape& s, const Tensor& input) {
     check_like("blob", blob, ScalarType::Byte, input);
-    tensor_ = aligned_bytes(blob);
+    tensor_ = aligned(blob, kAlignment);
     for (Kernel kernel : {Kernel::kTensorCore, Kernel::kGeneric}) {
       if (!supports(s, kernel) || blob.dim() != 1) continue;
       if (blob.size(0) != static_cast<int64_t>(blob_bytes(s, kernel))) continue;
@@ -323,11 +212,9 @@ Tensor binary_pack(const Tensor& x, const MaybeTensor& threshold,
 
 Tensor binary_unpack(const Tensor& bits, int64_t channels) {
   check_packed("bits", bits);
-  STD_TORCH_CHECK(channels > 0 && bits.size(3) == packed_bytes(channels),
-                  "channels is ", channels, ", which does not fit the ",
-                  bits.size(3), " bytes per pixel of bits");
+  check_unpacked_channels(bits, channels, packed_bytes(channels));
   const OnDeviceOf device(bits);
-  const Tensor source = torch::stable::contiguous(bits);
+  const Tensor source = as_contiguous(bits);
   Tensor signs =
       new_image({bits.size(0), channels, bits.size(1), bits.size(2)},
                 ScalarType::Float, bits);
@@ -361,7 +248,7 @@ Tensor binary_prepack(const Tensor& weight_bits, const Ints& weight_shape,
                packed_bytes(weight_shape[1])});
   const Kernel kernel = kernel_by_name(isa, s);
   const OnDeviceOf device(weight_bits);
-  const Tensor source = aligned_bytes(weight_bits);
+  const Tensor source = aligned(weight_bits, kAlignment);
   Tensor blob = new_tensor({static_cast<int64_t>(blob_bytes(s, kernel))},
                            ScalarType::Byte, weight_bits);
   check_launch(mmcompress::cuda::prepack(s, kernel, bytes(source), bytes(blob),
@@ -377,7 +264,7 @@ Tensor binary_conv2d(const Tensor& bits, const Tensor& blob,
       bits, {weight_shape, stride, padding, dilation, groups, pad_value});
   const Weights weights(blob, s, bits);
   const OnDeviceOf device(bits);
-  const Tensor source = aligned_bytes(bits);
+  const Tensor source = aligned(bits, kAlignment);
   Tensor k = new_image(image_shape(s), ScalarType::Int, bits);
   check_launch(mmcompress::cuda::conv_counts(
       s, plan_conv(s, weights.kernel()), bytes(source), weights.data(),
@@ -396,7 +283,7 @@ Tensor binary_conv2d_bits(const Tensor& bits, const Tensor& blob,
   const Vector limits("limit", limit, ScalarType::Int, s.out_channels, bits);
   const Vector flips("flip", flip, ScalarType::Bool, s.out_channels, bits);
   const OnDeviceOf device(bits);
-  const Tensor source = aligned_bytes(bits);
+  const Tensor source = aligned(bits, kAlignment);
   Tensor out = new_tensor(packed_shape(s), ScalarType::Byte, bits);
   check_launch(mmcompress::cuda::conv_bits(
       s, plan_conv(s, weights.kernel()), bytes(source), weights.data(), limits.data<int32_t>(),
@@ -413,11 +300,9 @@ std::tuple<Tensor, Tensor> binary_conv2d_fused(
     const Ints& weight_shape, const Ints& stride, const Ints& padding,
     const Ints& dilation, int64_t groups, int64_t pad_value, bool bits_only) {
   const bool wants_bits = next_threshold.has_value();
-  STD_TORCH_CHECK(!bits_only || wants_bits, "bits_only needs next_threshold");
-  STD_TORCH_CHECK(!next_flip || wants_bits, "next_flip needs next_threshold");
   const bool is_packed = x.scalar_type() == ScalarType::Byte;
-  STD_TORCH_CHECK(!is_packed || (!threshold && !flip),
-                  "threshold and flip need a float x, it is packed");
+  check_fused(is_packed, threshold, flip, next_threshold, next_flip,
+              bits_only);
   const ConvArguments args = {weight_shape, stride, padding,
                               dilation,     groups, pad_value};
   const ConvShape s =
@@ -445,7 +330,7 @@ std::tuple<Tensor, Tensor> binary_conv2d_fused(
   if (!is_packed) packing.emplace(x, threshold, flip);
   const OnDeviceOf device(x);
   const Tensor source =
-      is_packed ? aligned_bytes(x) : packing->run(device.stream());
+      is_packed ? aligned(x, kAlignment) : packing->run(device.stream());
   Tensor y = bits_only ? new_tensor({0}, ScalarType::Float, x)
                        : new_image(image_shape(s), ScalarType::Float, x);
   Tensor bits = new_tensor(wants_bits ? packed_shape(s) : Ints{0},
