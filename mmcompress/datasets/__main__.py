@@ -6,36 +6,54 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from .digits import CLASSES, PALETTE, Scene
+from .pose import HIDDEN, VISIBLE, Group
 from .rendered import _TASKS, ensure_mini_data
 
 
-def draw_sheet(scenes: list[Scene], columns: int, scale: int) -> Image.Image:
-    """Scenes with their boxes and classes, side by side.
+def _mark_digits(draw: ImageDraw.ImageDraw, scene: Scene, corner: np.ndarray,
+                 scale: int) -> None:
+    top = corner[1]
+    for label, box in zip(scene.labels, scene.boxes):
+        x1, y1, x2, y2 = scale * np.array(box) + np.tile(corner, 2)
+        draw.rectangle([x1, y1, x2 - 1, y2 - 1], outline=PALETTE[label])
+        # the class stands above the box where there is room
+        text = y1 - 12 if y1 - 12 >= top else y2
+        draw.rectangle([x1, text, x1 + 34, text + 11], fill=PALETTE[label])
+        draw.text((x1 + 2, text), CLASSES[label], fill='white')
+
+
+def _mark_persons(draw: ImageDraw.ImageDraw, group: Group, corner: np.ndarray,
+                  scale: int) -> None:
+    for person in group.persons:
+        points = scale * person.keypoints + corner
+        for colour, kind in [('red', HIDDEN), ('lime', VISIBLE)]:
+            for x, y in points[person.visibility == kind]:
+                draw.ellipse([x - 1, y - 1, x + 1, y + 1], fill=colour)
+
+
+def draw_sheet(pictures: list[Scene] | list[Group], columns: int,
+               scale: int) -> Image.Image:
+    """Pictures side by side, with boxes and classes or with keypoints.
 
     Args:
-        scenes (list[Scene]): All of one size.
-        columns (int): Scenes in a row.
+        pictures (list[Scene] | list[Group]): All of one size. Keypoints that
+            are hidden are drawn in red.
+        columns (int): Pictures in a row.
         scale (int): How much they are enlarged.
 
     Returns:
         Image.Image: RGB.
     """
-    height, width = (scale * n for n in scenes[0].image.shape[:2])
-    rows = int(np.ceil(len(scenes) / columns))
+    height, width = (scale * n for n in pictures[0].image.shape[:2])
+    rows = int(np.ceil(len(pictures) / columns))
     sheet = Image.new('RGB', (columns * width, rows * height))
     draw = ImageDraw.Draw(sheet)
-    for i, scene in enumerate(scenes):
-        x0, y0 = i % columns * width, i // columns * height
-        sheet.paste(
-            Image.fromarray(scene.image).resize((width, height)), (x0, y0))
-        for label, (x1, y1, x2, y2) in zip(scene.labels, scene.boxes):
-            x1, y1 = x0 + scale * x1, y0 + scale * y1
-            x2, y2 = x0 + scale * x2 - 1, y0 + scale * y2 - 1
-            draw.rectangle([x1, y1, x2, y2], outline=PALETTE[label])
-            # the class stands above the box where there is room
-            top = y1 - 12 if y1 - 12 >= y0 else y2 + 1
-            draw.rectangle([x1, top, x1 + 34, top + 11], fill=PALETTE[label])
-            draw.text((x1 + 2, top), CLASSES[label], fill='white')
+    for i, picture in enumerate(pictures):
+        corner = np.array([i % columns * width, i // columns * height])
+        image = Image.fromarray(picture.image).resize((width, height))
+        sheet.paste(image, tuple(corner.tolist()))
+        mark = _mark_digits if isinstance(picture, Scene) else _mark_persons
+        mark(draw, picture, corner, scale)
     return sheet
 
 
@@ -50,10 +68,10 @@ def main() -> None:
     print(ensure_mini_data(args.task))
     if args.sheet:
         data = _TASKS[args.task](num_train=args.num, num_val=args.num)
-        if not hasattr(data, 'scenes'):
+        draw = getattr(data, 'scenes', getattr(data, 'groups', None))
+        if draw is None:
             parser.error(f'--sheet: {args.task} are no pictures')
-        scenes = data.scenes(args.split)
-        draw_sheet(scenes, columns=6, scale=2).save(args.sheet)
+        draw_sheet(draw(args.split), columns=6, scale=2).save(args.sheet)
         print(args.sheet)
 
 

@@ -9,9 +9,10 @@ from PIL import Image
 from rich.progress import track
 
 from .digits import CLASSES, PALETTE, Scene, draw_scene, load_material
+from .masks import encode_mask
 
 # raise it when the same settings give other files
-_VERSION = 2
+_VERSION = 3
 
 
 def _voc_xml(name: str, scene: Scene) -> str:
@@ -44,15 +45,20 @@ def _coco_json(names: list[str], scenes: list[Scene]) -> str:
                 file_name=f'{name}.jpg',
                 width=width,
                 height=height))
-        for label, (x1, y1, x2, y2) in zip(scene.labels, scene.boxes):
+        for label, (x1, y1, x2, y2), ink in zip(scene.labels, scene.boxes,
+                                                scene.masks):
             w, h = x2 - x1, y2 - y1
+            mask = np.zeros((height, width), bool)
+            mask[y1:y2, x1:x2] = ink
             annotations.append(
                 dict(
                     id=len(annotations) + 1,
                     image_id=image_id,
                     category_id=label + 1,
                     bbox=[x1, y1, w, h],
+                    # of the box, as mmdet has it where it makes the json
                     area=w * h,
+                    segmentation=encode_mask(mask),
                     iscrowd=0))
     categories = [
         dict(id=i, name=name) for i, name in enumerate(CLASSES, start=1)
@@ -67,7 +73,7 @@ class MiniDetection:
 
     The files::
 
-        annotations/{train,val}.json     COCO
+        annotations/{train,val}.json     COCO, with masks
         Annotations/000001.xml ...       VOC
         ImageSets/Main/{train,val}.txt   VOC
         JPEGImages/000001.jpg ...        both

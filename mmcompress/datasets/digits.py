@@ -3,7 +3,8 @@
 The digits are the 1,797 of 8x8 pixels, and the photos the two, that come with
 scikit-learn. Everything random is drawn from the generator that is passed in.
 """
-from dataclasses import dataclass
+from colorsys import rgb_to_hsv
+from dataclasses import dataclass, field
 
 import numpy as np
 from PIL import Image
@@ -42,10 +43,14 @@ class Scene:
         boxes (list[list[int]]): ``x1, y1, x2, y2`` of each digit's ink, where
             pixel ``(x, y)`` covers ``[x, x + 1) * [y, y + 1)``. Ink that a
             later digit covers counts.
+        masks (list[np.ndarray]): Where the ink of each digit is, bool, of
+            its box's shape; here, too, what a later digit covers counts.
+            Empty if the picture is to be classified.
     """
     image: np.ndarray
     labels: list[int]
     boxes: list[list[int]]
+    masks: list[np.ndarray] = field(default_factory=list)
 
 
 def load_material() -> dict[str, Material]:
@@ -157,13 +162,17 @@ def crop_photo(rng: np.random.Generator,
 
 def pick_colour(rng: np.random.Generator,
                 behind: np.ndarray,
-                contrast: float = 60) -> np.ndarray:
+                contrast: float = 60,
+                hue: float = 0.0,
+                max_turn: float = 0.5) -> np.ndarray:
     """A colour that is brighter than the mean colour behind the digit.
 
     Args:
         rng (np.random.Generator): Where everything random comes from.
         behind (np.ndarray): RGB in [0, 255], shape (3, ).
         contrast (float): Least difference in luma, where there is room.
+        hue (float): Middle of the hues, in turns of the colour wheel.
+        max_turn (float): Largest distance from it; half a turn is any hue.
 
     Returns:
         np.ndarray: RGB in [60, 255].
@@ -173,7 +182,8 @@ def pick_colour(rng: np.random.Generator,
     least = min(behind @ luma + contrast, 200)
     while True:
         colour = rng.uniform(60, 255, size=3)
-        if colour @ luma > least:
+        turn = abs((rgb_to_hsv(*colour)[0] - hue + 0.5) % 1 - 0.5)
+        if colour @ luma > least and turn <= max_turn:
             return colour
 
 
@@ -195,7 +205,10 @@ def draw_scene(rng: np.random.Generator,
                height: int,
                max_digits: int = 8,
                empty: float = 0.04,
-               max_overlap: float = 0.2) -> Scene:
+               max_overlap: float = 0.2,
+               min_size: float = 22,
+               max_size: float = 56,
+               max_turn: float = 0.5) -> Scene:
     """Put digits of different size on a crop of a photo.
 
     Args:
@@ -207,19 +220,24 @@ def draw_scene(rng: np.random.Generator,
         empty (float): Share of the images that have none.
         max_overlap (float): Largest share of the smaller of two boxes that
             both may cover.
+        min_size (float): Height of the smallest digit's 8 rows, in pixels.
+        max_size (float): Height of the largest digit's 8 rows, in pixels.
+        max_turn (float): Each class has a hue of its own, and its digits
+            differ from that by at most so many turns of the colour wheel;
+            half a turn is any hue.
 
     Returns:
         Scene: The digits lie entirely inside.
     """
     image = crop_photo(rng, material.photos, width, height)
     num_digits = 0 if rng.random() < empty else rng.integers(1, max_digits + 1)
-    labels, boxes = [], []
+    labels, boxes, masks = [], [], []
     for _ in range(num_digits):
         index = rng.integers(len(material.labels))
         opacity = draw_digit(
             material.digits[index],
             # as many between 22 and 33 pixels as between 36 and 54
-            height=np.exp(rng.uniform(np.log(22), np.log(56))),
+            height=np.exp(rng.uniform(np.log(min_size), np.log(max_size))),
             aspect=rng.uniform(0.8, 1.25),
             angle=rng.uniform(-0.2, 0.2),
             shear=rng.uniform(-0.15, 0.15))
@@ -234,10 +252,16 @@ def draw_scene(rng: np.random.Generator,
         else:
             continue
         behind = image[y:y + h, x:x + w]
-        colour = pick_colour(rng, behind.mean((0, 1)))
+        label = int(material.labels[index])
+        colour = pick_colour(
+            rng,
+            behind.mean((0, 1)),
+            hue=label / len(CLASSES),
+            max_turn=max_turn)
         behind += opacity[..., None] * (colour - behind)
-        labels.append(int(material.labels[index]))
+        labels.append(label)
         boxes.append(box)
+        masks.append(opacity >= 0.5)
     image = image + rng.normal(0, rng.uniform(0, 6), size=image.shape)
     image = np.clip(np.rint(image), 0, 255).astype(np.uint8)
-    return Scene(image, labels, boxes)
+    return Scene(image, labels, boxes, masks)

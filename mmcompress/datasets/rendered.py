@@ -9,10 +9,14 @@ from .classification import MiniClassification
 from .detection import MiniDetection
 from .manifest import ensure_folder
 from .point_clouds import MiniPointClouds
+from .pose import MiniPose
+from .segmentation import MiniSegmentation
 
 _TASKS = dict(
     detection=MiniDetection,
     classification=MiniClassification,
+    segmentation=MiniSegmentation,
+    pose=MiniPose,
     point_clouds=MiniPointClouds)
 
 
@@ -21,7 +25,8 @@ def ensure_mini_data(task: str = 'detection', **settings) -> Path:
 
     Args:
         task (str): What the data is for: ``'detection'``,
-            ``'classification'`` or ``'point_clouds'``.
+            ``'classification'``, ``'segmentation'``, ``'pose'`` or
+            ``'point_clouds'``.
         **settings: Arguments of the task's class, such as ``num_train``.
 
     Returns:
@@ -69,7 +74,8 @@ def Rendered(dataset: dict,
             ``RepeatDataset`` around it. Its paths are relative to the data's
             folder.
         task (str): What the data is for: ``'detection'``,
-            ``'classification'`` or ``'point_clouds'``.
+            ``'classification'``, ``'segmentation'``, ``'pose'`` or
+            ``'point_clouds'``.
         settings (dict, optional): Arguments of the task's class, such as
             ``num_train``.
         pipeline (list, optional): The dataset's pipeline, if the dataset

@@ -132,6 +132,32 @@ def test_perfect_detections_have_an_ap_of_1():
     assert result['pascal_voc/mAP'] == 1.0
 
 
+def test_perfect_masks_have_an_ap_of_1_and_fit_their_boxes():
+    pipeline = [
+        PIPELINE[0],
+        dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
+        PIPELINE[-1]
+    ]
+    dataset = DATASETS.build(
+        dict(rendered(dict(COCO, pipeline=pipeline)), pipeline=None))
+    path = ensure_mini_data(**SIZE) / 'annotations/train.json'
+    metric = CocoMetric(str(path), metric=['bbox', 'segm'])
+    metric.dataset_meta = dataset.metainfo
+    for item in dataset:
+        sample = item['data_samples']
+        masks = sample.gt_instances.masks.to_tensor(bool, 'cpu')
+        boxes = sample.gt_instances.bboxes.tensor
+        for mask, (x1, y1, x2, y2) in zip(masks.numpy(), boxes.tolist()):
+            ys, xs = mask.nonzero()
+            assert (x1, y1) == (xs.min(), ys.min())
+            assert (x2, y2) == (xs.max() + 1, ys.max() + 1)
+        result = perfect(sample)
+        result['pred_instances']['masks'] = masks
+        metric.process({}, [result])
+    result = metric.evaluate(len(dataset))
+    assert result['coco/segm_mAP'] == result['coco/bbox_mAP'] == 1.0
+
+
 def test_images_without_boxes_are_kept():
     folder = ensure_mini_data(**SIZE)
     coco = json.loads((folder / 'annotations/train.json').read_text())
