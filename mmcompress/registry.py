@@ -2,6 +2,8 @@
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import \
+    OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import Registry
 
@@ -26,9 +28,17 @@ TRANSFORMS = Registry(
     parent=MMENGINE_TRANSFORMS,
     scope='mmcompress',
     locations=_LOCATIONS)
+OPTIM_WRAPPER_CONSTRUCTORS = Registry(
+    'optimizer wrapper constructor',
+    parent=MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS,
+    scope='mmcompress',
+    locations=_LOCATIONS)
 # callables that take a built model and change its layers in place
 STEPS = Registry('step', scope='mmcompress', locations=_LOCATIONS)
 # callables that turn training progress into a factor
 SCHEDULES = Registry('schedule', scope='mmcompress', locations=_LOCATIONS)
 
-__all__ = ['MODELS', 'HOOKS', 'DATASETS', 'TRANSFORMS', 'STEPS', 'SCHEDULES']
+__all__ = [
+    'MODELS', 'HOOKS', 'DATASETS', 'TRANSFORMS', 'OPTIM_WRAPPER_CONSTRUCTORS',
+    'STEPS', 'SCHEDULES'
+]

@@ -23,6 +23,8 @@ QUICK = {
     'dwpose_s2_rtmpose-t_60e_coco-ubody-256x192',
     'fgd_retinanet_mini',
     'fitnets_resnet18_resnet50_in1k',
+    'g2sd_generic_vit_mini',
+    'g2sd_specific_vit_mini',
     'ida_det_r18_mini',
     'kd_resnet18_resnet34_in1k',
     'mgd_pspnet_r18_r101_40k_cityscapes-512x512',
@@ -45,7 +47,7 @@ def size_of(cfg):
     text = str(cfg.model.get('student', cfg.model))
     if cfg.default_scope == 'mmdet':
         return (300, 300) if 'SSD' in text else (96, 96)
-    if cfg.default_scope == 'mmseg':
+    if cfg.default_scope == 'mmseg' and 'MAE' not in text:
         return 64, 64
     # None: the size that a transformer or a codec is made for
     fixed = ('VisionTransformer', 'DeiT', 'T2T', 'Swin', 'PointNet', 'codec',
@@ -70,6 +72,7 @@ def test_takes_a_step_and_predicts(file):
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
         model = build(cfg, file.parent)
         cfg.optim_wrapper.type = 'OptimWrapper'
+        cfg.optim_wrapper.pop('loss_scale', None)
         optim_wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
         batch = made_up_batch(model, cfg.default_scope, size_of(cfg))
         model.train()
@@ -82,6 +85,9 @@ def test_takes_a_step_and_predicts(file):
             assert set(cfg.model.losses) <= named
         optim_wrapper.step()
         assert all(p.isfinite().all() for p in model.parameters())
+        if cfg.get('test_cfg') is None:
+            # pretraining without labels, which predicts nothing
+            return
         model.eval()
         with torch.no_grad():
             assert len(model(**batch, mode='predict')) == 2
