@@ -15,7 +15,9 @@ model = dict(
             teacher='backbone.layer3',
             student_channels=64,
             teacher_channels=64,
-            factor_channels=32)))
+            factor_channels=32,
+            inh_weight=1.0,
+            exp_weight=1.0)))
 
 train_dataloader = dict(batch_size=64)
 param_scheduler = dict(milestones=[60, 120, 180])

@@ -15,4 +15,6 @@ model = dict(
             teacher='backbone.layer3',
             student_channels=32,
             teacher_channels=32,
-            factor_channels=32)))
+            factor_channels=32,
+            inh_weight=1.0,
+            exp_weight=1.0)))
