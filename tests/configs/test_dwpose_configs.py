@@ -13,7 +13,8 @@ import mmcompress.compat  # noqa: F401
 
 FOLDER = Path(__file__).parents[2] / 'configs' / 'dwpose'
 FIRST = sorted(FOLDER.glob('dwpose_s1_*.py'))
-SECOND = sorted(FOLDER.glob('dwpose_s2_*.py'))
+SECOND = sorted(
+    f for f in FOLDER.glob('dwpose_s2_*.py') if 'mini' not in f.stem)
 OFFICIAL = [file for file in FIRST if 'rtmpose' in file.stem]
 each_second = pytest.mark.parametrize('file', SECOND, ids=lambda f: f.stem)
 CHANNELS = dict(t=384, s=512, m=768, l=1024, x=1280)
