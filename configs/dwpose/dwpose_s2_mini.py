@@ -15,7 +15,7 @@ model = dict(
             teacher='head',
             weight=1.0)))
 
-train_cfg = dict(max_epochs=2, val_interval=2)
+train_cfg = dict(max_epochs=5, val_interval=5)
 warm_up, cosine = _base_.param_scheduler
-param_scheduler = [warm_up, dict(cosine, end=2, T_max=2)]
-default_hooks = dict(checkpoint=dict(interval=2))
+param_scheduler = [warm_up, dict(cosine, end=5, T_max=5)]
+default_hooks = dict(checkpoint=dict(interval=5))
