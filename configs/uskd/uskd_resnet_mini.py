@@ -9,4 +9,6 @@ model = dict(
             type='mmcompress.USKDLoss',
             student=dict(feature='backbone.layer2', logits='head'),
             channel=16,
-            num_classes=10)))
+            num_classes=10,
+            # tuned on the mini data
+            alpha=0.3)))

@@ -49,7 +49,7 @@ def gains_of(summaries: dict[str, Summary]) -> dict[str, Gain]:
     return {
         name: Gain.between(summaries['student'], summary)
         for name, summary in summaries.items()
-        if name not in ('student', 'teacher')
+        if name != 'student' and not name.startswith('teacher')
     }
 
 

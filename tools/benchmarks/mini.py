@@ -52,7 +52,9 @@ class Method:
     """What is compared.
 
     Args:
-        name (str): Of the method; it may have several tasks.
+        name (str): Of the method; it may have several tasks. Names that
+            begin with ``teacher`` are other models that teach: they are
+            trained once, with seed 0.
         task (str): Name of the task.
         config (str): Of the student with the method.
         after (tuple): Pairs of an option of the config that takes a
@@ -84,6 +86,21 @@ METHODS = [
     Method('nkd', 'classification', 'nkd/nkd_resnet_mini'),
     Method('uskd', 'classification', 'uskd/uskd_resnet_mini', after=()),
     Method('tf_nkd', 'classification', 'uskd/tf_nkd_resnet_mini', after=()),
+    Method(
+        'teacher, autoencoder',
+        'classification',
+        'ie_kd/ie_kd_resnet_mini_autoencoder',
+        after=(('model.checkpoint', 'teacher'), )),
+    Method(
+        'ie_kd',
+        'classification',
+        'ie_kd/ie_kd_resnet_mini',
+        after=(('model.teacher.checkpoint', 'teacher, autoencoder'), )),
+    Method(
+        'ie_kd_mutual',
+        'classification',
+        'ie_kd/ie_kd_resnet_mini_mutual',
+        after=()),
     Method('vitkd', 'transformers', 'vitkd/vitkd_deit_mini'),
     Method('vitkd_nkd', 'transformers', 'vitkd/vitkd_nkd_deit_mini'),
     # FGD and MGD also inherit the teacher's neck and head: that alone
@@ -97,7 +114,8 @@ METHODS = [
     Method('mgd', 'detection', 'mgd/mgd_retinanet_mini'),
     Method('pkd', 'detection', 'pkd/pkd_retinanet_mini'),
 ]
-NAMES = list(dict.fromkeys(method.name for method in METHODS))
+NAMES = list(
+    dict.fromkeys(m.name for m in METHODS if not m.name.startswith('teacher')))
 
 
 def _training(task: str, method: str, config: str, seed: int,
@@ -124,8 +142,10 @@ def training_of(task: str, name: str, seed: int,
         seed (int): Of the student.
         options (tuple[str]): ``KEY=VALUE`` that override the config.
     """
+    if name.startswith('teacher'):
+        seed = 0
     if name == 'teacher':
-        return _training(task, name, TASKS[task].teacher, seed=0)
+        return _training(task, name, TASKS[task].teacher, seed)
     if name == 'student':
         return _training(task, name, TASKS[task].student, seed)
     method = next(m for m in METHODS if (m.task, m.name) == (task, name))
