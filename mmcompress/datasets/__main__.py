@@ -68,10 +68,10 @@ def main() -> None:
     print(ensure_mini_data(args.task))
     if args.sheet:
         data = _TASKS[args.task](num_train=args.num, num_val=args.num)
-        draw = getattr(data, 'scenes', getattr(data, 'groups', None))
-        if draw is None:
+        pictures = data.make_split(args.split)
+        if not hasattr(pictures[0], 'image'):
             parser.error(f'--sheet: {args.task} are no pictures')
-        draw_sheet(draw(args.split), columns=6, scale=2).save(args.sheet)
+        draw_sheet(pictures, columns=6, scale=2).save(args.sheet)
         print(args.sheet)
 
 

@@ -1,18 +1,14 @@
 """The mini detection data, on disk in the COCO and the VOC format."""
 import json
 import xml.etree.ElementTree as ET
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
-from rich.progress import track
 
 from .digits import CLASSES, PALETTE, Scene, draw_scene, load_material
 from .masks import encode_mask
-
-# raise it when the same settings give other files
-_VERSION = 3
+from .mini_data import MiniData, check_size, save_jpeg
 
 
 def _voc_xml(name: str, scene: Scene) -> str:
@@ -68,7 +64,7 @@ def _coco_json(names: list[str], scenes: list[Scene]) -> str:
 
 
 @dataclass(frozen=True)
-class MiniDetection:
+class MiniDetection(MiniData):
     """Handwritten digits on photos, to detect and read.
 
     The files::
@@ -88,6 +84,10 @@ class MiniDetection:
         height (int): Of an image, in pixels.
         seed (int): Of everything random.
     """
+    task = 'detection'
+    version = 3
+    streams = dict(train=0, val=1)
+
     num_train: int = 1000
     num_val: int = 200
     width: int = 160
@@ -95,59 +95,23 @@ class MiniDetection:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if min(self.num_train, self.num_val) < 1:
-            raise ValueError('num_train and num_val must be at least 1, got '
-                             f'{self.num_train} and {self.num_val}')
+        super().__post_init__()
         # the largest digit and the largest crop must fit
-        if not (128 <= self.width <= 170 and 128 <= self.height <= 320):
-            raise ValueError('width must be in [128, 170] and height in '
-                             f'[128, 320], got {self.width} and '
-                             f'{self.height}')
-
-    @property
-    def name(self) -> str:
-        """Name of the folder, different for all settings."""
-        return (f'detection-v{_VERSION}_{self.num_train}-{self.num_val}_'
-                f'{self.width}x{self.height}_seed{self.seed}')
-
-    @property
-    def settings(self) -> dict:
-        """Everything that the files depend on."""
-        return dict(task='detection', version=_VERSION, **asdict(self))
+        check_size(self.width, self.height, (128, 170), (128, 320))
 
     @property
     def metainfo(self) -> dict:
         """``metainfo`` of an mm dataset."""
         return dict(classes=CLASSES, palette=PALETTE)
 
-    def scenes(self, split: str, show_progress: bool = False) -> list[Scene]:
-        """Draw a split.
-
-        Args:
-            split (str): ``train`` or ``val``.
-            show_progress (bool): Whether to print a progress bar.
-
-        Returns:
-            list[Scene]: In the order of the files.
-        """
-        material = load_material()[split]
-        num = dict(train=self.num_train, val=self.num_val)[split]
-        stream = dict(train=0, val=1)[split]
-        return [
-            draw_scene(
-                np.random.default_rng([self.seed, stream, i]), material,
-                self.width, self.height) for i in track(
-                    range(num),
-                    description=f'mini detection data, {split}',
-                    disable=not show_progress)
-        ]
+    def make(self, split: str, index: int) -> Scene:
+        """Draw a picture."""
+        return draw_scene(
+            self.random_numbers(split, index),
+            load_material()[split], self.width, self.height)
 
     def write(self, folder: Path) -> None:
-        """Draw everything and write it.
-
-        Args:
-            folder (Path): An empty folder.
-        """
+        """Draw everything and write it."""
         subfolders = [
             folder / 'annotations', folder / 'Annotations',
             folder / 'ImageSets/Main', folder / 'JPEGImages'
@@ -157,14 +121,13 @@ class MiniDetection:
         annotations, xml, image_sets, images = subfolders
         num_written = 0
         for split in ('train', 'val'):
-            scenes = self.scenes(split, show_progress=True)
+            scenes = self.make_split(split, show_progress=True)
             names = [
                 f'{num_written + i:06d}' for i in range(1, 1 + len(scenes))
             ]
             num_written += len(scenes)
             for name, scene in zip(names, scenes):
-                Image.fromarray(scene.image).save(
-                    images / f'{name}.jpg', quality=95, subsampling=0)
+                save_jpeg(scene.image, images / f'{name}.jpg')
                 (xml / f'{name}.xml').write_text(_voc_xml(name, scene))
             (image_sets / f'{split}.txt').write_text('\n'.join(names) + '\n')
             (annotations / f'{split}.json').write_text(

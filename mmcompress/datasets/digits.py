@@ -5,6 +5,7 @@ scikit-learn. Everything random is drawn from the generator that is passed in.
 """
 from colorsys import rgb_to_hsv
 from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
 from PIL import Image
@@ -53,6 +54,7 @@ class Scene:
     masks: list[np.ndarray] = field(default_factory=list)
 
 
+@cache
 def load_material() -> dict[str, Material]:
     """Load the digits and photos of scikit-learn.
 
@@ -187,6 +189,32 @@ def pick_colour(rng: np.random.Generator,
             return colour
 
 
+def paint(rng: np.random.Generator, image: np.ndarray, opacity: np.ndarray,
+          x: int, y: int, **colour) -> list[int]:
+    """Paint a digit, in a colour that is brighter than what is behind it.
+
+    Args:
+        rng (np.random.Generator): Where the colour comes from.
+        image (np.ndarray): RGB in [0, 255], changed in place, shape (H, W, 3).
+        opacity (np.ndarray): From :func:`draw_digit`, shape (h, w).
+        x (int): Where its left side comes to lie; may be outside.
+        y (int): Where its upper side comes to lie; may be outside.
+        **colour: For :func:`pick_colour`.
+
+    Returns:
+        list[int]: ``x1, y1, x2, y2`` of what is inside of the image.
+    """
+    (height, width), (h, w) = image.shape[:2], opacity.shape
+    x1, x2 = np.clip([x, x + w], 0, width).tolist()
+    y1, y2 = np.clip([y, y + h], 0, height).tolist()
+    opacity = opacity[y1 - y:y2 - y, x1 - x:x2 - x]
+    behind = image[y1:y2, x1:x2]
+    if opacity.size:
+        brighter = pick_colour(rng, behind.mean((0, 1)), **colour)
+        behind += opacity[..., None] * (brighter - behind)
+    return [x1, y1, x2, y2]
+
+
 def _overlap(box: list[int], boxes: list[list[int]]) -> float:
     """Largest share of the smaller of two boxes that both cover."""
     shares = [0.0]
@@ -251,14 +279,15 @@ def draw_scene(rng: np.random.Generator,
                 break
         else:
             continue
-        behind = image[y:y + h, x:x + w]
         label = int(material.labels[index])
-        colour = pick_colour(
+        paint(
             rng,
-            behind.mean((0, 1)),
+            image,
+            opacity,
+            x,
+            y,
             hue=label / len(CLASSES),
             max_turn=max_turn)
-        behind += opacity[..., None] * (colour - behind)
         labels.append(label)
         boxes.append(box)
         masks.append(opacity >= 0.5)

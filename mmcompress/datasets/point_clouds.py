@@ -1,12 +1,11 @@
 """The mini point clouds, on disk in the layout of ModelNet40's text files."""
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-# raise it when the same settings give other files
-_VERSION = 1
+from .mini_data import MiniData
 
 
 def _in_disc(rng: np.random.Generator, num: int) -> np.ndarray:
@@ -71,7 +70,7 @@ SHAPES: dict[str, Callable] = dict(
 
 
 @dataclass(frozen=True)
-class MiniPointClouds:
+class MiniPointClouds(MiniData):
     """Noisy points on the surfaces of five solids, to classify.
 
     A solid is stretched along each of its axes, rotated about the vertical
@@ -97,6 +96,11 @@ class MiniPointClouds:
     Raises:
         ValueError: On numbers below 1, a negative noise or ``stretch < 1``.
     """
+    task = 'point_clouds'
+    version = 1
+    streams = dict(train=0, val=1)
+    kind = '{num_points}_stretch{stretch}_noise{noise}'
+
     num_train: int = 1600
     num_val: int = 1000
     num_points: int = 256
@@ -114,34 +118,17 @@ class MiniPointClouds:
                              f'0, got {self.stretch} and {self.noise}')
 
     @property
-    def name(self) -> str:
-        """Name of the folder, different for all settings."""
-        return (f'point-clouds-v{_VERSION}_{self.num_train}-{self.num_val}_'
-                f'{self.num_points}_stretch{self.stretch}_noise{self.noise}_'
-                f'seed{self.seed}')
-
-    @property
-    def settings(self) -> dict:
-        """Everything that the files depend on."""
-        return dict(task='point_clouds', version=_VERSION, **asdict(self))
-
-    @property
     def metainfo(self) -> dict:
         """``metainfo`` of an mm dataset."""
         return dict(classes=tuple(SHAPES))
 
-    def cloud(self, split: str, index: int) -> tuple[np.ndarray, int]:
+    def make(self, split: str, index: int) -> tuple[np.ndarray, int]:
         """Make a cloud.
-
-        Args:
-            split (str): ``train`` or ``val``.
-            index (int): Its number, from 0.
 
         Returns:
             tuple[np.ndarray, int]: Points, shape (num_points, 3), and label.
         """
-        stream = dict(train=0, val=1)[split]
-        rng = np.random.default_rng([self.seed, stream, index])
+        rng = self.random_numbers(split, index)
         # as many of each class, in whatever number
         label = index % len(SHAPES)
         points = list(SHAPES.values())[label](rng, self.num_points)
@@ -153,22 +140,16 @@ class MiniPointClouds:
         return points * rng.uniform(0.5, 2), label
 
     def write(self, folder: Path) -> None:
-        """Make everything and write it.
-
-        Args:
-            folder (Path): An empty folder.
-        """
+        """Make everything and write it."""
         names = list(SHAPES)
         for name in names:
             (folder / name).mkdir()
         (folder / 'modelnet40_shape_names.txt').write_text('\n'.join(names) +
                                                            '\n')
         num_written = 0
-        for split, file, num in [('train', 'train', self.num_train),
-                                 ('val', 'test', self.num_val)]:
+        for split, file in [('train', 'train'), ('val', 'test')]:
             listed = []
-            for i in range(num):
-                points, label = self.cloud(split, i)
+            for points, label in self.make_split(split):
                 num_written += 1
                 name = f'{names[label]}_{num_written:04d}'
                 np.savetxt(

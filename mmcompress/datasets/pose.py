@@ -1,19 +1,14 @@
 """The mini pose data, on disk in the format of COCO-WholeBody."""
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
-from rich.progress import track
 
-from .digits import (Material, crop_photo, draw_digit, load_material,
-                     pick_colour)
+from .digits import Material, crop_photo, draw_digit, load_material, paint
 from .figures import PARTS, Figure, draw_figure, pose_figure
 from .masks import encode_mask
-
-# raise it when the same settings give other files
-_VERSION = 1
+from .mini_data import MiniData, check_size, save_jpeg
 
 # as in COCO
 OUTSIDE, HIDDEN, VISIBLE = 0, 1, 2
@@ -106,9 +101,7 @@ def _add_digit(rng: np.random.Generator, image: np.ndarray, material: Material,
     x, y = np.clip(
         np.rint(centre - (w / 2, h / 2)), 0,
         np.array(image.shape[1::-1]) - (w, h)).astype(int)
-    behind = image[y:y + h, x:x + w]
-    behind += opacity[..., None] * (
-        pick_colour(rng, behind.mean((0, 1))) - behind)
+    paint(rng, image, opacity, x, y)
     opaque = np.zeros(image.shape[:2], bool)
     opaque[y:y + h, x:x + w] = opacity >= 0.5
     return opaque
@@ -207,7 +200,7 @@ def _coco_json(names: list[str], groups: list[Group]) -> str:
 
 
 @dataclass(frozen=True)
-class MiniPose:
+class MiniPose(MiniData):
     """Articulated figures on photos, whose 133 keypoints are to be found.
 
     The files::
@@ -229,6 +222,10 @@ class MiniPose:
         ValueError: If a number of images is less than 1, or an image is too
             small for a figure or too large for the photos.
     """
+    task = 'pose'
+    version = 1
+    streams = dict(train=6, val=7)
+
     num_train: int = 1000
     num_val: int = 200
     width: int = 128
@@ -236,67 +233,30 @@ class MiniPose:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if min(self.num_train, self.num_val) < 1:
-            raise ValueError('num_train and num_val must be at least 1, got '
-                             f'{self.num_train} and {self.num_val}')
+        super().__post_init__()
         # room for arms and digits; the largest crop must fit into a photo
-        if not (96 <= self.width <= 170 and 96 <= self.height <= 320):
-            raise ValueError('width must be in [96, 170] and height in '
-                             f'[96, 320], got {self.width} and {self.height}')
-
-    @property
-    def name(self) -> str:
-        """Name of the folder, different for all settings."""
-        return (f'pose-v{_VERSION}_{self.num_train}-{self.num_val}_'
-                f'{self.width}x{self.height}_seed{self.seed}')
-
-    @property
-    def settings(self) -> dict:
-        """Everything that the files depend on."""
-        return dict(task='pose', version=_VERSION, **asdict(self))
+        check_size(self.width, self.height, (96, 170), (96, 320))
 
     @property
     def metainfo(self) -> dict:
         """``metainfo`` of an mm dataset: names, sigmas, ... of mmpose."""
         return dict(from_file='configs/_base_/datasets/coco_wholebody.py')
 
-    def groups(self, split: str, show_progress: bool = False) -> list[Group]:
-        """Draw a split.
-
-        Args:
-            split (str): ``train`` or ``val``.
-            show_progress (bool): Whether to print a progress bar.
-
-        Returns:
-            list[Group]: In the order of the files' numbers.
-        """
-        material = load_material()[split]
-        num = dict(train=self.num_train, val=self.num_val)[split]
-        # other streams than those of the other tasks
-        stream = dict(train=6, val=7)[split]
-        return [
-            draw_group(
-                np.random.default_rng([self.seed, stream, i]), material,
-                self.width, self.height) for i in track(
-                    range(num),
-                    description=f'mini pose data, {split}',
-                    disable=not show_progress)
-        ]
+    def make(self, split: str, index: int) -> Group:
+        """Draw a picture."""
+        return draw_group(
+            self.random_numbers(split, index),
+            load_material()[split], self.width, self.height)
 
     def write(self, folder: Path) -> None:
-        """Draw everything and write it.
-
-        Args:
-            folder (Path): An empty folder.
-        """
+        """Draw everything and write it."""
         (folder / 'annotations').mkdir()
         for split in ('train', 'val'):
             images = folder / 'images' / split
             images.mkdir(parents=True)
-            groups = self.groups(split, show_progress=True)
+            groups = self.make_split(split, show_progress=True)
             names = [f'{i:05d}.jpg' for i in range(len(groups))]
             for name, group in zip(names, groups):
-                Image.fromarray(group.image).save(
-                    images / name, quality=95, subsampling=0)
+                save_jpeg(group.image, images / name)
             (folder / f'annotations/{split}.json').write_text(
                 _coco_json(names, groups))

@@ -41,7 +41,7 @@ def test_mmpretrain_reads_it_with_the_right_classes(folder):
     assert type(dataset).__name__ == 'CustomDataset'
     assert dataset.metainfo['classes'] == CLASSES
     assert inputs.shape == (3, 32, 32)
-    scenes = MiniClassification(**SIZE).scenes('val')
+    scenes = MiniClassification(**SIZE).make_split('val')
     for sample in (dataset.get_data_info(i) for i in range(12)):
         number = int(sample['img_path'][-9:-4])
         assert sample['gt_label'] == scenes[number].labels[0]
@@ -50,16 +50,17 @@ def test_mmpretrain_reads_it_with_the_right_classes(folder):
 
 
 def test_an_image_depends_on_its_number_only(folder):
-    few = MiniClassification(num_train=3, num_val=1).scenes('train')
-    many = MiniClassification(**SIZE).scenes('train')
-    other = MiniClassification(num_train=3, num_val=1, seed=1).scenes('train')
+    few = MiniClassification(num_train=3, num_val=1).make_split('train')
+    many = MiniClassification(**SIZE).make_split('train')
+    other = MiniClassification(
+        num_train=3, num_val=1, seed=1).make_split('train')
     for a, b, c in zip(few, many, other):
         assert np.array_equal(a.image, b.image) and a.labels == b.labels
         assert not np.array_equal(a.image, c.image)
 
 
 def test_the_digit_covers_the_middle():
-    for scene in MiniClassification(num_train=100).scenes('train'):
+    for scene in MiniClassification(num_train=100).make_split('train'):
         (x1, y1, x2, y2), = scene.boxes
         assert 0 <= x1 < 16 < x2 <= 32 and 0 <= y1 < 16 < y2 <= 32
         assert y2 - y1 >= 10

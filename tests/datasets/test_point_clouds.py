@@ -86,8 +86,8 @@ def test_mini_data_is_in_the_layout_of_modelnet40(folder):
 
 def test_clouds_do_not_depend_on_their_number():
     few, more = MiniPointClouds(num_train=2), MiniPointClouds(num_train=9)
-    assert np.array_equal(few.cloud('train', 1)[0], more.cloud('train', 1)[0])
-    assert not np.array_equal(few.cloud('train', 1)[0], few.cloud('val', 1)[0])
+    assert np.array_equal(few.make('train', 1)[0], more.make('train', 1)[0])
+    assert not np.array_equal(few.make('train', 1)[0], few.make('val', 1)[0])
 
 
 def test_mini_data_is_made_in_the_cache(tmp_path, monkeypatch):

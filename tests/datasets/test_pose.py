@@ -37,7 +37,7 @@ def dataset(folder):
 
 @pytest.fixture(scope='module')
 def groups():
-    return MiniPose(**SIZE).groups('val')
+    return MiniPose(**SIZE).make_split('val')
 
 
 def persons(groups):
@@ -152,8 +152,8 @@ def test_left_and_right_are_those_of_mmpose(dataset):
 
 
 def test_an_image_depends_on_its_number_only(groups):
-    few = MiniPose(num_val=2).groups('val')
-    other = MiniPose(num_val=2, seed=1).groups('val')
+    few = MiniPose(num_val=2).make_split('val')
+    other = MiniPose(num_val=2, seed=1).make_split('val')
     for a, b, c in zip(groups, few, other):
         assert np.array_equal(a.image, b.image)
         assert not np.array_equal(a.image, c.image)

@@ -206,14 +206,14 @@ def test_config_is_not_changed():
 
 def test_images_do_not_depend_on_their_number():
     few, more = MiniDetection(num_train=2), MiniDetection(num_train=3)
-    for a, b in zip(few.scenes('train'), more.scenes('train')):
+    for a, b in zip(few.make_split('train'), more.make_split('train')):
         assert np.array_equal(a.image, b.image)
-    other = MiniDetection(num_train=2, seed=1).scenes('train')
-    assert not np.array_equal(other[0].image, few.scenes('train')[0].image)
+    other = MiniDetection(num_train=2, seed=1).make_split('train')
+    assert not np.array_equal(other[0].image, few.make_split('train')[0].image)
 
 
 def test_boxes_are_the_same_on_every_machine():
-    scene = MiniDetection(num_val=1).scenes('val')[0]
+    scene = MiniDetection(num_val=1).make_split('val')[0]
     assert list(zip(scene.labels, scene.boxes)) == [(4, [0, 4, 34, 48]),
                                                     (8, [106, 23, 125, 62]),
                                                     (4, [115, 76, 137, 108]),

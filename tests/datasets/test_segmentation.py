@@ -26,7 +26,7 @@ def dataset(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def scenes():
-    return MiniSegmentation(**SIZE).scenes('val')
+    return MiniSegmentation(**SIZE).make_split('val')
 
 
 def evaluate(dataset, predict):
@@ -77,8 +77,8 @@ def test_the_later_digit_is_in_front(scenes):
 
 
 def test_an_image_depends_on_its_number_only(scenes):
-    few = MiniSegmentation(num_val=2).scenes('val')
-    other = MiniSegmentation(num_val=2, seed=1).scenes('val')
+    few = MiniSegmentation(num_val=2).make_split('val')
+    other = MiniSegmentation(num_val=2, seed=1).make_split('val')
     for a, b, c in zip(scenes, few, other):
         assert np.array_equal(a.image, b.image)
         assert not np.array_equal(a.image, c.image)
