@@ -2,7 +2,7 @@ from .base import BinaryConv2d, BinaryLinear, InferenceRule
 from .bidet import BiDetConv2d, BiDetLinear
 from .binary_conv import binary_conv2d, binary_linear
 from .bireal import BiRealConv2d, bireal_weight
-from .ida_det import IDaDetConv2d, ida_det_weight
+from .ida_det import IDaDetConv2d
 from .poem import PoemConv1d, PoemLinear
 from .rbonn import RBONNConv2d
 from .react import ReActConv2d, RPReLU, RSign, Shift
@@ -15,6 +15,5 @@ __all__ = [
     'BinaryLinear', 'IDaDetConv2d', 'InferenceRule', 'PoemConv1d',
     'PoemLinear', 'RBONNConv2d', 'RPReLU', 'RSign', 'ReActConv2d',
     'ReBNNConv2d', 'Shift', 'XNORConv2d', 'XNORLinear', 'binary_conv2d',
-    'binary_linear', 'binary_sign', 'bireal_sign', 'bireal_weight',
-    'ida_det_weight'
+    'binary_linear', 'binary_sign', 'bireal_sign', 'bireal_weight'
 ]

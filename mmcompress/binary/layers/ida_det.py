@@ -1,79 +1,32 @@
 """The 1-bit convolution of IDa-Det: signs times a learnt scale."""
-import torch
 import torch.nn as nn
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from mmcompress.registry import MODELS
 from .base import BinaryConv2d, check_choice
-from .sign import binary_sign
-
-
-class _IDaDetWeight(torch.autograd.Function):
-
-    @staticmethod
-    def forward(ctx, weight: Tensor, scale: Tensor, bin: float,
-                recon_weight: float, zero_as: str, variant: str) -> Tensor:
-        signs = bin * binary_sign(weight, zero_as)
-        ctx.save_for_backward(weight, scale, signs)
-        ctx.recon_weight = recon_weight
-        ctx.variant = variant
-        return signs * scale.abs()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
-        weight, scale, signs = ctx.saved_tensors
-        error = ctx.recon_weight * (weight - signs * scale.abs())
-        grad_weight = grad * scale.abs() + error
-        grad_scale = (grad * weight - error * signs).sum(
-            dim=(1, 2, 3), keepdim=True)
-        if ctx.variant == 'fixed':
-            grad_scale = torch.where(scale < 0, -grad_scale, grad_scale)
-        return grad_weight, grad_scale, None, None, None, None
-
-
-def ida_det_weight(weight: Tensor,
-                   scale: Tensor,
-                   bin: float = 0.02,
-                   recon_weight: float = 1e-4,
-                   zero_as: str = 'neg',
-                   variant: str = 'fixed') -> Tensor:
-    """Binarise a weight: ``bin * sign(weight) * |scale|``.
-
-    With ``G`` the gradient of the result and ``e`` the weight minus the
-    result, the gradients are defined as
-
-    - weight: ``G * |scale| + recon_weight * e``,
-    - scale: the sum over each output channel of ``G * weight - recon_weight *
-      e * bin * sign(weight)``, times ``sign(scale)`` when ``variant`` is
-      ``'fixed'``.
-
-    The terms with ``e`` are the gradient of ``recon_weight / 2 * |e|**2``,
-    the paper's reconstruction loss.
-
-    Args:
-        weight (Tensor): Shape (C_out, C_in, k, k).
-        scale (Tensor): Shape (C_out, 1, 1, 1).
-        bin (float): The fixed part of the scale.
-        recon_weight (float): Weight of the reconstruction loss.
-        zero_as (str): As in :func:`binary_sign`.
-        variant (str): ``'fixed'`` or ``'official'``.
-
-    Returns:
-        Tensor: Shape (C_out, C_in, k, k).
-    """
-    return _IDaDetWeight.apply(weight, scale, bin, recon_weight, zero_as,
-                               variant)
+from .optimizer_step import add_gradient, call_before_step
+from .scaled_sign import reconstruction_gradients, scaled_sign
 
 
 @MODELS.register_module()
 class IDaDetConv2d(BinaryConv2d, nn.Conv2d):
     """1-bit convolution of IDa-Det (Xu et al., ECCV 2022, arXiv:2210.03477).
 
-    ``y = conv2d(sign(x), bin * sign(weight) * |scale|) + bias``. The gradient
-    of ``sign(x)`` is Bi-Real's, those of ``weight`` and ``scale`` are in
-    :func:`ida_det_weight`. Zero padding stays zero, it is not binarised.
+    ``y = conv2d(sign(x), w_hat) + bias``, ``w_hat = bin * sign(weight) *
+    |scale|``. The gradient of ``sign(x)`` is :func:`bireal_sign`'s. With ``G``
+    the gradient of ``w_hat`` and ``e = weight - w_hat``, those of the
+    parameters are, summed over each output channel,
+
+    - weight: ``G * |scale| + recon_weight * e``,
+    - scale: ``sign(scale) * sum(G * weight - recon_weight * e * bin *
+      sign(weight))``.
+
+    The terms with ``recon_weight`` are the gradient of ``recon_weight / 2 *
+    |e|**2``, the paper's reconstruction loss; they are added to the
+    parameters' gradients once per optimizer step, right before it. So they
+    don't depend on AMP's loss scale, the number of accumulated batches or the
+    number of calls of the layer in a forward, and gradient clipping leaves
+    them alone. Zero padding stays zero, it is not binarised.
 
     Arguments and attributes are those of :class:`torch.nn.Conv2d`, the
     state dict has ``scale`` in addition. A checkpoint of a float convolution
@@ -83,13 +36,13 @@ class IDaDetConv2d(BinaryConv2d, nn.Conv2d):
     Differs from the official code: zeros become -1 (``zero_as``); the gradient
     of ``scale`` has the sign that its absolute value asks for (``variant``);
     ``scale`` does not start from a normal distribution, half of which is
-    negative.
+    negative; the reconstruction is not in every backward pass.
 
     Args:
         *args: As for :class:`torch.nn.Conv2d`.
         bin (float): The fixed part of the scale.
         recon_weight (float): Weight of the reconstruction of the weight by
-            its 1-bit version. It acts in the gradient only.
+            its 1-bit version, the paper's mu.
         zero_as (str): ``'neg'``: bit = ``x > 0``. ``'zero'``: zeros stay 0,
             which no bit can hold, as in the official training.
         variant (str): ``'fixed'``, or ``'official'`` for the gradient of
@@ -120,6 +73,13 @@ class IDaDetConv2d(BinaryConv2d, nn.Conv2d):
         self.variant = variant
         scale = nn.Parameter(self._matching_scale(self.weight))
         self.register_parameter('scale', scale if self.binary_weight else None)
+        if self.binary_weight:
+            call_before_step(self)
+
+    def __setstate__(self, state: dict) -> None:
+        super().__setstate__(state)
+        if self.binary_weight:
+            call_before_step(self)
 
     def _matching_scale(self, weight: Tensor) -> Tensor:
         mean = weight.detach().abs().mean(dim=(1, 2, 3), keepdim=True)
@@ -139,12 +99,21 @@ class IDaDetConv2d(BinaryConv2d, nn.Conv2d):
             return {}
         return dict(scale=self._matching_scale(weight))
 
-    def binarize_weight(self) -> Tensor:
-        """See :func:`ida_det_weight`."""
-        return ida_det_weight(
+    def before_step(self) -> None:
+        """Add the gradient of the reconstruction."""
+        grads = reconstruction_gradients(
             self.at_least_float32(self.weight),
-            self.at_least_float32(self.scale), self.bin, self.recon_weight,
-            self.zero_as, self.variant)
+            self.at_least_float32(self.scale), self.recon_weight, self.bin,
+            self.zero_as, self.variant == 'fixed')
+        add_gradient(self.weight, grads[0])
+        add_gradient(self.scale, grads[1])
+
+    def binarize_weight(self) -> Tensor:
+        """``bin * sign(weight) * |scale|``."""
+        return scaled_sign(
+            self.at_least_float32(self.weight),
+            self.at_least_float32(self.scale), self.bin, self.zero_as,
+            self.variant == 'fixed')
 
     def alpha(self) -> Tensor:
         """``bin * |scale|``."""

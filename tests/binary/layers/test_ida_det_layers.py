@@ -50,12 +50,23 @@ def test_equals_the_convolution_with_the_binarised_weight(geometry):
 
 
 @pytest.mark.parametrize('variant', ['fixed', 'official'])
+def test_negative_scales_count_as_positive_ones(variant):
+    conv = conv_of(variant=variant)
+    x = randn(2, 4, 5, 5)
+    expected = conv(x)
+    conv.scale.data.neg_()
+    assert torch.equal(conv(x), expected)
+
+
+@pytest.mark.parametrize('variant', ['fixed', 'official'])
 def test_gradients_of_weight_and_scale_follow_the_definition(variant):
     conv = conv_of(variant=variant).double()
     conv.scale.data.mul_(torch.tensor([1, -1] * 3).view(-1, 1, 1, 1))
     x = randn(2, 4, 5, 5, dtype=torch.double)
     cotangent = randn(2, 6, 5, 5, seed=1, dtype=torch.double)
     conv(x).backward(cotangent)
+    with torch.no_grad():
+        conv.before_step()
 
     w, s = conv.weight.detach(), conv.scale.detach()
     w_hat = (0.02 * w.sign() * s.abs()).requires_grad_()

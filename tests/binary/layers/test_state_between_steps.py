@@ -1,4 +1,4 @@
-"""Layers with state, under everything that surrounds a training step.
+"""Layers that act between steps, under all that surrounds a training step.
 
 Each of them is compared with the card of its method, written out below as a
 plain loop that knows nothing of optimizers and hooks.
@@ -19,16 +19,18 @@ from mmengine.optim.optimizer import amp_optimizer_wrapper
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
-from mmcompress.binary import RBONNConv2d, ReBNNConv2d, XNORConv2d
+from mmcompress.binary import (IDaDetConv2d, RBONNConv2d, ReBNNConv2d,
+                               XNORConv2d)
 from mmcompress.compat import close_process_group
 from mmcompress.hooks import ExactResumeHook, PlainCheckpointHook
 
 STEPS = 5
-LR = dict(xnor=5e-3, rebnn=5, rbonn=5)
+LR = dict(xnor=5e-3, ida_det=1, rebnn=5, rbonn=5)
 # the limits are out of the way of this problem's gammas, but for one of them
 GAMMA_CLAMP = (1e-3, 4e-3)
 LAYERS = dict(
     xnor=functools.partial(XNORConv2d),
+    ida_det=functools.partial(IDaDetConv2d, recon_weight=0.02),
     rebnn=functools.partial(ReBNNConv2d, gamma_clamp=GAMMA_CLAMP),
     rbonn=functools.partial(RBONNConv2d, recon_weight=0.02))
 
@@ -115,6 +117,16 @@ def xnor_by_the_card(w, data, lr):
     return dict(weight=w - lr * grad)
 
 
+def ida_det_by_the_card(w, s, data, lr):
+    b = 0.02 * w.sign()
+    w_hat = b * s.abs()
+    G = gradient_of_binary_weight(w_hat, data)
+    e = w - w_hat
+    return dict(
+        weight=w - lr * (G * s.abs() + 0.02 * e),
+        scale=s - lr * s.sign() * (total(G * w) - 0.02 * total(e * b)))
+
+
 def rebnn_by_the_card(w, s, prev_sign, data, lr):
     b = 0.02 * w.sign()
     w_hat = b * s.abs()
@@ -157,12 +169,14 @@ def by_the_card(kind, steps=STEPS):
     """State after some steps, and what else shows that they mattered."""
     lr = LR[kind]
     current, others = state(Net(kind)), []
-    if kind != 'xnor':
+    stateless = dict(xnor=xnor_by_the_card, ida_det=ida_det_by_the_card)
+    if kind not in stateless:
         # known after the first step only
         current['prev_sign' if kind == 'rebnn' else 'prev_grad'] = None
     for step in range(steps):
-        if kind == 'xnor':
-            current = xnor_by_the_card(current['weight'], batch(step), lr)
+        if kind in stateless:
+            rule = stateless[kind]
+            current = rule(*current.values(), batch(step), lr)
             continue
         rule = rebnn_by_the_card if kind == 'rebnn' else rbonn_by_the_card
         current, other = rule(*current.values(), batch(step), lr)
@@ -397,7 +411,7 @@ def test_a_frozen_scale_stays(kind):
     train(net, OptimWrapper(sgd(net)), [5])
     after = state(net)
     assert not torch.equal(after.pop('weight'), before.pop('weight'))
-    for key in ('scaling_factor', 'scale_factor', 'u'):
+    for key in ('scale', 'scaling_factor', 'scale_factor', 'u'):
         assert key not in before or torch.equal(after[key], before[key])
 
 
