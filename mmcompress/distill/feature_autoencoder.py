@@ -5,8 +5,9 @@ import torch
 from mmengine.model import BaseModel
 from torch import Tensor
 
+from mmcompress.precision import at_least_float32
 from mmcompress.registry import MODELS
-from .losses.ie_kd import Autoencoder, at_least_float32, mean_distance
+from .losses.ie_kd import Autoencoder, mean_distance
 from .taps import Taps
 from .teacher import Teacher, build_model, read_config
 
@@ -117,4 +118,4 @@ class FeatureAutoencoder(BaseModel):
             raise ValueError(
                 f'FeatureAutoencoder: the tap yields {shapes}; num_levels and '
                 f'channels are {self.shape}')
-        return at_least_float32(features)
+        return [at_least_float32(x) for x in features]

@@ -6,6 +6,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmcompress.precision import at_least_float32
 from .binary_conv import binary_conv2d, binary_linear
 from .sign import binary_sign, bireal_sign
 
@@ -120,7 +121,7 @@ class _BinaryLayer(nn.Module):
 
     def at_least_float32(self, x: Tensor) -> Tensor:
         """Half precision can't count; and float64 stays float64."""
-        return x.to(torch.promote_types(self.weight.dtype, torch.float32))
+        return at_least_float32(x, like=self.weight)
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str,
                               *args) -> None:

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from mmcompress.precision import at_least_float32
 from mmcompress.registry import MODELS
 from .base import InferenceRule, refuse_packed
 from .optimizer_step import call_before_step
@@ -229,7 +230,7 @@ class _PoemLayer(nn.Module):
 
     def _at_least_float32(self, x: Tensor) -> Tensor:
         """Half precision can't count; and float64 stays float64."""
-        return x.to(torch.promote_types(self.weight.dtype, torch.float32))
+        return at_least_float32(x, like=self.weight)
 
     def before_step(self) -> None:
         """Add :func:`extra_gradients`."""

@@ -4,13 +4,9 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmcompress.precision import at_least_float32
 from mmcompress.registry import MODELS
 from .base import DistillLoss, check_levels
-
-
-def at_least_float32(x: Tensor) -> Tensor:
-    """The tensor in float32, or in float64 if it is in that."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 @MODELS.register_module()

@@ -3,6 +3,7 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
+from mmcompress.precision import at_least_float32
 from mmcompress.registry import MODELS
 from .base import DistillLoss
 
@@ -178,7 +179,7 @@ def entropy_loss(student: Tensor,
     mask = mask.unsqueeze(1).to(dtype)
     num_masked = mask.sum() * student.shape[1]
     squares = (mask * difference**2).sum()
-    sigma = sigma.to(torch.promote_types(sigma.dtype, torch.float32)).squeeze()
+    sigma = at_least_float32(sigma).squeeze()
     num_logs = student.numel() if variant == 'official' else num_masked
     # more digits of log(sigma**2) near sigma = 1
     log = 2 * sigma.abs().log() * num_logs

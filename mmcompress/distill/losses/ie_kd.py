@@ -6,6 +6,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmcompress.precision import at_least_float32
 from mmcompress.registry import MODELS
 from .base import DistillLoss
 
@@ -88,13 +89,6 @@ class Autoencoder(nn.Module):
         """Factors and reconstructions of features (N, channels, H_i, W_i)."""
         factors = self.encoder(features)
         return factors, self.decoder(factors)
-
-
-def at_least_float32(features: Sequence[Tensor]) -> list[Tensor]:
-    """Half precision to float32; the rest as it is."""
-    return [
-        x.to(torch.promote_types(x.dtype, torch.float32)) for x in features
-    ]
 
 
 def mean_distance(a: Tensor, b: Tensor, p: float) -> Tensor:
@@ -267,8 +261,8 @@ class IEKDLoss(DistillLoss):
         losses = {}
         # means over whole maps lose precision in half
         with torch.autocast(student[0].device.type, enabled=False):
-            student, teacher = map(at_least_float32, (student, teacher))
-            teacher = [x.detach() for x in teacher]
+            student = [at_least_float32(x) for x in student]
+            teacher = [at_least_float32(x.detach()) for x in teacher]
             if self.autoencoder is not None:
                 teacher, losses['loss_rec'] = self._learn_factors(teacher)
             losses['loss_inh'] = [
