@@ -72,6 +72,20 @@ def build_subject(cfg: Config, checkpoint: str | None = None) -> nn.Module:
     return model.eval().requires_grad_(False)
 
 
+def test_pipeline(cfg: Config) -> list[dict]:
+    """Transforms of the dataset that a config tests on; none without one.
+
+    Of datasets in each other, such as ``mmcompress.Rendered`` around a plain
+    one, the innermost that has any decides.
+    """
+    dataset = cfg.get('test_dataloader', {}).get('dataset', {})
+    pipeline = dataset.get('pipeline', [])
+    while 'dataset' in dataset:
+        dataset = dataset['dataset']
+        pipeline = dataset.get('pipeline', pipeline)
+    return pipeline
+
+
 def image_size(cfg: Config, model: nn.Module) -> tuple[int, int]:
     """Height and width of the images that a config tests on.
 
@@ -83,13 +97,8 @@ def image_size(cfg: Config, model: nn.Module) -> tuple[int, int]:
         cfg (Config): Whole config.
         model (nn.Module): Its model, asked where the pipeline doesn't say.
     """
-    dataset = cfg.get('test_dataloader', {}).get('dataset', {})
-    pipeline = dataset.get('pipeline', [])
-    while 'dataset' in dataset:
-        dataset = dataset['dataset']
-        pipeline = dataset.get('pipeline', pipeline)
     size = None
-    for transform in pipeline:
+    for transform in test_pipeline(cfg):
         kind = transform['type'].rpartition('.')[2]
         if kind == 'CenterCrop':
             size = transform['crop_size']

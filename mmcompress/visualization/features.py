@@ -12,6 +12,7 @@ from mmengine.dataset import Compose, pseudo_collate
 from mmengine.registry import DefaultScope
 from torch import Tensor
 
+from mmcompress.analysis.subject import test_pipeline
 from mmcompress.registry import MODELS
 
 
@@ -34,14 +35,6 @@ def build_distilled(cfg: Config) -> nn.Module:
                 osp.abspath(cfg.filename))
         model.init_weights()
     return model.eval()
-
-
-def test_pipeline(cfg: Config) -> list[dict]:
-    """Transforms of the dataset that a config tests on."""
-    dataset = cfg.test_dataloader.dataset
-    while 'pipeline' not in dataset:
-        dataset = dataset['dataset']
-    return dataset['pipeline']
 
 
 def image_batch(cfg: Config, model: nn.Module, image: str) -> dict:
