@@ -17,6 +17,7 @@ test-all: ops lint
 
 bench: ops
 	$(RUN) ops/benchmarks/bench_binary.py
+	$(RUN) ops/benchmarks/bench_models.py --clock cpu
 
 # the 1-bit kernels; says why where they cannot be built
 ops: $(READY)

@@ -1,6 +1,6 @@
 """Time whole networks: float, as trained, and packed.
 
-    python ops/benchmarks/bench_models.py        # or: make bench
+    python ops/benchmarks/bench_models.py --clock cpu    # or: make bench
 
 Each line is a run of tools/analysis_tools/benchmark.py with random weights,
 seed 0: the 1-bit ResNet-18 of ReActNet and of IDa-Det at 224x224; IDa-Det's
