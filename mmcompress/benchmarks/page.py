@@ -31,7 +31,8 @@ NAMES = {
     'coco/bbox_mAP': 'Box AP in percent',
     'coco/segm_mAP': 'Mask AP in percent',
     'coco-wholebody/AP': 'Whole-body AP in percent',
-    'mIoU': 'Mean IoU in percent'
+    'mIoU': 'Mean IoU in percent',
+    'PCK': 'Keypoints within 5 % of the box (PCK) in percent'
 }
 
 

@@ -79,6 +79,11 @@ TASKS = {
     'detection':
     Task('fgd/fgd_retinanet_mini_student', 'fgd/fgd_retinanet_mini_teacher',
          'coco/bbox_mAP', 100),
+    'segmentation':
+    Task('cwd/cwd_pspnet_mini_student', 'cwd/cwd_pspnet_mini_teacher', 'mIoU'),
+    'pose':
+    Task('dwpose/dwpose_student_mini', 'dwpose/dwpose_teacher_mini', 'PCK',
+         100),
 }
 METHODS = [
     Method('kd', 'classification', 'kd/kd_resnet_mini'),
@@ -113,6 +118,14 @@ METHODS = [
     Method('fgd', 'detection', 'fgd/fgd_retinanet_mini'),
     Method('mgd', 'detection', 'mgd/mgd_retinanet_mini'),
     Method('pkd', 'detection', 'pkd/pkd_retinanet_mini'),
+    Method('cwd', 'segmentation', 'cwd/cwd_pspnet_mini'),
+    Method('mgd', 'segmentation', 'mgd/mgd_pspnet_mini'),
+    Method('dwpose_s1', 'pose', 'dwpose/dwpose_s1_mini'),
+    Method(
+        'dwpose_s2',
+        'pose',
+        'dwpose/dwpose_s2_mini',
+        after=(('model.teacher.checkpoint', 'dwpose_s1'), )),
 ]
 NAMES = list(
     dict.fromkeys(m.name for m in METHODS if not m.name.startswith('teacher')))
