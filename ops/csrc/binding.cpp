@@ -324,7 +324,7 @@ Tensor roi_align(const Tensor& x, const Tensor& rois, const Ints& output_size,
   Tensor out = new_floats(
       {shape.num_regions, shape.channels, shape.bins_h, shape.bins_w});
   mmcompress::roi_align(shape, image_of(source), floats(boxes), floats(out),
-                        torch_threads());
+                        mmcompress::best_kernels(), torch_threads());
   return out;
 }
 

@@ -116,6 +116,15 @@ def test_regions_without_a_size_are_zero(value, corner, sampling_ratio):
     assert not roi_align_reference(x, roi, *args).any()
 
 
+@pytest.mark.parametrize('size', [(1, 6), (6, 1), (1, 1)])
+def test_regions_without_area_on_maps_of_one_row_or_column_are_zero(size):
+    x = randn(1, 20, *size)
+    roi = torch.tensor([[0., 0.5, 0.5, 0.5, 0.5]])
+    args = ([2, 2], 1.0, 0, True)
+    assert not ops.roi_align(x, roi, *args).any()
+    assert not roi_align_reference(x, roi, *args).any()
+
+
 @pytest.mark.parametrize('sampling_ratio', [0, 2])
 def test_turned_around_regions_are_like_the_definition(sampling_ratio):
     x = randn(1, 20, 6, 6)

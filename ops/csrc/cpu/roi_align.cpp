@@ -42,7 +42,7 @@ class BinWeights {
   void visit(const Axis& axis, int64_t bin, const Visit& visit) {
     sums_.resize(std::max<size_t>(sums_.size(), axis.image_size), 0.0f);
     const int64_t last = axis.image_size - 1;
-    int64_t low = last, high = 0;
+    int64_t low = last, high = -1;
     for (int64_t i = 0; float(i) < axis.num_samples; ++i) {
       const float position = axis.sample(bin, i);
       // also where it is not a number
@@ -70,9 +70,11 @@ class BinWeights {
 // Pools one region after another.
 class Pooling {
  public:
-  Pooling(const RoIAlignShape& shape, const FloatImage& x)
+  Pooling(const RoIAlignShape& shape, const FloatImage& x,
+          const Kernels& kernels)
       : shape_(shape),
         x_(x),
+        kernels_(kernels),
         scratch_((shape.bins_h + 1) * shape.bins_w * kMostLanes) {}
 
   void run(const float* roi, float* out) {
@@ -89,7 +91,7 @@ class Pooling {
     args.num_rows = int64_t(rows_.size());
     args.scratch = scratch_.data();
     args.out = out;
-    best_kernels().average_region(args);
+    kernels_.average_region(args);
   }
 
  private:
@@ -118,6 +120,7 @@ class Pooling {
 
   const RoIAlignShape& shape_;
   const FloatImage& x_;
+  const Kernels& kernels_;
   BinWeights weights_;
   std::vector<Tap> columns_;
   std::vector<int64_t> column_ends_;
@@ -128,10 +131,11 @@ class Pooling {
 }  // namespace
 
 void roi_align(const RoIAlignShape& shape, const FloatImage& x,
-               const float* rois, float* out, const Parallel& parallel) {
+               const float* rois, float* out, const Kernels& kernels,
+               const Parallel& parallel) {
   const int64_t out_size = shape.channels * shape.bins_h * shape.bins_w;
   parallel.run(shape.num_regions, [&](int64_t begin, int64_t end) {
-    Pooling pooling(shape, x);
+    Pooling pooling(shape, x, kernels);
     for (int64_t i = begin; i < end; ++i)
       pooling.run(rois + 5 * i, out + i * out_size);
   });

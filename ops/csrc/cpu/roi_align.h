@@ -29,6 +29,7 @@ struct RoIAlignShape {
 // number of an image, which must be one of the batch, and x1, y1, x2, y2. `out`
 // is (num_regions, channels, bins_h, bins_w), contiguous.
 void roi_align(const RoIAlignShape& shape, const FloatImage& x,
-               const float* rois, float* out, const Parallel& parallel);
+               const float* rois, float* out, const Kernels& kernels,
+               const Parallel& parallel);
 
 }  // namespace mmcompress

@@ -2,67 +2,19 @@
 // one product after the other, over unpacked values.
 //
 //     test_binary [SEED [CASES]]
-//
-// Memory is allocated to the byte, so that the address sanitizer sees what is
-// read or written too much.
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <memory>
 #include <random>
 #include <stdexcept>
 #include <string>
-#include <thread>
-#include <vector>
 
-#include "../cpu/binary_conv.h"
+#include "testing.h"
 
 namespace {
 
 using namespace mmcompress;
-
-std::mt19937 generator;
-
-int64_t choose(std::initializer_list<int64_t> values) {
-  return values.begin()[generator() % values.size()];
-}
-
-bool coin() { return generator() % 2; }
-
-[[noreturn]] void fail(const std::string& what) {
-  std::fprintf(stderr, "FAILED: %s\n", what.c_str());
-  std::exit(1);
-}
-
-// Exactly so many elements on the heap.
-template <typename T>
-struct Array {
-  explicit Array(int64_t size_) : size(size_), data(new T[size_]()) {}
-  Array(Array&&) = default;
-  T& operator[](int64_t i) { return data[i]; }
-  const T& operator[](int64_t i) const { return data[i]; }
-  T* get() const { return data.get(); }
-
-  bool operator==(const Array& other) const {
-    return size == other.size &&
-           std::memcmp(get(), other.get(), size * sizeof(T)) == 0;
-  }
-
-  int64_t size;
-  std::unique_ptr<T[]> data;
-};
-
-Parallel threads(int64_t count) {
-  return {count, [count](int64_t size,
-                         const std::function<void(int64_t, int64_t)>& body) {
-            std::vector<std::thread> pool;
-            for (int64_t i = 0; i < count; ++i)
-              pool.emplace_back(body, size * i / count,
-                                size * (i + 1) / count);
-            for (std::thread& thread : pool) thread.join();
-          }};
-}
 
 // Random values with zeros of both signs, ties with thresholds, NaN and
 // infinities.
