@@ -17,6 +17,8 @@ model = dict(
         type='VisionTransformerClsHead',
         num_classes=10,
         in_channels=32,
+        # from zeros, the default, it takes most of the training to begin
+        init_cfg=dict(type='Xavier', layer='Linear'),
         loss=dict(type='LabelSmoothLoss', label_smooth_val=0.1)))
 
 train_cfg = dict(max_epochs=9, val_interval=9)

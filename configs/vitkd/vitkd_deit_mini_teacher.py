@@ -5,7 +5,9 @@ model = dict(
         type='mmcompress.DeiT3',
         arch=dict(
             embed_dims=64, num_layers=5, num_heads=4,
-            feedforward_channels=128)),
+            feedforward_channels=128),
+        # from 1e-5 they would take longer than this training
+        use_layer_scale=False),
     head=dict(in_channels=64))
 
 # longer, and at a lower rate: it is wider
