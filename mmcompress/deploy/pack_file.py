@@ -41,6 +41,10 @@ def test_batches(cfg: Config, num_batches: int) -> list:
     return list(islice(Runner.build_dataloader(loader, seed=0), num_batches))
 
 
+def _say(text: str) -> None:
+    print_log(text, logger='current')
+
+
 def _one_image(model: nn.Module, batch: dict) -> dict:
     """The first image of a batch, preprocessed."""
     batch = copy.deepcopy(batch)
@@ -94,7 +98,12 @@ def pack_file(config: str,
         in_half = round_leftovers(folded) if leftovers == 'float16' else []
         packed = packed_twin(folded)
         batches = test_batches(cfg, num_batches)
+        # minutes, with many large images
+        _say('Verifying on the first '
+             f'{sum(len(batch["inputs"]) for batch in batches)} images of the '
+             'test data: layer by layer, against the trained model')
         checks = compare_with_trained(trained, traces, batches)
+        _say('Verifying end to end: packed model and folded twin')
         compare_layouts(folded, batches)
         compare_twins(folded, packed, batches)
         differences = end_to_end_difference(trained, folded, batches)
@@ -105,9 +114,7 @@ def pack_file(config: str,
     for text in (table, differences_table(differences),
                  totals_table(before, left, state_bytes(trained.state_dict()),
                               path.stat().st_size)):
-        print_log(text, logger='current')
-    print_log(
-        f'Verified on {num_batches} batches: packed = folded twin, bit for '
-        f'bit; integers of all {len(traces)} layers = those of the trained '
-        f'model.\nWritten: {path} and {path.with_suffix(".py")}',
-        logger='current')
+        _say(text)
+    _say(f'Verified on {len(batches)} batches: packed = folded twin, bit for '
+         f'bit; integers of all {len(traces)} layers = those of the trained '
+         f'model.\nWritten: {path} and {path.with_suffix(".py")}')
