@@ -74,5 +74,8 @@ param_scheduler = [
         milestones=[163889, 177546],
         gamma=0.1)
 ]
-default_hooks = dict(checkpoint=dict(by_epoch=False, interval=5000))
+default_hooks = dict(
+    checkpoint=dict(by_epoch=False, interval=5000),
+    pretrained=dict(
+        type='mmcompress.CheckPretrainedHook', new=['rel_pos_[hw]$']))
 log_processor = dict(by_epoch=False)

@@ -9,3 +9,7 @@ model = dict(
     head=dict(
         type='mmcompress.DistTokenClsHead',
         loss=dict(mode='original', loss_weight=0.5)))
+
+default_hooks = dict(
+    pretrained=dict(
+        type='mmcompress.CheckPretrainedHook', new=['^dist_token$']))

@@ -10,3 +10,8 @@ model = dict(
     neck=dict(embed_dim=384),
     decode_head=dict(in_channels=[384, 384, 384, 384], channels=384),
     auxiliary_head=dict(in_channels=384))
+
+default_hooks = dict(
+    pretrained=dict(
+        type='mmcompress.CheckPretrainedHook',
+        new=['relative_position', 'gamma_']))

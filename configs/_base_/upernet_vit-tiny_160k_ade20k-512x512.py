@@ -10,3 +10,8 @@ model = dict(
     neck=dict(embed_dim=192),
     decode_head=dict(in_channels=[192, 192, 192, 192], channels=192),
     auxiliary_head=dict(in_channels=192))
+
+default_hooks = dict(
+    pretrained=dict(
+        type='mmcompress.CheckPretrainedHook',
+        new=['relative_position', 'gamma_']))

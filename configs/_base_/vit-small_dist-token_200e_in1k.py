@@ -48,3 +48,6 @@ param_scheduler = [
         convert_to_iter_based=True)
 ]
 train_cfg = dict(max_epochs=200)
+default_hooks = dict(
+    pretrained=dict(
+        type='mmcompress.CheckPretrainedHook', new=['^dist_token$']))

@@ -28,5 +28,7 @@ param_scheduler = [
 
 # found as `checkpoint='cache://g2sd_vit_mini_teacher'`
 default_hooks = dict(
+    # the norm layer behind the mean of the patches
+    pretrained=dict(type='mmcompress.CheckPretrainedHook', new=['^ln2']),
     keep=dict(
         type='mmcompress.CacheTeacherHook', name='g2sd_vit_mini_teacher'))

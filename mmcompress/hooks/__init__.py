@@ -1,4 +1,5 @@
 from .cache_teacher import CacheTeacherHook
+from .check_pretrained import CheckPretrainedHook
 from .distill import DistillHook
 from .exact_resume import ExactResumeHook
 from .loss_gradients import LossGradientHook
@@ -6,6 +7,7 @@ from .non_finite_loss import NonFiniteLossHook
 from .plain_checkpoint import PlainCheckpointHook
 
 __all__ = [
-    'CacheTeacherHook', 'DistillHook', 'ExactResumeHook', 'LossGradientHook',
-    'NonFiniteLossHook', 'PlainCheckpointHook'
+    'CacheTeacherHook', 'CheckPretrainedHook', 'DistillHook',
+    'ExactResumeHook', 'LossGradientHook', 'NonFiniteLossHook',
+    'PlainCheckpointHook'
 ]

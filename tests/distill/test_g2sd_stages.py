@@ -1,12 +1,20 @@
 """G2SD's stages: two masked autoencoders, then a classifier."""
 import copy
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from distill.mae_models import build, classifier, generic, images, specific
+from mmengine.config import Config
+from mmengine.registry import HOOKS, DefaultScope
 from mmpretrain.structures import DataSample
 
+from mmcompress.cache import cached_teacher
 from mmcompress.distill.shared_draws import SharedDraws
+from mmcompress.distill.teacher import build_model
+
+BASES = Path(__file__).parents[2] / 'configs/_base_'
 
 
 def masks_of(model, seed=None):
@@ -228,3 +236,35 @@ def test_iterations_warm_up():
             assert factor(0.5) == expected
     with pytest.raises(ValueError, match='num_iters'):
         IterWarmup(0)
+
+
+@pytest.mark.parametrize('student, lacking', [
+    ('vit-tiny_dist-token_200e_in1k', 'layers.3.ln1.weight'),
+    ('vit-tiny_no-labels_200e_in1k', 'cls_token'),
+    ('mask-rcnn_vitdet-tiny_100e_coco', 'layers.11.attn.qkv.bias'),
+    ('upernet_vit-tiny_160k_ade20k-512x512', 'layers.0.ffn.layers.1.bias'),
+])
+def test_a_student_starts_from_all_of_an_encoder(student, lacking, tmp_path,
+                                                 monkeypatch):
+    monkeypatch.setenv('MMCOMPRESS_CACHE', str(tmp_path))
+    autoencoder = build_model(
+        Config.fromfile(BASES / 'mae_vit-tiny_300e_in1k.py'))
+    autoencoder.init_weights()
+    encoder = autoencoder.backbone.state_dict()
+    path = Path(cached_teacher('g2sd_generic_vit-tiny_mae-base'))
+    path.parent.mkdir()
+
+    def start() -> torch.nn.Module:
+        torch.save(dict(state_dict=encoder), path)
+        cfg = Config.fromfile(BASES / f'{student}.py')
+        runner = SimpleNamespace(model=build_model(cfg))
+        hook = HOOKS.build(cfg.default_hooks.pretrained)
+        hook.before_run(runner)
+        with DefaultScope.overwrite_default_scope(cfg.default_scope):
+            runner.model.init_weights()
+        hook.before_train(runner)
+        return runner.model.backbone
+
+    assert torch.equal(start().state_dict()[lacking], encoder.pop(lacking))
+    with pytest.raises(RuntimeError, match=f'missing in it: {lacking};'):
+        start()
