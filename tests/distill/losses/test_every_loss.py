@@ -3,6 +3,7 @@
 A loss that is new in mmcompress.distill.losses needs a case in `CASES`.
 """
 import inspect
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -15,9 +16,10 @@ from golden.nkd import labelled
 from mmengine.config import ConfigDict
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.structures import InstanceData
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
-import mmcompress.compat  # noqa: F401
+from mmcompress.compat import close_process_group
 from mmcompress.distill import losses
 from mmcompress.distill.losses import DistillLoss, uskd
 
@@ -348,6 +350,59 @@ def hold(monkeypatch, owner, name):
         return results[0]
 
     monkeypatch.setattr(owner, name, held)
+
+
+class OnOneImage(nn.Module):
+    """A case's loss of one of its two images, and a parameter before it."""
+
+    def __init__(self, it: Case) -> None:
+        super().__init__()
+        self.it = it
+        self.loss = it.loss()
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, image: int) -> Tensor:
+        part = slice(image, image + 1)
+        student = change(lambda x: self.scale * x[part], self.it.student)
+        teacher = change(lambda x: x[part], self.it.teacher)
+        return sum(self.it.run(self.loss, student, teacher))
+
+
+def _gradients(net: nn.Module, image: int, parallel=None) -> list[Tensor]:
+    for _ in range(2):
+        # DDP complains about unused parameters in the second step
+        net.zero_grad()
+        (parallel or net)(image).backward()
+    return [parameter.grad for parameter in net.parameters()]
+
+
+def _train_in_a_process(rank, port, folder):
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group(
+        'gloo', f'tcp://127.0.0.1:{port}', rank=rank, world_size=2)
+    grads = {}
+    for name, it in CASES.items():
+        net = OnOneImage(it)
+        parallel = DistributedDataParallel(net, find_unused_parameters=False)
+        grads[name] = _gradients(net, rank, parallel)
+    torch.save(grads, f'{folder}/{rank}.pth')
+    close_process_group()
+
+
+@pytest.mark.slow
+def test_two_processes_average_the_gradients(tmp_path):
+    with socket.socket() as server:
+        server.bind(('127.0.0.1', 0))
+        port = server.getsockname()[1]
+    # not forked: threads that other tests started would be missing there
+    torch.multiprocessing.spawn(
+        _train_in_a_process, (port, str(tmp_path)), nprocs=2)
+    first, second = [torch.load(tmp_path / f'{rank}.pth') for rank in (0, 1)]
+    for name, it in CASES.items():
+        alone = [_gradients(OnOneImage(it), image) for image in (0, 1)]
+        expected = [(a + b) / 2 for a, b in zip(*alone)]
+        torch.testing.assert_close(first[name], expected, msg=name)
+        torch.testing.assert_close(second[name], expected, msg=name)
 
 
 def test_pose_models_bear_that_no_keypoint_is_visible():
