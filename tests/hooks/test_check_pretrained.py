@@ -59,9 +59,9 @@ def test_what_is_missing_stops_the_run_and_is_named(tmp_path):
         'trunk.weight': torch.ones(1)
     })
     expected = (
-        r'^encoder \(Encoder\).*weights\.pth, which its init_cfg names: missing '
-        r'in it: stem\.weight; of another shape: nothing; not of this model: '
-        r'trunk\.weight\. Correct')
+        r'^encoder \(Encoder\).*weights\.pth, which its init_cfg names: '
+        r'missing in it: stem\.weight; of another shape: nothing; '
+        r'not of this model: trunk\.weight\. Correct')
     with pytest.raises(RuntimeError, match=expected):
         train(tmp_path, weights)
 
