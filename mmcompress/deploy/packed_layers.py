@@ -158,21 +158,25 @@ class PackedConv2d(PackedLayer):
              then: PackedLayer | None = None,
              bits_only: bool = False) -> tuple[Tensor, Tensor]:
         self._check(x)
-        threshold, flip = self.threshold, self.flip
+        # finding nine attributes of modules takes as long as a small layer
+        own = self._buffers
+        threshold, flip = own['threshold'], own['flip']
         if x.dtype == torch.uint8:
             threshold = flip = None
         elif x.dtype != torch.float32:
             x = x.float()
         if residual is not None and residual.dtype != torch.float32:
             residual = residual.float()
-        next_threshold, next_flip = (None, None) if then is None else (
-            then.threshold, then.flip)
-        return self.engine.binary_conv2d_fused(x, self.blob, self.scale,
-                                               self.shift, threshold, flip,
-                                               residual, self.pre, self.slope,
-                                               self.post, next_threshold,
-                                               next_flip, *self.conv,
-                                               bits_only)
+        next_threshold = next_flip = None
+        if then is not None:
+            next_threshold = then._buffers['threshold']
+            next_flip = then._buffers['flip']
+        return self.engine.binary_conv2d_fused(x, self.blob, own['scale'],
+                                               own['shift'], threshold, flip,
+                                               residual, own['pre'],
+                                               own['slope'], own['post'],
+                                               next_threshold, next_flip,
+                                               *self.conv, bits_only)
 
     def forward(
             self,
@@ -289,25 +293,34 @@ class PackedChain(nn.Sequential):
             Tensor: Real-valued, with as many dimensions.
         """
         image = _as_image(x, self.features_last)
-        y = self.last(self.up_to_last(image)).to(x.dtype)
+        y = self.run(image).to(x.dtype)
         return _from_image(y, x, self.features_last)
-
-    @property
-    def first(self) -> PackedLayer:
-        """The layer that packs the input."""
-        return self[0]
 
     @property
     def last(self) -> PackedConv2d:
         """The layer that gives real values."""
         return self[-1]
 
-    def up_to_last(self, x: Tensor) -> Tensor:
-        """What the last layer takes for an input (N, C, H, W), or its bits."""
+    def run(self,
+            x: Tensor,
+            residual: Tensor | None = None,
+            then: 'PackedChain | None' = None
+            ) -> Tensor | tuple[Tensor, Tensor]:
+        """Compute the chain for an image, or its bits.
+
+        Args:
+            x (Tensor): Shape (N, C, H, W), or packed bits.
+            residual (Tensor | None): What the last layer adds.
+            then (PackedChain | None): The next chain.
+
+        Returns:
+            Tensor | tuple[Tensor, Tensor]: As of the last layer. With
+            ``then``, also the bits that its first layer takes.
+        """
         layers = list(self)
-        for layer, then in zip(layers, layers[1:]):
-            x = layer.only_bits(x, then)
-        return x
+        for layer, following in zip(layers, layers[1:]):
+            x = layer.only_bits(x, following)
+        return layers[-1](x, residual, next(iter(then)) if then else None)
 
 
 class PackedBlock(nn.Module):
@@ -341,11 +354,15 @@ class PackedBlock(nn.Module):
             Tensor | tuple[Tensor, Tensor]: Shape (N, K, H', W'). With
             ``then``, also its packed bits.
         """
-        residual = None if self.shortcut is None else self.shortcut(x)
-        inner = self.chain.up_to_last(x if bits is None else bits)
+        residual = None
+        if self.shortcut is not None:
+            # saves a call, a tenth of the block's time in Python
+            is_identity = isinstance(self.shortcut, nn.Identity)
+            residual = x if is_identity else self.shortcut(x)
+        start = x if bits is None else bits
         if then is None:
-            return self.chain.last(inner, residual).to(x.dtype)
-        y, bits = self.chain.last(inner, residual, then.chain.first)
+            return self.chain.run(start, residual).to(x.dtype)
+        y, bits = self.chain.run(start, residual, then.chain)
         return y.to(x.dtype), bits
 
 
