@@ -23,10 +23,17 @@ RUNS = dict(
                 'get_model'),
     mmdet=('fgd/fgd_retinanet_mini.py', 'fgd/fgd_retinanet_mini_student.py',
            'init_detector'),
+    mmseg=('mgd/mgd_pspnet_mini.py', 'cwd/cwd_pspnet_mini_student.py',
+           'init_model'),
+    mmpose=('dwpose/dwpose_s1_mini.py', 'dwpose/dwpose_student_mini.py',
+            'init_model'),
 )  # yapf: disable
+# 64 images to train on and 16 to validate
 SHORT = ('train_cfg.max_epochs=1', 'train_cfg.val_interval=1',
-         'train_dataloader.num_batch_per_epoch=4',
-         'val_dataloader.num_batch_per_epoch=2',
+         'train_dataloader.dataset.settings.num_train=64',
+         'train_dataloader.dataset.settings.num_val=16',
+         'val_dataloader.dataset.settings.num_train=64',
+         'val_dataloader.dataset.settings.num_val=16',
          'model.teacher.checkpoint=None', 'model.teacher.allow_random=True',
          'default_hooks.logger.interval=1')
 
