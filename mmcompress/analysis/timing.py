@@ -7,6 +7,10 @@ from pathlib import Path
 
 import torch
 
+# what limits the instructions of torch's kernels
+_FLOAT_LIMITS = ('ONEDNN_MAX_CPU_ISA', 'ATEN_CPU_CAPABILITY',
+                 'MKL_ENABLE_INSTRUCTIONS')
+
 
 def median_interval(values: list[float]) -> tuple[float, float]:
     """95 % confidence interval of the median, from order statistics.
@@ -100,3 +104,14 @@ def machine(device: str) -> str:
     if device != 'cpu':
         text += f', {torch.cuda.get_device_name(device)}'
     return text
+
+
+def float_limits() -> dict[str, str]:
+    """Environment variables that keep torch from a processor's fastest path.
+
+    With them and ``MMCOMPRESS_ISA``, a processor stands in for an older one.
+    """
+    return {
+        name: os.environ[name]
+        for name in _FLOAT_LIMITS if name in os.environ
+    }

@@ -24,7 +24,6 @@ import argparse
 import ctypes
 import json
 import math
-import os
 import platform
 import re
 import shutil
@@ -43,14 +42,11 @@ import torch.nn.functional as F
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from mmcompress import __version__, ops  # noqa: E402
-from mmcompress.analysis.timing import interleaved, machine  # noqa: E402
+from mmcompress.analysis import timing  # noqa: E402
 
 RESULTS = Path(__file__).parent / 'results'
 # at least this long is one measurement
 SECONDS = 0.01
-# what limits the opponent
-FP32_LIMITS = ('ONEDNN_MAX_CPU_ISA', 'ATEN_CPU_CAPABILITY',
-               'MKL_ENABLE_INSTRUCTIONS')
 # packed 3x3 layers of 128 channels or more must be this much faster
 FLOOR = 4.0
 
@@ -218,7 +214,8 @@ def measure(layer: Layer, rounds: int, clock: Callable,
         parts['chain'], calls['chain'] = repeated(chain, clock)
     seconds = {
         name: [s / calls[name] for s in times]
-        for name, times in interleaved(parts, rounds, clock=clock).items()
+        for name, times in timing.interleaved(parts, rounds,
+                                              clock=clock).items()
     }
     result = dict(asdict(layer), name=layer.name, products=layer.products)
     if chain is not None:
@@ -242,10 +239,9 @@ def measure(layer: Layer, rounds: int, clock: Callable,
 def describe(threads: int, rounds: int) -> dict:
     """The circumstances of a run."""
     return dict(
-        machine=machine('cpu'),
+        machine=timing.machine('cpu'),
         kernels=ops.build_info()['isa'],
-        fp32_limits={n: os.environ[n]
-                     for n in FP32_LIMITS if n in os.environ},
+        fp32_limits=timing.float_limits(),
         threads=threads,
         rounds=rounds,
         clock='CPU time of the thread' if threads == 1 else 'wall time',

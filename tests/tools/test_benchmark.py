@@ -89,7 +89,13 @@ def test_a_checkpoint_and_a_batch_can_be_given(run, tmp_path):
 
 
 @pytest.mark.filterwarnings('ignore:1-bit operators run on the slow')
-def test_a_network_of_point_clouds_is_timed(run):
+def test_a_network_of_point_clouds_is_timed_where_floats_are_limited(
+        run, tmp_path, monkeypatch):
+    # too late for torch to take notice
+    monkeypatch.setenv('ATEN_CPU_CAPABILITY', 'avx2')
     result = run('poem/poem_pointnet_mini.py', '--shape', '3', '64')
     assert result['shape'] == [1, 3, 64]
     assert 'packed' in result['forms']
+    assert result['fp32_limits'] == dict(ATEN_CPU_CAPABILITY='avx2')
+    text, = tmp_path.glob('*_limited_fp32.txt')
+    assert 'ATEN_CPU_CAPABILITY=avx2' in text.read_text()

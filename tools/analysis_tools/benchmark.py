@@ -19,8 +19,8 @@ import mmcompress.compat  # noqa: F401
 from mmcompress import __version__
 from mmcompress.analysis.latency import Parts, clock_of, forms
 from mmcompress.analysis.subject import build_subject, noise_batch, read_config
-from mmcompress.analysis.timing import (device_clock, interleaved, machine,
-                                        median_interval)
+from mmcompress.analysis.timing import (device_clock, float_limits,
+                                        interleaved, machine, median_interval)
 from mmcompress.ops import build_info
 from mmcompress.tables import format_table
 
@@ -109,6 +109,7 @@ def report(args: argparse.Namespace, shape: list[int], seconds: dict,
         rounds=args.rounds,
         machine=machine(args.device),
         kernels=info.get('isa'),
+        fp32_limits=float_limits(),
         versions=dict(
             mmcompress=__version__,
             torch=torch.__version__,
@@ -137,6 +138,8 @@ def as_text(result: dict) -> str:
              f'{_shape(result)}, {result["rounds"]} rounds, '
              f'{result["clock"]} time\n{result["machine"]}, kernels: '
              f'{result["kernels"]}')
+    for name, value in result['fp32_limits'].items():
+        title += f', {name}={value}'
     rows = []
     for name, form in result['forms'].items():
         low, high = form['speed_up']['interval']
@@ -257,6 +260,8 @@ def main() -> None:
     path = Path(
         args.out, f'{Path(args.config).stem}_{result["mode"]}_'
         f'{result["kernels"]}_{args.threads}t')
+    if result['fp32_limits']:
+        path = path.with_name(f'{path.name}_limited_fp32')
     path.with_suffix('.json').write_text(json.dumps(result, indent=2) + '\n')
     path.with_suffix('.txt').write_text(text.lstrip('\n'))
     draw(result, path.with_suffix('.png'))
