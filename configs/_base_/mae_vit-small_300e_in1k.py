@@ -21,6 +21,9 @@ model = dict(
         decoder_num_heads=8),
     head=None)
 
+# its encoder is what the specific stages start from, as 'cache://NAME'
+default_hooks = dict(
+    keep=dict(type='mmcompress.CacheTeacherHook', part='backbone'))
 optim_wrapper = dict(
     paramwise_cfg=dict(
         _delete_=True, norm_decay_mult=0.0, bias_decay_mult=0.0))

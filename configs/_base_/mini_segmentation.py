@@ -1,6 +1,8 @@
 # Handwritten digits on photos, each pixel with its class: 1,000 images to
 # train on, 200 to validate, 128 x 96 pixels, rendered when they are first
 # asked for.
+_base_ = './mini_training.py'
+
 default_scope = 'mmseg'
 
 train_dataloader = dict(
@@ -39,14 +41,8 @@ test_dataloader = val_dataloader
 val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
 test_evaluator = val_evaluator
 
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=6, val_interval=6)
-val_cfg = dict(type='ValLoop')
-test_cfg = dict(type='TestLoop')
-optim_wrapper = dict(
-    type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=0.01, weight_decay=0.01),
-    clip_grad=dict(max_norm=10, norm_type=2))
-# cosine from the first step on, after a short warm-up
+train_cfg = dict(max_epochs=6, val_interval=6)
+optim_wrapper = dict(optimizer=dict(lr=0.01, weight_decay=0.01))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=50),
     dict(
@@ -59,16 +55,8 @@ param_scheduler = [
         convert_to_iter_based=True)
 ]
 
-default_hooks = dict(
-    timer=dict(type='IterTimerHook'),
-    logger=dict(type='LoggerHook', interval=25),
-    param_scheduler=dict(type='ParamSchedulerHook'),
-    checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=1),
-    sampler_seed=dict(type='DistSamplerSeedHook'),
-    visualization=dict(type='SegVisualizationHook'))
-vis_backends = [dict(type='LocalVisBackend')]
+default_hooks = dict(visualization=dict(type='SegVisualizationHook'))
 visualizer = dict(
-    type='SegLocalVisualizer', vis_backends=vis_backends, name='visualizer')
-log_processor = dict(type='LogProcessor', window_size=25, by_epoch=True)
-log_level = 'INFO'
-randomness = dict(seed=0)
+    type='SegLocalVisualizer',
+    vis_backends=_base_.vis_backends,
+    name='visualizer')

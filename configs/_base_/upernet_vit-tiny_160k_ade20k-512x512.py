@@ -1,17 +1,8 @@
-_base_ = [
-    'mmseg::mae/mae-base_upernet_8xb2-amp-160k_ade20k-512x512.py',
-    './runtime.py'
-]
+_base_ = './upernet_vit-small_160k_ade20k-512x512.py'
 
 model = dict(
-    # of G2SD's generic stage
     pretrained='cache://g2sd_generic_vit-tiny_mae-base',
     backbone=dict(embed_dims=192, num_heads=3),
     neck=dict(embed_dim=192),
     decode_head=dict(in_channels=[192, 192, 192, 192], channels=192),
     auxiliary_head=dict(in_channels=192))
-
-default_hooks = dict(
-    pretrained=dict(
-        type='mmcompress.CheckPretrainedHook',
-        new=['relative_position', 'gamma_']))

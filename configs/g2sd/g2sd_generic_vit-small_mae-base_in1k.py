@@ -21,9 +21,4 @@ model = dict(
             student_dims=256,
             teacher_dims=512)))
 
-# for the specific stages: init_cfg=dict(checkpoint='cache://...')
-default_hooks = dict(
-    keep=dict(
-        type='mmcompress.CacheTeacherHook',
-        name='g2sd_generic_vit-small_mae-base',
-        part='backbone'))
+default_hooks = dict(keep=dict(name='g2sd_generic_vit-small_mae-base'))

@@ -1,19 +1,9 @@
-_base_ = '../_base_/mask-rcnn_vitdet-tiny_100e_coco.py'
-
-taps = dict(feats='neck', objectness='rpn_head[0]')
+_base_ = './g2sd_specific_mask-rcnn_vitdet-small_vitdet-base_coco.py'
 
 model = dict(
-    _delete_=True,
-    type='mmcompress.Distill',
-    student=_base_.model,
-    teacher=dict(
-        cfg='./g2sd_teacher_mask-rcnn_vitdet-base_coco.py',
-        checkpoint='cache://g2sd_teacher_mask-rcnn_vitdet-base_coco'),
-    losses=dict(
-        loss_g2sd=dict(
-            type='mmcompress.G2SDDetLoss',
-            student=taps,
-            teacher=taps,
-            distill_feat_weight=1e-3,
-            distill_cls_weight=0.1,
-            schedule=dict(type='mmcompress.IterWarmup', num_iters=500))))
+    student=dict(
+        backbone=dict(
+            arch=dict(embed_dims=192, num_heads=3, feedforward_channels=768),
+            init_cfg=dict(
+                checkpoint='cache://g2sd_generic_vit-tiny_mae-base')),
+        neck=dict(in_channels=192)))

@@ -14,7 +14,7 @@ from mmcompress.cache import cached_teacher
 from mmcompress.distill.shared_draws import SharedDraws
 from mmcompress.distill.teacher import build_model
 
-BASES = Path(__file__).parents[2] / 'configs/_base_'
+CONFIGS = Path(__file__).parents[2] / 'configs'
 
 
 def masks_of(model, seed=None):
@@ -239,16 +239,16 @@ def test_iterations_warm_up():
 
 
 @pytest.mark.parametrize('student, lacking', [
-    ('vit-tiny_dist-token_200e_in1k', 'layers.3.ln1.weight'),
-    ('vit-tiny_no-labels_200e_in1k', 'cls_token'),
-    ('mask-rcnn_vitdet-tiny_100e_coco', 'layers.11.attn.qkv.bias'),
-    ('upernet_vit-tiny_160k_ade20k-512x512', 'layers.0.ffn.layers.1.bias'),
+    ('vit-tiny_vit-base_in1k', 'layers.3.ln1.weight'),
+    ('mask-rcnn_vitdet-tiny_vitdet-base_coco', 'layers.11.attn.qkv.bias'),
+    ('upernet_vit-tiny_vit-base_ade20k-512x512', 'layers.0.ln1.bias'),
 ])
 def test_a_student_starts_from_all_of_an_encoder(student, lacking, tmp_path,
                                                  monkeypatch):
     monkeypatch.setenv('MMCOMPRESS_CACHE', str(tmp_path))
     autoencoder = build_model(
-        Config.fromfile(BASES / 'mae_vit-tiny_300e_in1k.py'))
+        Config.fromfile(CONFIGS /
+                        'g2sd/g2sd_generic_vit-tiny_mae-base_in1k.py'))
     autoencoder.init_weights()
     encoder = autoencoder.backbone.state_dict()
     path = Path(cached_teacher('g2sd_generic_vit-tiny_mae-base'))
@@ -256,7 +256,7 @@ def test_a_student_starts_from_all_of_an_encoder(student, lacking, tmp_path,
 
     def start() -> torch.nn.Module:
         torch.save(dict(state_dict=encoder), path)
-        cfg = Config.fromfile(BASES / f'{student}.py')
+        cfg = Config.fromfile(CONFIGS / f'g2sd/g2sd_specific_{student}.py')
         runner = SimpleNamespace(model=build_model(cfg))
         hook = HOOKS.build(cfg.default_hooks.pretrained)
         hook.before_run(runner)
