@@ -22,6 +22,7 @@ PAGES = {
 GUIDE = PAGES['distill']
 SHOWN = dict(shown for page in PAGES.values() for shown in re.findall(
     r'```python\n# my_configs/(\w+)\.py\n(.*?)```', page, re.S))
+OTHER_NETWORKS = re.findall(r'\| `(_base_ = .*?)` \|', PAGES['own_data'])
 # what the page writes anew, and configs/ has
 TRANSLATED = dict(
     from_mmrazor_cwd='cwd/cwd_retinanet_r50_r101_fpn_1x_coco',
@@ -33,6 +34,12 @@ TRANSLATED = dict(
     from_dwpose_s2='dwpose/dwpose_s2_rtmpose-m_60e_coco-ubody-256x192')
 # their list of hooks, and how many of them are not ours
 HOOKS = dict(bccd_fgd_r18_r50=0, bccd_fgd_weigh=0, yolox_tiny_s=3)
+
+DATA = Path(os.environ.get('MMCOMPRESS_DATA', '')).resolve()
+needs_data = pytest.mark.skipif(
+    'MMCOMPRESS_DATA' not in os.environ,
+    reason='MMCOMPRESS_DATA names no folder with real images, see '
+    'CONTRIBUTING.md')
 
 
 @pytest.fixture(scope='module')
@@ -115,10 +122,45 @@ def test_shows_the_distillation_config_in_few_lines():
     assert len(lines) <= 16
 
 
-@pytest.mark.skipif(
-    'MMCOMPRESS_DATA' not in os.environ,
-    reason='MMCOMPRESS_DATA names no folder with real images, see '
-    'CONTRIBUTING.md')
+@pytest.mark.parametrize('line', OTHER_NETWORKS)
+def test_own_data_fits_a_network_of_the_library(folder, line):
+    name = dict(
+        mmpretrain='things_student',
+        mmseg='scenes_student')[re.search(r"'(\w+)::", line)[1]]
+    text = SHOWN[name].split('\n', 1)[1]
+    (folder / 'other.py').write_text(f'{line}\n{text}')
+    cfg = Config.fromfile(folder / 'other.py')
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        MODELS.build(cfg.model)
+    shown = Config.fromfile(folder / f'{name}.py')
+    for loader in ('train_dataloader', 'val_dataloader'):
+        assert cfg[loader].dataset == shown[loader].dataset
+
+
+def trained(cfg, changes):
+    """What a short training logged."""
+    loaders = dict(num_workers=0, persistent_workers=False)
+    cfg.merge_from_dict(
+        dict(
+            work_dir='work_dir',
+            experiment_name=cfg.filename,
+            log_level='ERROR',
+            train_cfg=dict(max_epochs=1),
+            default_hooks=dict(logger=dict(interval=1), checkpoint=None),
+            train_dataloader=loaders,
+            val_dataloader=loaders))
+    cfg.merge_from_dict(changes)
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    scalars = runner.message_hub.log_scalars
+    for key in scalars:
+        if 'loss' in key:
+            history = scalars[key].data[0]
+            assert len(history) == 2 and all(map(math.isfinite, history)), key
+    return scalars
+
+
+@needs_data
 @pytest.mark.parametrize('name, metric', [
     ('bccd_fgd_r18_r50', 'pascal_voc/mAP'),
     ('street_distill', 'coco/bbox_mAP'),
@@ -126,31 +168,51 @@ def test_shows_the_distillation_config_in_few_lines():
 def test_shown_config_trains_on_real_images(folder, name, metric, monkeypatch,
                                             tmp_path):
     monkeypatch.chdir(tmp_path)
-    Path('data').symlink_to(Path(os.environ['MMCOMPRESS_DATA']).resolve())
-    cfg = Config.fromfile(folder / f'{name}.py')
-    loaders = dict(num_workers=0, persistent_workers=False)
+    Path('data').symlink_to(DATA)
     small = {'scale': (160, 120)}
-    cfg.merge_from_dict(
+    scalars = trained(
+        Config.fromfile(folder / f'{name}.py'),
         dict(
-            work_dir=str(tmp_path),
-            experiment_name=name,
-            log_level='ERROR',
             model=dict(
                 student=dict(
                     backbone=dict(init_cfg=None),
                     # an untrained head is sure of nothing
                     test_cfg=dict(score_thr=0.0)),
                 teacher=dict(checkpoint=None, allow_random=True)),
-            train_cfg=dict(max_epochs=1),
-            default_hooks=dict(logger=dict(interval=1), checkpoint=None),
             train_dataloader=dict(
-                dataset=dict(indices=4, pipeline={'3': small}), **loaders),
+                dataset=dict(indices=4, pipeline={'3': small})),
             val_dataloader=dict(
-                dataset=dict(indices=2, pipeline={'1': small}), **loaders)))
-    runner = Runner.from_cfg(cfg)
-    runner.train()
-    scalars = runner.message_hub.log_scalars
-    for key in ('loss_cls', 'loss_bbox', 'loss_fgd'):
-        history = scalars[f'train/{key}'].data[0]
-        assert len(history) == 2 and all(map(math.isfinite, history))
-    assert f'val/{metric}' in scalars
+                dataset=dict(indices=2, pipeline={'1': small}))))
+    losses = {'train/loss_cls', 'train/loss_bbox', 'train/loss_fgd'}
+    assert {f'val/{metric}', *losses} <= scalars.keys()
+
+
+@needs_data
+@pytest.mark.parametrize('name, links, keys', [
+    ('things_nkd', {
+        'things': 'cifar10_subset'
+    }, {'train/loss_nkd.loss_target', 'val/accuracy/top1'}),
+    ('scenes_mgd', {
+        'scenes': 'coco128'
+    }, {'train/loss_mgd', 'val/mIoU'}),
+    ('people_student', {
+        f'people/{split}{end}': f'mmpose/coco{file}'
+        for split in ('train', 'val')
+        for end, file in (('', ''), ('.json', '/test_coco_wholebody.json'))
+    }, {'train/loss_kpt', 'val/coco-wholebody/AP'}),
+])
+def test_own_data_trains_on_real_images(folder, name, links, keys, monkeypatch,
+                                        tmp_path):
+    monkeypatch.chdir(tmp_path)
+    # formatting 200 names of classes takes half a minute
+    monkeypatch.setattr(Config, 'pretty_text', '')
+    for link, target in links.items():
+        link = Path('data', link)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(DATA / target)
+    cfg = Config.fromfile(folder / f'{name}.py')
+    if 'teacher' in cfg.model:
+        cfg.model.teacher.update(checkpoint=None, allow_random=True)
+    few = dict(batch_size=2, dataset=dict(indices=4))
+    scalars = trained(cfg, dict(train_dataloader=few, val_dataloader=few))
+    assert keys <= scalars.keys()
