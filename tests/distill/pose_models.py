@@ -1,14 +1,16 @@
 """Small real RTMPose models for the tests of DWPose."""
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
-from mmengine.config import ConfigDict
+from mmengine.config import Config, ConfigDict
 from mmengine.logging import MessageHub
 from mmengine.registry import MODELS, DefaultScope
 
 import mmcompress.compat  # noqa: F401
 from mmcompress.distill.made_up_inputs import made_up_batch
 
+STUDENT = Path(__file__).parents[2] / 'configs/dwpose/dwpose_student_mini.py'
 FADE = dict(
     type='mmcompress.PiecewiseLinear',
     points=[(0, 1.0), (1, 0.0)],
@@ -18,7 +20,7 @@ FADE = dict(
 def rtmpose(width: float = 0.0625,
             with_neck: bool = False,
             num_points: int = 5) -> dict:
-    """Config of an RTMPose for images of 64 x 96 pixels.
+    """Config of an RTMPose for images of 64 x 96 pixels, with the mini head.
 
     Args:
         width (float): Its last feature has 1024 times as many channels.
@@ -35,14 +37,9 @@ def rtmpose(width: float = 0.0625,
         expand_ratio=0.5,
         norm_cfg=dict(type='BN'),
         act_cfg=dict(type='SiLU'))
-    return dict(
-        type='TopdownPoseEstimator',
+    model = Config.fromfile(STUDENT).model.to_dict()
+    model.update(
         _scope_='mmpose',
-        data_preprocessor=dict(
-            type='PoseDataPreprocessor',
-            mean=[123.675, 116.28, 103.53],
-            std=[58.395, 57.12, 57.375],
-            bgr_to_rgb=True),
         backbone=dict(
             type='CSPNeXt',
             arch='P5',
@@ -54,35 +51,15 @@ def rtmpose(width: float = 0.0625,
             norm_cfg=dict(type='BN'),
             act_cfg=dict(type='SiLU')),
         neck=neck if with_neck else None,
-        head=dict(
-            type='RTMCCHead',
-            in_channels=channels[-1],
-            out_channels=num_points,
-            input_size=(64, 96),
-            in_featuremap_size=(2, 3),
-            final_layer_kernel_size=3,
-            gau_cfg=dict(
-                hidden_dims=16,
-                s=8,
-                expansion_factor=2,
-                dropout_rate=0.,
-                drop_path=0.,
-                act_fn='SiLU',
-                use_rel_bias=False,
-                pos_enc=False),
-            loss=dict(
-                type='KLDiscretLoss',
-                use_target_weight=True,
-                beta=10.,
-                label_softmax=True),
-            decoder=dict(
-                type='SimCCLabel',
-                input_size=(64, 96),
-                sigma=(2.0, 2.5),
-                simcc_split_ratio=2.0,
-                normalize=False,
-                use_dark=False)),
         test_cfg=dict(flip_test=True))
+    model['head'].update(
+        in_channels=channels[-1],
+        out_channels=num_points,
+        input_size=(64, 96),
+        in_featuremap_size=(2, 3))
+    model['head']['gau_cfg'].update(hidden_dims=16, s=8)
+    model['head']['decoder'].update(input_size=(64, 96), sigma=(2.0, 2.5))
+    return model
 
 
 def first_stage(student: dict,
