@@ -4,10 +4,12 @@ import pickle
 
 import pytest
 import torch
-from deploy.networks import bi_resnet, build
+import torch.nn as nn
+from deploy.networks import as_if_trained, bi_resnet, build
 from mmengine.registry import DefaultScope
 from mmengine.runner import load_checkpoint
 
+from mmcompress.binary import BiRealConv2d, XNORLinear
 from mmcompress.deploy import pack
 from mmcompress.deploy.record import FORMAT_VERSION, checksum
 from mmcompress.registry import MODELS
@@ -116,7 +118,7 @@ def test_copies_still_check(packed, state):
 
 
 def test_a_prefix_of_a_wrapper_is_no_problem(packed, state):
-    wrapper = torch.nn.ModuleDict(dict(module=copy.deepcopy(packed)))
+    wrapper = nn.ModuleDict(dict(module=copy.deepcopy(packed)))
     wrapper.load_state_dict({f'module.{k}': v for k, v in state.items()})
 
 
@@ -134,3 +136,24 @@ def test_packed_weights_in_a_model_that_is_not_packed(name, tmp_path):
     torch.save(
         dict(state_dict=pack(model)[1].state_dict()), tmp_path / 'packed.pth')
     refuse(model, tmp_path / 'packed.pth', 'the checkpoint is a packed one')
+
+
+def plain_network():
+    """Layers in a row, as somebody without any mm library has them."""
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), BiRealConv2d(8, 16, 3),
+        nn.BatchNorm2d(16), nn.PReLU(16), BiRealConv2d(16, 8, 3),
+        nn.Flatten(), XNORLinear(72, 5))  # yapf: disable
+
+
+def test_a_plain_network_comes_back_from_its_packed_weights(tmp_path):
+    torch.manual_seed(0)
+    model = as_if_trained(plain_network())
+    packed = pack(model)[1]
+    torch.save(packed.state_dict(), tmp_path / 'packed.pth')
+    loaded = pack(plain_network())[1]
+    loaded.load_state_dict(torch.load(tmp_path / 'packed.pth'))
+    x = torch.randn(2, 3, 9, 9)
+    with torch.no_grad():
+        assert torch.equal(loaded(x), packed(x))
+        torch.testing.assert_close(packed(x), model(x))
