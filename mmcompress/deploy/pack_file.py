@@ -15,8 +15,8 @@ from mmcompress.distill.teacher import build_model
 from .files import packed_config, write_packed
 from .packing import fold_in_place, packed_twin, round_leftovers
 from .report import differences_table, layer_table, state_bytes, totals_table
-from .verify import (compare_layouts, compare_twins, compare_with_trained,
-                     end_to_end_difference)
+from .verify import compare_layouts, compare_twins, end_to_end_difference
+from .verify_layers import compare_with_trained
 
 LEFTOVERS = ('float32', 'float16')
 

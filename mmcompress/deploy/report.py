@@ -8,7 +8,7 @@ from mmcompress.tables import format_table
 from .fold import Trace
 from .packed_layers import PackedBackbone, PackedLayer
 from .roi_align import ChannelsLastRoIAlign
-from .verify import LayerCheck
+from .verify_layers import LayerCheck
 
 
 def _bytes_of(module: nn.Module, name: str, in_half: set[str]) -> int:

@@ -1,22 +1,18 @@
-"""Show that packing changed nothing, on real inputs, before it is written."""
+"""Show that packing changed nothing, on real inputs, before it is written.
+
+Whole models are compared here, single layers in verify_layers.py.
+"""
 import copy
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn as nn
 from mmengine.structures import BaseDataElement
 from torch import Tensor
-
-from mmcompress.ops import binary_unpack
-from .fold import Trace
-from .packed_layers import PackedConv2d
-
-# folding rounds otherwise than the trained layers do
-TOLERANCE = 1e-5
 
 
 class VerificationError(RuntimeError):
@@ -67,176 +63,22 @@ def same_bits(a: Tensor, b: Tensor) -> bool:
     return _content(a).equal(_content(b))
 
 
-# ---- Folded twin and trained model, layer by layer -------------------------
+@contextmanager
+def _watched(modules: Iterable[tuple[str, nn.Module]],
+             call: Callable[[str, nn.Module, tuple, Any], None]) -> Iterator:
+    """Call a function with each module's name, itself, inputs and output."""
+    handles = [
+        module.register_forward_hook(partial(call, name))
+        for name, module in modules
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
-@dataclass
-class LayerCheck:
-    """What was seen of one layer.
-
-    Attributes:
-        runs (int): How often it ran.
-        ties (int): Input bits that differ, all within rounding of the
-            threshold.
-        error (float): Largest difference of an output, in units of the
-            largest output.
-    """
-    runs: int = 0
-    ties: int = 0
-    error: float = 0.0
-
-
-def _as_image(x: Tensor, features_last: bool) -> Tensor:
-    """Channels second, two dimensions behind them."""
-    if features_last and x.dim() > 2:
-        x = x.flatten(0, -2)
-    while x.dim() < 4:
-        x = x.unsqueeze(-1)
-    return x
-
-
-class _LayerByLayer:
-    """Feeds each packed layer what the trained one gets.
-
-    Hooks on the trained model keep a layer's input, bits and shortcut until
-    its output is there.
-    """
-
-    def __init__(self, trained: nn.Module, traces: list[Trace]) -> None:
-        self.trained = trained
-        self.traces = traces
-        self.by_conv = {trace.conv: trace for trace in traces}
-        self.checks = {trace.conv: LayerCheck() for trace in traces}
-        self.seen: dict[tuple[Trace, str], Tensor] = {}
-
-    @contextmanager
-    def watch(self) -> Iterator[None]:
-        handles = [h for trace in self.traces for h in self._hook(trace)]
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
-
-    def _hook(self, trace: Trace) -> list:
-        last = isinstance(self._trained_layer(trace), nn.Linear)
-
-        def on_input(name: str, call: Callable, *args):
-            return self.trained.get_submodule(
-                name).register_forward_pre_hook(lambda _, inputs: call(
-                    trace, _as_image(inputs[0], last), *args))
-
-        def on_output(name: str, call: Callable, *args):
-            return self.trained.get_submodule(name).register_forward_hook(
-                lambda _, inputs, y: call(trace, _as_image(y, last), *args))
-
-        handles = [
-            on_input(trace.source, self._keep, 'source'),
-            on_input(trace.conv, self._compare_input),
-            on_output(trace.conv, self._compare_integers)
-        ]
-        if trace.residual is not None:
-            name, _, is_input = trace.residual.partition('@')
-            on = on_input if is_input else on_output
-            handles.append(on(name, self._keep, 'residual'))
-        if isinstance(trace.layer, PackedConv2d):
-            handles.append(on_output(trace.output, self._compare_output))
-        if trace.following is not None:
-            handles.append(on_input(trace.following, self._compare_bits_out))
-        return handles
-
-    def _trained_layer(self, trace: Trace) -> nn.Module:
-        return self.trained.get_submodule(trace.conv)
-
-    def _keep(self, trace: Trace, tensor: Tensor, what: str) -> None:
-        # activations in place may overwrite it
-        self.seen[trace, what] = tensor.clone()
-
-    def _compare_input(self, trace: Trace, x: Tensor) -> None:
-        source = self.seen.pop((trace, 'source'))
-        ours = trace.layer.pack(source)
-        self.seen[trace, 'bits'] = self._compare_bits(trace, ours, x)
-
-    def _compare_bits(self, trace: Trace, ours: Tensor, x: Tensor) -> Tensor:
-        """The bits of a trained layer's input ``x``.
-
-        Ours may differ only where ``x`` is as good as at the threshold.
-        """
-        threshold = self._trained_layer(trace).inference_rule().threshold
-        theirs = trace.layer.engine.binary_pack(x, threshold, None)
-        channels = x.shape[1]
-        differ = binary_unpack(ours,
-                               channels) != binary_unpack(theirs, channels)
-        distance = (x - threshold.view(-1, 1, 1)).abs()
-        wrong = differ & (distance > TOLERANCE * distance.max())
-        if wrong.any():
-            raise VerificationError(
-                f'{trace.conv}: {int(wrong.sum())} of {wrong.numel()} input '
-                'bits differ from the trained model')
-        self.checks[trace.conv].ties += int(differ.sum())
-        return theirs
-
-    def _compare_integers(self, trace: Trace, y: Tensor) -> None:
-        rule = self._trained_layer(trace).inference_rule()
-        y = y.double()
-        if rule.bias is not None:
-            y = y - rule.bias.view(-1, 1, 1)
-        alpha = rule.alpha.double().view(-1, 1, 1)
-        k = trace.layer.count(self.seen[trace, 'bits'])
-        wrong = ((y / alpha).round() != k) & (alpha > 0)
-        if wrong.any():
-            raise VerificationError(
-                f'{trace.conv}: {int(wrong.sum())} of {k.numel()} integers '
-                'differ from the trained layer. With zero_as=\'zero\', an '
-                'input of exactly 0 is neither of the two bits; train with '
-                'the default then')
-        self.checks[trace.conv].runs += 1
-
-    def _compare_output(self, trace: Trace, y: Tensor) -> None:
-        bits = self.seen[trace, 'bits']
-        ours = trace.layer(bits, self.seen.pop((trace, 'residual'), None))
-        error = float((ours - y).abs().max() / y.abs().max())
-        # NaN is an error as well
-        if not error <= TOLERANCE:
-            raise VerificationError(
-                f'{trace.conv}: an output differs by {error:.1e} of the '
-                f'largest from the trained model, {TOLERANCE:.0e} is allowed '
-                'for the roundings of folding')
-        check = self.checks[trace.conv]
-        check.error = max(check.error, error)
-
-    def _compare_bits_out(self, trace: Trace, x: Tensor) -> None:
-        following = self.by_conv[trace.following]
-        bits = self.seen[trace, 'bits']
-        ours = trace.layer.only_bits(bits, following.layer)
-        self._compare_bits(following, ours, x)
-
-
-def compare_with_trained(trained: nn.Module, traces: list[Trace],
-                         batches: list) -> dict[str, LayerCheck]:
-    """Compare folded layers with trained ones, on the same input bits.
-
-    Args:
-        trained (nn.Module): The model that was folded, in eval mode.
-        traces (list[Trace]): From :class:`mmcompress.deploy.fold.Folding`.
-        batches (list): Inputs, see :func:`predict`.
-
-    Returns:
-        dict[str, LayerCheck]: By the name of the trained layer.
-
-    Raises:
-        VerificationError: If integers differ, or outputs by more than
-            ``TOLERANCE``; names the layer.
-    """
-    layers = _LayerByLayer(trained, traces)
-    with layers.watch():
-        for batch in batches:
-            predict(trained, batch)
-            layers.seen.clear()
-    return layers.checks
-
-
-# ---- Packed model and folded twin, end to end ------------------------------
+# ---- Packed model and folded twin, end to end -------------------------------
 
 
 def _digest(tensor: Tensor) -> str:
@@ -249,22 +91,11 @@ def _digests(model: nn.Module) -> Iterator[list[tuple[str, list[str]]]]:
     """Name and digests of the outputs of every module that is called."""
     found: list[tuple[str, list[str]]] = []
 
-    def watch(name: str) -> Callable:
+    def keep(name: str, module: nn.Module, args: tuple, output: Any) -> None:
+        found.append((name, [_digest(t) for t in tensors_of(output)]))
 
-        def keep(module: nn.Module, args: tuple, output: Any) -> None:
-            found.append((name, [_digest(t) for t in tensors_of(output)]))
-
-        return keep
-
-    handles = [
-        module.register_forward_hook(watch(name))
-        for name, module in model.named_modules() if name
-    ]
-    try:
+    with _watched(((n, m) for n, m in model.named_modules() if n), keep):
         yield found
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def compare_twins(folded: nn.Module, packed: nn.Module, batches: list) -> None:
@@ -294,7 +125,7 @@ def compare_twins(folded: nn.Module, packed: nn.Module, batches: list) -> None:
                 'folded twin')
 
 
-# ---- Memory layouts --------------------------------------------------------
+# ---- Memory layouts ---------------------------------------------------------
 
 
 def compare_layouts(folded: nn.Module, batches: list) -> None:
@@ -312,40 +143,33 @@ def compare_layouts(folded: nn.Module, batches: list) -> None:
         VerificationError: If a layer's outputs differ; names it.
     """
 
-    def watch(name: str) -> Callable:
+    def compare(name: str, module: nn.Module, args: tuple,
+                output: Any) -> None:
+        if all(t.is_contiguous() for t in tensors_of(args)):
+            return
+        usual = [
+            arg.contiguous() if isinstance(arg, Tensor) else arg
+            for arg in args
+        ]
+        for a, b in zip(
+                tensors_of(output), tensors_of(module.forward(*usual))):
+            if not torch.allclose(a, b, 1e-3, 1e-3 * float(b.abs().max())):
+                raise VerificationError(
+                    f'{name}: {type(module).__name__} ignores the memory '
+                    'layout of its input (channels-last) and computes '
+                    'something else')
 
-        def compare(module: nn.Module, args: tuple, output: Any) -> None:
-            if all(t.is_contiguous() for t in tensors_of(args)):
-                return
-            usual = [
-                arg.contiguous() if isinstance(arg, Tensor) else arg
-                for arg in args
-            ]
-            for a, b in zip(
-                    tensors_of(output), tensors_of(module.forward(*usual))):
-                if not torch.allclose(a, b, 1e-3, 1e-3 * float(b.abs().max())):
-                    raise VerificationError(
-                        f'{name}: {type(module).__name__} ignores the memory '
-                        'layout of its input (channels-last) and computes '
-                        'something else')
-
-        return compare
-
-    handles = [
-        module.register_forward_hook(watch(name))
-        for name, module in folded.named_modules()
-        if not type(module).__module__.startswith(('torch.nn.', 'mmcompress.'))
-        and not list(module.children())
+    foreign = [
+        (name, module) for name, module in folded.named_modules()
+        if not type(module).__module__.startswith(
+            ('torch.nn.', 'mmcompress.')) and not list(module.children())
     ]
-    try:
+    with _watched(foreign, compare):
         for batch in batches:
             predict(folded, batch)
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
-# ---- Folded twin and trained model, end to end -----------------------------
+# ---- Folded twin and trained model, end to end ------------------------------
 
 
 @contextmanager
@@ -353,23 +177,13 @@ def _outputs(model: nn.Module) -> Iterator[dict[str, list[Tensor]]]:
     """Outputs of a model's direct children."""
     found: dict[str, list[Tensor]] = {}
 
-    def watch(name: str) -> Callable:
+    def keep(name: str, module: nn.Module, args: tuple, output: Any) -> None:
+        found.setdefault(name, []).extend(tensors_of(output))
 
-        def keep(module: nn.Module, args: tuple, output: Any) -> None:
-            found.setdefault(name, []).extend(tensors_of(output))
-
-        return keep
-
-    handles = [
-        module.register_forward_hook(watch(name))
-        for name, module in model.named_children()
-        if name != 'data_preprocessor'
-    ]
-    try:
+    children = dict(model.named_children())
+    children.pop('data_preprocessor', None)
+    with _watched(children.items(), keep):
         yield found
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _size(predictions: list[Tensor]) -> Tensor:

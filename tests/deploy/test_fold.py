@@ -12,8 +12,9 @@ from mmcompress.deploy import (PackedBackbone, PackedBitsConv2d, PackedBlock,
                                PackedChain, PackedConv2d, pack)
 from mmcompress.deploy.fold import _through_relu
 from mmcompress.deploy.packing import fold_in_place
-from mmcompress.deploy.verify import (compare_twins, compare_with_trained,
-                                      predict, same_bits, tensors_of)
+from mmcompress.deploy.verify import (compare_twins, predict, same_bits,
+                                      tensors_of)
+from mmcompress.deploy.verify_layers import compare_with_trained
 
 
 def packed_of(model, x):

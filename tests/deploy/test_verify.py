@@ -9,8 +9,9 @@ from deploy.networks import as_if_trained, build
 from mmcompress.binary import IDaDetConv2d
 from mmcompress.deploy.packing import fold_in_place, packed_twin
 from mmcompress.deploy.verify import (VerificationError, compare_layouts,
-                                      compare_twins, compare_with_trained,
-                                      end_to_end_difference, same_bits)
+                                      compare_twins, end_to_end_difference,
+                                      same_bits)
+from mmcompress.deploy.verify_layers import compare_with_trained
 
 
 @pytest.fixture
@@ -65,6 +66,18 @@ def test_not_a_number_is_found(folded):
     layer_of(traces, 'layer1.0.conv').shift[0] = torch.nan
     with pytest.raises(VerificationError, match=r'layer1\.0\.conv'):
         compare_with_trained(model, traces, [x])
+
+
+@pytest.mark.parametrize('num', [0, 1])
+def test_outputs_that_are_all_zero_or_none_at_all_are_right(num):
+    torch.manual_seed(0)
+    model = nn.Sequential(IDaDetConv2d(8, 8, 3), nn.BatchNorm2d(8), nn.ReLU())
+    model[1].bias.data.fill_(-1e6)
+    twin, traces = fold_in_place(copy.deepcopy(model.eval()))
+    x = torch.randn(num, 8, 6, 6)
+    assert not model(x).any()
+    assert compare_with_trained(model, traces, [x])['0'].error == 0
+    compare_twins(twin, packed_twin(twin), [x])
 
 
 def test_twins_that_differ_in_the_last_place_are_found(folded):
