@@ -50,13 +50,23 @@ def find_tool(scope: str | None, tool: str) -> Path:
     raise FileNotFoundError(f'{package} has no {tool} at {candidates[0]}')
 
 
+def add_cfg_options(parser: argparse.ArgumentParser) -> None:
+    """Let a tool take ``--cfg-options``, as those of mm libraries do."""
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='override keys of the config')
+
+
 def _parse(arguments: list[str]) -> argparse.Namespace:
     """What is needed here of a tool's arguments."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument('config', nargs='?')
     parser.add_argument('checkpoint', nargs='?')
     parser.add_argument('--launcher', default='none')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction)
+    add_cfg_options(parser)
     # others that take a value, which is not the config
     for name in ('--work-dir', '--out', '--out-item', '--dump', '--show-dir',
                  '--interval', '--wait-time', '--local_rank', '--local-rank'):

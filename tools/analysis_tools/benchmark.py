@@ -9,7 +9,6 @@ from pathlib import Path
 import matplotlib
 import mmengine
 import torch
-from mmengine.config import DictAction
 from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 from mmengine.runner import set_random_seed
@@ -21,6 +20,7 @@ from mmcompress.analysis.latency import Parts, clock_of, forms
 from mmcompress.analysis.subject import build_subject, noise_batch, read_config
 from mmcompress.analysis.timing import (device_clock, float_limits,
                                         interleaved, machine, median_interval)
+from mmcompress.launch import add_cfg_options
 from mmcompress.ops import build_info
 from mmcompress.tables import format_table
 
@@ -230,12 +230,7 @@ def parse_args() -> argparse.Namespace:
         default='work_dirs/benchmark',
         help='folder for the numbers (json), the tables (txt) and the picture '
         '(png)')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='override keys of the config')
+    add_cfg_options(parser)
     return parser.parse_args()
 
 

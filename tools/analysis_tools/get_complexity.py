@@ -6,13 +6,13 @@ import warnings
 from dataclasses import asdict
 
 import torch
-from mmengine.config import DictAction
 from mmengine.logging import MMLogger
 
 import mmcompress.compat  # noqa: F401
 from mmcompress.analysis.complexity import (FLOAT, LayerCost, complexity,
                                             is_low_bit, total)
 from mmcompress.analysis.subject import build_subject, noise_batch, read_config
+from mmcompress.launch import add_cfg_options
 from mmcompress.tables import format_table
 
 NOTES = '''\
@@ -112,12 +112,7 @@ def parse_args() -> argparse.Namespace:
         help='of the image, in pixels; by default what the config tests on')
     parser.add_argument(
         '--json', action='store_true', help='print JSON instead of a table')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='override keys of the config')
+    add_cfg_options(parser)
     return parser.parse_args()
 
 

@@ -1,10 +1,9 @@
 """Pack a trained model with 1-bit layers: one bit per weight, fast kernels."""
 import argparse
 
-from mmengine.config import DictAction
-
 import mmcompress.compat  # noqa: F401
 from mmcompress.deploy.pack_file import LEFTOVERS, pack_file
+from mmcompress.launch import add_cfg_options
 
 
 def parse_args() -> argparse.Namespace:
@@ -28,12 +27,7 @@ def parse_args() -> argparse.Namespace:
         type=int,
         default=2,
         help='batches of the test data to verify with')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='override keys of the config')
+    add_cfg_options(parser)
     return parser.parse_args()
 
 

@@ -3,11 +3,11 @@ import argparse
 import logging
 import warnings
 
-from mmengine.config import DictAction
 from mmengine.logging import MMLogger
 
 import mmcompress.compat  # noqa: F401
 from mmcompress.distill.listing import list_taps
+from mmcompress.launch import add_cfg_options
 
 
 def parse_args() -> argparse.Namespace:
@@ -39,12 +39,7 @@ def parse_args() -> argparse.Namespace:
         nargs=2,
         metavar=('H', 'W'),
         help='of the images, in pixels')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='override keys of the config')
+    add_cfg_options(parser)
     return parser.parse_args()
 
 

@@ -5,7 +5,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner, save_checkpoint, set_random_seed
@@ -17,6 +17,7 @@ from mmcompress.analysis.subject import (build_subject, load_weights,
                                          read_config)
 from mmcompress.data_paths import check_data_paths
 from mmcompress.hooks.plain_checkpoint import to_plain
+from mmcompress.launch import add_cfg_options
 
 DESCRIPTION = '''Recomputes the running means and variances of all batch norms
 on batches of the training data, with the weights as they are. For weights
@@ -53,12 +54,7 @@ def parse_args() -> argparse.Namespace:
         help='of the training data, each as large as in training')
     parser.add_argument('--device', default='cpu')
     parser.add_argument('--seed', type=int, default=0)
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='override keys of the config')
+    add_cfg_options(parser)
     return parser.parse_args()
 
 

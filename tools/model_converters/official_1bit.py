@@ -3,13 +3,13 @@ import argparse
 import logging
 import warnings
 
-from mmengine.config import DictAction
 from mmengine.logging import MMLogger
 from mmengine.runner import CheckpointLoader, save_checkpoint
 
 import mmcompress.compat  # noqa: F401
 from mmcompress.analysis.subject import build_subject, read_config
 from mmcompress.binary.converters import KEY_MAPS, convert_official
+from mmcompress.launch import add_cfg_options
 
 DESCRIPTION = '''Writes a checkpoint that our config and any mm tool loads.
 The file is read as data only: one that asks for code to be run is refused.
@@ -26,12 +26,7 @@ def parse_args() -> argparse.Namespace:
         help='of the same network, such as configs/react/react_r18_step2.py')
     parser.add_argument('checkpoint', help='file or URL of the official one')
     parser.add_argument('out', help='file to write')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='override keys of the config')
+    add_cfg_options(parser)
     return parser.parse_args()
 
 

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import matplotlib
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.runner import load_checkpoint
 from torch import Tensor
 
 import mmcompress.compat  # noqa: F401
+from mmcompress.launch import add_cfg_options
 from mmcompress.visualization.features import (build_distilled, image_batch,
                                                pictures)
 from mmcompress.visualization.masks import (Panel, add_boxes, drawable,
@@ -48,12 +49,7 @@ def parse_args() -> argparse.Namespace:
         type=Path,
         default=Path('masks'),
         help='folder for IMAGE.LOSS.png')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='override keys of the config')
+    add_cfg_options(parser)
     return parser.parse_args()
 
 

@@ -11,11 +11,12 @@ from pathlib import Path
 import matplotlib
 import torch
 import torch.nn.functional as F
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.runner import load_checkpoint
 from torch import Tensor
 
 import mmcompress.compat  # noqa: F401
+from mmcompress.launch import add_cfg_options
 from mmcompress.visualization.features import (activation, build_distilled,
                                                feature_maps, image_batch,
                                                pictures, tapped)
@@ -40,12 +41,7 @@ def parse_args() -> argparse.Namespace:
         help='of the student before; as the training starts by default')
     parser.add_argument(
         '--out', type=Path, default=Path('features.png'), help='PNG to write')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='override keys of the config')
+    add_cfg_options(parser)
     return parser.parse_args()
 
 
