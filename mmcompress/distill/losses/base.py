@@ -43,6 +43,32 @@ class DistillLoss(nn.Module):
     takes_levels = False
 
 
+def channel_adapter(student_channels: int | None,
+                    teacher_channels: int | None,
+                    norm_and_relu: bool = False) -> nn.Module:
+    """Adapt the student's channels to the teacher's, if they are given.
+
+    Args:
+        student_channels (int | None): None, as the other, for no adapter.
+        teacher_channels (int | None): See ``student_channels``.
+        norm_and_relu (bool): Whether BN, instead of a bias, and ReLU follow
+            the 1x1 convolution.
+
+    Raises:
+        ValueError: If only one of both is given.
+    """
+    if (student_channels is None) != (teacher_channels is None):
+        raise ValueError('give both student_channels and teacher_channels,'
+                         f' got {student_channels}, {teacher_channels}')
+    if student_channels is None:
+        return nn.Identity()
+    if norm_and_relu:
+        return nn.Sequential(
+            nn.Conv2d(student_channels, teacher_channels, 1, bias=False),
+            nn.BatchNorm2d(teacher_channels), nn.ReLU())
+    return nn.Conv2d(student_channels, teacher_channels, 1)
+
+
 def _call(name: str, loss: DistillLoss, inputs: dict) -> Any:
     """Call a loss, level by level where it takes one level at a time."""
     tapped = {k: v for k, v in inputs.items() if k in ('student', 'teacher')}

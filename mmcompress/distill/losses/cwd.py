@@ -1,11 +1,10 @@
 """Channel-wise distillation: match where each channel is active."""
 import torch
-import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
 from mmcompress.registry import MODELS
-from .base import DistillLoss
+from .base import DistillLoss, channel_adapter
 
 
 def channel_wise_kl(student: Tensor, teacher: Tensor, tau: float) -> Tensor:
@@ -57,11 +56,7 @@ class CWDLoss(DistillLoss):
             raise ValueError(f'tau must be positive, got {tau}')
         self.tau = tau
         self.loss_weight = loss_weight
-        if (student_channels is None) != (teacher_channels is None):
-            raise ValueError('give both student_channels and teacher_channels,'
-                             f' got {student_channels}, {teacher_channels}')
-        self.adapter = nn.Identity() if student_channels is None else \
-            nn.Conv2d(student_channels, teacher_channels, 1)
+        self.adapter = channel_adapter(student_channels, teacher_channels)
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Compute the loss of one level.

@@ -1,10 +1,9 @@
 """Feature distillation by squared differences (FitNets)."""
 import torch
-import torch.nn as nn
 from torch import Tensor
 
 from mmcompress.registry import MODELS
-from .base import DistillLoss
+from .base import DistillLoss, channel_adapter
 
 
 def unit_norm(feature: Tensor, mult: float = 1.0) -> Tensor:
@@ -57,19 +56,13 @@ class FeatureL2Loss(DistillLoss):
                  student_channels: int | None = None,
                  teacher_channels: int | None = None) -> None:
         super().__init__()
-        if (student_channels is None) != (teacher_channels is None):
-            raise ValueError('give both student_channels and teacher_channels,'
-                             f' got {student_channels}, {teacher_channels}')
         self.loss_weight = loss_weight
         self.normalize = normalize
         self.mult = mult
         self.div_element = div_element
         self.dist = dist
-        self.adapter = nn.Identity()
-        if student_channels is not None:
-            self.adapter = nn.Sequential(
-                nn.Conv2d(student_channels, teacher_channels, 1, bias=False),
-                nn.BatchNorm2d(teacher_channels), nn.ReLU())
+        self.adapter = channel_adapter(
+            student_channels, teacher_channels, norm_and_relu=True)
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Compute the loss of one level.

@@ -1,11 +1,10 @@
 """PKD: compare feature maps by their Pearson correlation."""
 import torch
-import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
 from mmcompress.registry import MODELS
-from .base import DistillLoss
+from .base import DistillLoss, channel_adapter
 
 
 def standardize(feature: Tensor) -> Tensor:
@@ -53,13 +52,9 @@ class PKDLoss(DistillLoss):
                  student_channels: int | None = None,
                  teacher_channels: int | None = None) -> None:
         super().__init__()
-        if (student_channels is None) != (teacher_channels is None):
-            raise ValueError('give both student_channels and teacher_channels,'
-                             f' got {student_channels}, {teacher_channels}')
         self.loss_weight = loss_weight
         self.resize_stu = resize_stu
-        self.adapter = nn.Identity() if student_channels is None else \
-            nn.Conv2d(student_channels, teacher_channels, 1)
+        self.adapter = channel_adapter(student_channels, teacher_channels)
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Compute the loss of one level.
