@@ -8,6 +8,7 @@ import torch
 import torch.nn as nn
 from mmengine.config import Config
 from mmengine.hub import get_config
+from mmengine.logging import MessageHub
 from mmengine.registry import DefaultScope
 from torch import Tensor
 
@@ -98,6 +99,8 @@ def _run(model: nn.Module, batch: dict,
     names = [name for name, _ in model.named_modules() if name]
     taps = Taps(dict(zip(names, names)), model, 'model')
     error = None
+    # TOOD's head, for one, asks the Runner for it
+    MessageHub.get_current_instance().update_info('epoch', 0)
     model.train(mode == 'loss')
     with torch.no_grad(), taps.record(model) as calls:
         calls.update((path, _Calls()) for path in names)

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.logging import MessageHub
 from mmengine.model import revert_sync_batchnorm
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
@@ -76,6 +77,8 @@ def test_takes_a_step_and_predicts(file):
         optim_wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
         batch = made_up_batch(model, cfg.default_scope, size_of(cfg))
         model.train()
+        # as a Runner does, for TOOD's head
+        MessageHub.get_current_instance().update_info('epoch', 0)
         loss, logged = model.parse_losses(model(**batch, mode='loss'))
         assert loss.isfinite()
         optim_wrapper.backward(loss)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn as nn
+from mmengine.logging import MessageHub
 
 import mmcompress.compat  # noqa: F401
 from mmcompress.distill.listing import (Row, build_side, describe,
@@ -58,6 +59,8 @@ class Model(nn.Module):
 
     def forward(self, inputs, data_samples, mode):
         assert self.training == (mode == 'loss')
+        # heads such as TOOD's compare it
+        assert MessageHub.get_current_instance().get_info('epoch') == 0
         # as mm models do, past the hooks
         outputs = self.head.forward(inputs)
         if mode == 'loss':
