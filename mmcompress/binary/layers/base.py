@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mmcompress.precision import at_least_float32
 from .binary_conv import binary_conv2d, binary_linear
+from .optimizer_step import call_before_step
 from .sign import binary_sign, bireal_sign
 
 
@@ -82,6 +83,15 @@ class _BinaryLayer(nn.Module):
         check_choice('zero_as', zero_as, ('neg', 'zero'))
         self.zero_as = zero_as
         self.binary_weight = binary_weight
+        self._listen_to_steps()
+
+    def __setstate__(self, state: dict) -> None:
+        super().__setstate__(state)
+        self._listen_to_steps()
+
+    def _listen_to_steps(self) -> None:
+        if self.binary_weight and hasattr(self, 'before_step'):
+            call_before_step(self)
 
     def binarize_input(self, x: Tensor) -> Tensor:
         """Signs of the input, same shape and dtype, at least float32."""
@@ -167,7 +177,8 @@ class BinaryConv2d(_BinaryLayer, nn.Conv2d):
 
     ``y = conv2d(binarize_input(x), binarize_weight()) + bias``. A subclass
     gives ``binarize_weight`` and ``alpha``, and where it differs,
-    ``binarize_input``, ``latent_weight``, ``threshold`` and ``pad_value``. It
+    ``binarize_input``, ``latent_weight``, ``threshold`` and ``pad_value``. If
+    it has a ``before_step()``, see :mod:`.optimizer_step` for its calls. It
     names :class:`torch.nn.Conv2d` as a base, too: mmengine looks for the
     ``layer='Conv2d'`` of an ``init_cfg`` among direct bases.
 

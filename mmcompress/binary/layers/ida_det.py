@@ -4,7 +4,7 @@ from torch import Tensor
 
 from mmcompress.registry import MODELS
 from .base import BinaryConv2d, check_choice
-from .optimizer_step import add_gradient, call_before_step
+from .optimizer_step import add_gradient
 from .scaled_sign import reconstruction_gradients, scaled_sign
 
 
@@ -73,13 +73,6 @@ class IDaDetConv2d(BinaryConv2d, nn.Conv2d):
         self.variant = variant
         scale = nn.Parameter(self._matching_scale(self.weight))
         self.register_parameter('scale', scale if self.binary_weight else None)
-        if self.binary_weight:
-            call_before_step(self)
-
-    def __setstate__(self, state: dict) -> None:
-        super().__setstate__(state)
-        if self.binary_weight:
-            call_before_step(self)
 
     def _matching_scale(self, weight: Tensor) -> Tensor:
         mean = weight.detach().abs().mean(dim=(1, 2, 3), keepdim=True)

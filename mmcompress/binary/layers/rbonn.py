@@ -5,7 +5,7 @@ from torch import Tensor
 
 from mmcompress.registry import MODELS
 from .base import BinaryConv2d, check_choice
-from .optimizer_step import add_gradient, call_before_step
+from .optimizer_step import add_gradient
 from .scaled_sign import reconstruction_gradients, scaled_sign
 
 
@@ -119,12 +119,6 @@ class RBONNConv2d(BinaryConv2d, nn.Conv2d):
             self.scale_factor = nn.Parameter(scale)
             self.u = nn.Parameter(torch.full_like(scale, u_init))
             self.prev_grad = torch.zeros_like(self.weight)
-            call_before_step(self)
-
-    def __setstate__(self, state: dict) -> None:
-        super().__setstate__(state)
-        if self.binary_weight:
-            call_before_step(self)
 
     def initial_state(self, weight: Tensor) -> dict[str, Tensor]:
         """The scale factor and u as they are, and no previous gradient."""

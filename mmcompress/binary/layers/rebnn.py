@@ -5,7 +5,7 @@ from torch import Tensor
 
 from mmcompress.registry import MODELS
 from .base import BinaryConv2d, check_choice
-from .optimizer_step import add_gradient, call_before_step
+from .optimizer_step import add_gradient
 from .scaled_sign import reconstruction_gradients, scaled_sign
 from .sign import binary_sign
 
@@ -112,12 +112,6 @@ class ReBNNConv2d(BinaryConv2d, nn.Conv2d):
             self.scaling_factor = nn.Parameter(
                 torch.randn(self.out_channels, 1, 1, 1))
             self.prev_sign = torch.zeros_like(self.weight, dtype=torch.int8)
-            call_before_step(self)
-
-    def __setstate__(self, state: dict) -> None:
-        super().__setstate__(state)
-        if self.binary_weight:
-            call_before_step(self)
 
     def initial_state(self, weight: Tensor) -> dict[str, Tensor]:
         """The scaling factor as it is, and unknown signs."""

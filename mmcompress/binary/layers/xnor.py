@@ -6,7 +6,6 @@ from torch.autograd.function import once_differentiable
 
 from mmcompress.registry import MODELS
 from .base import BinaryConv2d, BinaryLinear
-from .optimizer_step import call_before_step
 from .sign import binary_sign, clipped_sign, mean_magnitude
 
 
@@ -69,16 +68,10 @@ class _XNORLayer(nn.Module):
                 'XNOR-Net centres weights over the input channels of a group '
                 '(in_channels / groups, or in_features), which leaves nothing '
                 'of a single one')
-        call_before_step(self)
-
-    def __setstate__(self, state: dict) -> None:
-        super().__setstate__(state)
-        call_before_step(self)
 
     def before_step(self) -> None:
         """Let the optimizer start from the centred and clamped weight."""
-        if self.binary_weight:
-            self.weight.copy_(self.latent_weight())
+        self.weight.copy_(self.latent_weight())
 
     def binarize_input(self, x: Tensor) -> Tensor:
         """``sign(x)``."""
