@@ -15,9 +15,9 @@ Small nets on rendered data, trained from scratch on a CPU: they tell whether
 a method works and teaches something, not how methods rank on COCO or
 ImageNet. Students of a task differ in nothing but the method. "Gain" is the
 difference to the student alone with the same seed. ± is the sample standard
-deviation over the seeds. "Gains" means that the mean gain is larger than that
-of the student, of the method and of the differences. The teacher is one
-training with seed 0; scores are those of the last epoch, on the validation
+deviation over the seeds. "Gains" means that the mean gain is larger than the
+deviation of the student, of the method and of the differences. The teacher is
+one training with seed 0; scores are those of the last epoch, on the validation
 images.
 '''
 TUNING = '''
@@ -33,6 +33,15 @@ NAMES = {
     'coco-wholebody/AP': 'Whole-body AP in percent',
     'mIoU': 'Mean IoU in percent',
     'PCK': 'Keypoints within 5 % of the box (PCK) in percent'
+}
+# what readers of a task's table must know
+NOTES = {
+    'detection':
+    '"inherit" is the student that begins with the neck and head of its '
+    'teacher, without a loss of distillation. FGD and MGD begin with them, '
+    'too; what their losses add is the difference to it. PKD does not.',
+    'pose':
+    'DWPose\'s second stage goes on from the first.',
 }
 
 
@@ -118,7 +127,8 @@ def render_page(records: list[dict], tuning: list[dict],
         if gains_of(summarize(records, task)):
             plot = f'\n\n![Gains over the student]({plot_name(task)})'
         parts.append(f'## {task.capitalize()}\n\n'
-                     f'{NAMES.get(metric, metric)}.\n\n'
+                     f'{NAMES.get(metric, metric)}. {NOTES.get(task, "")}'
+                     '\n\n'
                      f'{task_table(records, tuning, task, link)}{plot}\n')
     machines = sorted({r['machine'] for r in records})
     parts.append('Trained on: ' + '; '.join(machines) + '. Seconds are those '
