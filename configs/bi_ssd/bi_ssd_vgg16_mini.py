@@ -9,16 +9,21 @@ model = dict(
         std=[58.395, 57.12, 57.375],
         bgr_to_rgb=True,
         pad_size_divisor=1),
-    backbone=dict(type='mmcompress.BiSSDVGG', depth=16, base_channels=8),
+    backbone=dict(
+        type='mmcompress.BiSSDVGG',
+        depth=16,
+        base_channels=16,
+        # small at first: with shortcuts, layers add to each other
+        init_cfg=dict(type='Constant', layer='BatchNorm2d', val=0.3)),
     neck=dict(
         type='SSDNeck',
-        in_channels=(64, 128),
-        out_channels=(64, 128, 64),
+        in_channels=(128, 256),
+        out_channels=(128, 256, 128),
         level_strides=(2, ),
         level_paddings=(1, )),
     bbox_head=dict(
         type='mmcompress.SSDHead',
-        in_channels=(64, 128, 64),
+        in_channels=(128, 256, 128),
         num_classes=10,
         anchor_generator=dict(
             type='SSDAnchorGenerator',
@@ -51,7 +56,7 @@ model = dict(
         max_per_img=50))
 
 train_cfg = dict(max_epochs=6, val_interval=6)
-optim_wrapper = dict(optimizer=dict(lr=0.002))
+optim_wrapper = dict(optimizer=dict(lr=0.004))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=50),
     dict(
