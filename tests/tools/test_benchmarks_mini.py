@@ -1,9 +1,12 @@
 import importlib.util
 import json
+from functools import reduce
 from io import StringIO
+from operator import getitem
 from pathlib import Path
 
 import pytest
+from mmengine.config import Config
 from rich.console import Console
 
 from mmcompress.benchmarks import Records, TrainingFailed
@@ -27,7 +30,10 @@ def mini():
 def test_every_config_of_the_table_exists(mini):
     for training in mini.plan(mini.NAMES, list(mini.TASKS), [1]):
         assert (ROOT / training.config).is_file()
-        for first in training.after.values():
+        cfg = Config.fromfile(ROOT / training.config)
+        for option, first in training.after.items():
+            # an option that is there: a misspelt one would be an argument
+            assert reduce(getitem, option.split('.'), cfg)
             assert (ROOT / first.config).is_file()
 
 

@@ -94,8 +94,7 @@ METHODS = [
     Method(
         'teacher, autoencoder',
         'classification',
-        'ie_kd/ie_kd_resnet_mini_autoencoder',
-        after=(('model.checkpoint', 'teacher'), )),
+        'ie_kd/ie_kd_resnet_mini_autoencoder'),
     Method(
         'ie_kd',
         'classification',
