@@ -91,10 +91,8 @@ METHODS = [
     Method('nkd', 'classification', 'nkd/nkd_resnet_mini'),
     Method('uskd', 'classification', 'uskd/uskd_resnet_mini', after=()),
     Method('tf_nkd', 'classification', 'uskd/tf_nkd_resnet_mini', after=()),
-    Method(
-        'teacher, autoencoder',
-        'classification',
-        'ie_kd/ie_kd_resnet_mini_autoencoder'),
+    Method('teacher, autoencoder', 'classification',
+           'ie_kd/ie_kd_resnet_mini_autoencoder'),
     Method(
         'ie_kd',
         'classification',
