@@ -126,9 +126,8 @@ def render_page(records: list[dict], tuning: list[dict],
         plot = ''
         if gains_of(summarize(records, task)):
             plot = f'\n\n![Gains over the student]({plot_name(task)})'
-        parts.append(f'## {task.capitalize()}\n\n'
-                     f'{NAMES.get(metric, metric)}. {NOTES.get(task, "")}'
-                     '\n\n'
+        about = f'{NAMES.get(metric, metric)}. {NOTES.get(task, "")}'.rstrip()
+        parts.append(f'## {task.capitalize()}\n\n{about}\n\n'
                      f'{task_table(records, tuning, task, link)}{plot}\n')
     machines = sorted({r['machine'] for r in records})
     parts.append('Trained on: ' + '; '.join(machines) + '. Seconds are those '
