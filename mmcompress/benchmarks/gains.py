@@ -4,6 +4,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 
+def is_teacher(method: str) -> bool:
+    """Whether a method's name is that of a model that teaches.
+
+    Those are trained once, with seed 0, and compared with nothing.
+    """
+    return method.startswith('teacher')
+
+
 @dataclass(frozen=True)
 class Summary:
     """Scores of one method on one task.

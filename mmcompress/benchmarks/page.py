@@ -2,7 +2,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from .gains import Gain, Summary, summarize, verdict
+from .gains import Gain, Summary, is_teacher, summarize, verdict
 
 INTRODUCTION = '''# Mini data: what methods gain
 
@@ -59,7 +59,7 @@ def gains_of(summaries: dict[str, Summary]) -> dict[str, Gain]:
     return {
         name: Gain.between(summaries['student'], summary)
         for name, summary in summaries.items()
-        if name != 'student' and not name.startswith('teacher')
+        if name != 'student' and not is_teacher(name)
     }
 
 
@@ -115,7 +115,7 @@ def render_page(records: list[dict], tuning: list[dict],
     Raises:
         ValueError: If a task has no student to compare with.
     """
-    seeds = sorted({r['seed'] for r in tuning if r['method'] != 'teacher'})
+    seeds = sorted({r['seed'] for r in tuning if not is_teacher(r['method'])})
     seeds = ', '.join(map(str, seeds))
     parts = [INTRODUCTION + (TUNING.format(seeds=seeds) if tuning else '')]
     for task in dict.fromkeys(r['task'] for r in records):

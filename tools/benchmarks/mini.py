@@ -22,7 +22,7 @@ from rich.progress import (BarColumn, MofNCompleteColumn, Progress, TextColumn,
 
 import mmcompress.compat  # noqa: F401
 from mmcompress.benchmarks import (Records, Training, TrainingFailed,
-                                   ensure_trained)
+                                   ensure_trained, is_teacher)
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / 'docs' / 'benchmarks'
@@ -124,8 +124,7 @@ METHODS = [
         'dwpose/dwpose_s2_mini',
         after=(('model.teacher.checkpoint', 'dwpose_s1'), )),
 ]
-NAMES = list(
-    dict.fromkeys(m.name for m in METHODS if not m.name.startswith('teacher')))
+NAMES = list(dict.fromkeys(m.name for m in METHODS if not is_teacher(m.name)))
 
 
 def _training(task: str, method: str, config: str, seed: int,
@@ -152,7 +151,7 @@ def training_of(task: str, name: str, seed: int,
         seed (int): Of the student.
         options (tuple[str]): ``KEY=VALUE`` that override the config.
     """
-    if name.startswith('teacher'):
+    if is_teacher(name):
         seed = 0
     if name == 'teacher':
         return _training(task, name, TASKS[task].teacher, seed)
