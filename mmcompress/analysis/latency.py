@@ -8,8 +8,8 @@ import torch
 import torch.nn as nn
 
 from mmcompress.deploy import pack
-from mmcompress.deploy.fold import is_one_bit
-from mmcompress.deploy.packing import protect_foreign_kernels
+from mmcompress.deploy.fold.folding import is_one_bit
+from mmcompress.deploy.twins import protect_foreign_kernels
 
 # by what a 1-bit layer derives from
 _FLOAT_LAYERS = (nn.Conv2d, nn.Conv1d, nn.Linear)

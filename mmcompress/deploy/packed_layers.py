@@ -6,7 +6,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from mmcompress.ops import reference
-from .weight_bits import store_signs, weight_rows
+from .file.weight_bits import store_signs, weight_rows
 
 if TYPE_CHECKING:
     from mmcompress.binary.layers.base import InferenceRule

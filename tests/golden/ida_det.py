@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mmcompress.binary import IDaDetConv2d, IDaDetFPN
 from mmcompress.binary.backbones.bi_resnet import BiBlock
-from mmcompress.deploy.folding import fold_affine
+from mmcompress.deploy.fold import fold_affine
 from mmcompress.distill.losses import IDaDetLoss
 from mmcompress.distill.losses.ida_det import (entropy_loss, project,
                                                region_discrepancy)

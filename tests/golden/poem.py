@@ -7,7 +7,7 @@ from torch import Tensor
 from mmcompress.binary.backbones.pointnet import PointUnit
 from mmcompress.binary.layers.poem import (PoemLinear, em_pull, em_step,
                                            reconstruction_loss, sign_split)
-from mmcompress.deploy.folding import fold_affine, fold_threshold
+from mmcompress.deploy.fold import fold_affine, fold_threshold
 from mmcompress.ops import (binary_linear, binary_linear_pack, binary_pack,
                             binary_prepack, binary_unpack)
 

@@ -6,9 +6,9 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmcompress.lowbit import call_before_step
 from mmcompress.precision import at_least_float32
 from .binary_conv import binary_conv2d, binary_linear
-from .optimizer_step import call_before_step
 from .sign import binary_sign, bireal_sign
 
 
@@ -178,8 +178,8 @@ class BinaryConv2d(_BinaryLayer, nn.Conv2d):
     ``y = conv2d(binarize_input(x), binarize_weight()) + bias``. A subclass
     gives ``binarize_weight`` and ``alpha``, and where it differs,
     ``binarize_input``, ``latent_weight``, ``threshold`` and ``pad_value``. If
-    it has a ``before_step()``, see :mod:`.optimizer_step` for its calls. It
-    names :class:`torch.nn.Conv2d` as a base, too: mmengine looks for the
+    it has a ``before_step()``, see
+    :mod:`mmcompress.lowbit.optimizer_step` for its calls. It names :class:`torch.nn.Conv2d` as a base, too: mmengine looks for the
     ``layer='Conv2d'`` of an ``init_cfg`` among direct bases.
 
     Arguments and attributes are those of :class:`torch.nn.Conv2d`. So is the

@@ -7,10 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from mmcompress.lowbit import call_before_step
 from mmcompress.precision import at_least_float32
 from mmcompress.registry import MODELS
 from .base import InferenceRule, refuse_packed
-from .optimizer_step import call_before_step
 from .sign import binary_sign
 
 # below it a component's variance, and its share of the weights, is no number

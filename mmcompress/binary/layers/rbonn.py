@@ -3,9 +3,9 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
+from mmcompress.lowbit import add_gradient
 from mmcompress.registry import MODELS
 from .base import BinaryConv2d, check_choice
-from .optimizer_step import add_gradient
 from .scaled_sign import reconstruction_gradients, scaled_sign
 
 

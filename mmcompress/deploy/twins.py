@@ -4,10 +4,10 @@ import copy
 import torch
 import torch.nn as nn
 
-from . import rules  # noqa: F401  registers them
-from .fold import Folding, Trace, is_one_bit
+from .file.record import attach_record, seal
+from .fold import Folding, Trace
+from .fold.folding import is_one_bit
 from .packed_layers import PackedLayer
-from .record import attach_record, seal
 from .roi_align import ChannelsLastRoIAlign
 
 
@@ -103,10 +103,10 @@ def pack(model: nn.Module) -> tuple[nn.Module, nn.Module]:
         ValueError: If there is no 1-bit layer, or one whose weight is real.
     """
     folded, _ = fold_in_place(copy.deepcopy(model))
-    return folded, packed_twin(folded)
+    return folded, on_kernels(folded)
 
 
-def packed_twin(folded: nn.Module) -> nn.Module:
+def on_kernels(folded: nn.Module) -> nn.Module:
     """The packed model of a folded twin."""
     packed = set_twin(copy.deepcopy(folded), 'packed')
     seal(packed)

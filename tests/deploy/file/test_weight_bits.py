@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from mmcompress.deploy.weight_bits import num_bytes, store_signs, weight_rows
+from mmcompress.deploy.file.weight_bits import (num_bytes, store_signs,
+                                                weight_rows)
 from mmcompress.ops import binary_pack
 
 SHAPES = [(4, 64, 3, 3), (3, 128, 1, 1), (5, 3, 3, 3), (2, 30, 1, 5),

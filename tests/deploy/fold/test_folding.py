@@ -10,11 +10,10 @@ from mmcompress.binary import IDaDetConv2d
 from mmcompress.binary.layers import ReActConv2d, RPReLU, RSign
 from mmcompress.deploy import (PackedBackbone, PackedBitsConv2d, PackedBlock,
                                PackedChain, PackedConv2d, pack)
-from mmcompress.deploy.fold import _through_relu
-from mmcompress.deploy.packing import fold_in_place
-from mmcompress.deploy.verify import (compare_twins, predict, same_bits,
-                                      tensors_of)
-from mmcompress.deploy.verify_layers import compare_with_trained
+from mmcompress.deploy.fold.folding import _through_relu
+from mmcompress.deploy.twins import fold_in_place
+from mmcompress.deploy.verify import compare_twins, compare_with_trained
+from mmcompress.deploy.verify.model import predict, same_bits, tensors_of
 
 
 def packed_of(model, x):

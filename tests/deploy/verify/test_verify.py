@@ -7,11 +7,11 @@ import torch.nn as nn
 from deploy.networks import as_if_trained, build
 
 from mmcompress.binary import IDaDetConv2d
-from mmcompress.deploy.packing import fold_in_place, packed_twin
+from mmcompress.deploy.twins import fold_in_place, on_kernels
 from mmcompress.deploy.verify import (VerificationError, compare_layouts,
-                                      compare_twins, end_to_end_difference,
-                                      same_bits)
-from mmcompress.deploy.verify_layers import compare_with_trained
+                                      compare_twins, compare_with_trained,
+                                      end_to_end_difference)
+from mmcompress.deploy.verify.model import same_bits
 
 
 @pytest.fixture
@@ -77,12 +77,12 @@ def test_outputs_that_are_all_zero_or_none_at_all_are_right(num):
     x = torch.randn(num, 8, 6, 6)
     assert not model(x).any()
     assert compare_with_trained(model, traces, [x])['0'].error == 0
-    compare_twins(twin, packed_twin(twin), [x])
+    compare_twins(twin, on_kernels(twin), [x])
 
 
 def test_twins_that_differ_in_the_last_place_are_found(folded):
     _, twin, _, x = folded
-    packed = packed_twin(twin)
+    packed = on_kernels(twin)
     compare_twins(twin, packed, [x])
     shift = packed.layers[2].chain.last.shift
     shift[0] = torch.nextafter(shift[0], torch.tensor(torch.inf))

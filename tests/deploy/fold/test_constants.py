@@ -5,7 +5,7 @@ import torch.nn.functional as F
 
 import mmcompress.compat  # noqa: F401
 from mmcompress.binary import IDaDetConv2d
-from mmcompress.deploy.folding import fold_affine, fold_threshold
+from mmcompress.deploy.fold import fold_affine, fold_threshold
 
 
 def norm(channels, **kwargs):

@@ -3,7 +3,7 @@ import torch.nn as nn
 
 from mmcompress.compress import build_inner
 from mmcompress.registry import MODELS, STEPS
-from .packing import fold_in_place, set_twin
+from .twins import fold_in_place, set_twin
 
 
 @MODELS.register_module()

@@ -10,9 +10,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from mmcompress.ops import integer_limits
-from .folding import fold_affine, fold_threshold
-from .packed_layers import (PackedBitsConv2d, PackedBlock, PackedChain,
-                            PackedConv2d, PackedLayer)
+from ..packed_layers import (PackedBitsConv2d, PackedBlock, PackedChain,
+                             PackedConv2d, PackedLayer)
+from .constants import fold_affine, fold_threshold
 
 # a rule takes a module and returns what stands in for it, or None if it has
 # nothing to fold there; then the modules inside are looked at

@@ -11,7 +11,7 @@ from mmengine.runner import load_checkpoint
 
 from mmcompress.binary import BiRealConv2d, XNORLinear
 from mmcompress.deploy import pack
-from mmcompress.deploy.record import FORMAT_VERSION, checksum
+from mmcompress.deploy.file.record import FORMAT_VERSION, checksum
 from mmcompress.registry import MODELS
 
 WEIGHT = 'layers.3.chain.0.weight_bits'

@@ -12,11 +12,13 @@ from mmengine.runner import Runner
 from mmcompress.analysis.subject import load_weights
 from mmcompress.data_paths import check_data_paths
 from mmcompress.distill.teacher import build_model
-from .files import packed_config, write_packed
-from .packing import fold_in_place, packed_twin, round_leftovers
-from .report import differences_table, layer_table, state_bytes, totals_table
-from .verify import compare_layouts, compare_twins, end_to_end_difference
-from .verify_layers import compare_with_trained
+from ..twins import fold_in_place, on_kernels, round_leftovers
+from ..verify import (compare_layouts, compare_twins, compare_with_trained,
+                      end_to_end_difference)
+from ..verify.report import (differences_table, layer_table, state_bytes,
+                             totals_table)
+from .checkpoint import write_packed
+from .config import packed_config
 
 LEFTOVERS = ('float32', 'float16')
 
@@ -96,7 +98,7 @@ def pack_file(config: str,
         trained.eval()
         folded, traces = fold_in_place(copy.deepcopy(trained))
         in_half = round_leftovers(folded) if leftovers == 'float16' else []
-        packed = packed_twin(folded)
+        packed = on_kernels(folded)
         batches = test_batches(cfg, num_batches)
         # minutes, with many large images
         _say('Verifying on the first '

@@ -4,9 +4,10 @@ from deploy.networks import build
 from mmengine.config import Config
 
 from mmcompress.deploy import pack
-from mmcompress.deploy.files import packed_config, write_packed
-from mmcompress.deploy.pack_file import pack_file
-from mmcompress.deploy.packing import round_leftovers
+from mmcompress.deploy.file.checkpoint import write_packed
+from mmcompress.deploy.file.config import packed_config
+from mmcompress.deploy.file.convert import pack_file
+from mmcompress.deploy.twins import round_leftovers
 
 INNER = dict(
     type='FasterRCNN',

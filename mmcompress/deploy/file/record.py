@@ -5,7 +5,7 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from .packed_layers import PackedBackbone, PackedLayer
+from ..packed_layers import PackedBackbone, PackedLayer
 
 # raised when files of before can't be read any more
 FORMAT_VERSION = 1

@@ -5,10 +5,10 @@ from torch import Tensor
 from mmcompress.analysis.complexity import LayerCost, complexity, total
 from mmcompress.ops import build_info
 from mmcompress.tables import format_table
-from .fold import Trace
-from .packed_layers import PackedBackbone, PackedLayer
-from .roi_align import ChannelsLastRoIAlign
-from .verify_layers import LayerCheck
+from ..fold import Trace
+from ..packed_layers import PackedBackbone, PackedLayer
+from ..roi_align import ChannelsLastRoIAlign
+from .layers import LayerCheck
 
 
 def _bytes_of(module: nn.Module, name: str, in_half: set[str]) -> int:

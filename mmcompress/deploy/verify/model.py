@@ -1,6 +1,6 @@
 """Show that packing changed nothing, on real inputs, before it is written.
 
-Whole models are compared here, single layers in verify_layers.py.
+Whole models are compared here, single layers in layers.py.
 """
 import copy
 import hashlib

@@ -3,8 +3,8 @@ from itertools import accumulate
 
 import torch.nn as nn
 
-from .fold import Folding, folds, fuse_float_norms, is_one_bit, read_links
-from .packed_layers import PackedBackbone
+from ..packed_layers import PackedBackbone
+from .folding import Folding, folds, fuse_float_norms, is_one_bit, read_links
 
 _BACKBONES = 'mmcompress.binary.backbones'
 

@@ -7,9 +7,9 @@ import torch.nn as nn
 from torch import Tensor
 
 from mmcompress.ops import binary_unpack
-from .fold import Trace
-from .packed_layers import PackedConv2d
-from .verify import VerificationError, predict
+from ..fold import Trace
+from ..packed_layers import PackedConv2d
+from .model import VerificationError, predict
 
 # folding rounds otherwise than the trained layers do
 TOLERANCE = 1e-5
