@@ -7,6 +7,8 @@ import torch.nn as nn
 from mmengine.logging import print_log
 from torch import Tensor
 
+from mmcompress.lowbit import LowBitLayer
+
 # (pattern, replacement) pairs, applied in turn; None: of the training only
 _RESNET = [
     (r'fc\.', 'head.fc.'),
@@ -142,7 +144,7 @@ def _warn_of_zeros(model: nn.Module, state: dict[str, Tensor]) -> None:
     zeros = {
         name: int((state[f'{name}.weight'] == 0).sum())
         for name, module in model.named_modules()
-        if hasattr(module, 'inference_rule')
+        if isinstance(module, LowBitLayer)
     }
     layers = [name for name, count in zeros.items() if count]
     if layers:

@@ -4,9 +4,9 @@ import copy
 import torch
 import torch.nn as nn
 
+from mmcompress.lowbit import LowBitLayer
 from .file.record import attach_record, seal
 from .fold import Folding, Trace
-from .fold.folding import is_one_bit
 from .packed_layers import PackedLayer
 from .roi_align import ChannelsLastRoIAlign
 
@@ -64,9 +64,9 @@ def fold_in_place(model: nn.Module) -> tuple[nn.Module, list[Trace]]:
     Raises:
         ValueError: If there is no 1-bit layer, or one whose weight is real.
     """
-    if not any(is_one_bit(module) for module in model.modules()):
-        raise ValueError(f'{type(model).__name__} has no 1-bit layer, there '
-                         'is nothing to pack')
+    if not any(isinstance(m, LowBitLayer) for m in model.modules()):
+        raise ValueError(f'{type(model).__name__} has no 1-bit layer and no '
+                         'other low-bit one, there is nothing to pack')
     # what a distiller has put on the instance
     for name in ('distill', 'loss', 'init_weights'):
         model._modules.pop(name, None)

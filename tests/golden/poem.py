@@ -103,8 +103,8 @@ def run_packed(case: Case) -> dict[str, Tensor]:
     rule = unit.fc.inference_rule()
     threshold, flip = fold_threshold(unit.bn_in)
     scale, shift = fold_affine(rule, unit.bn)
-    weight_bits = binary_pack(rule.signs.float())
-    shape = list(rule.signs.shape)
+    weight_bits = binary_pack(rule.codes.float())
+    shape = list(rule.codes.shape)
     # points are what a linear layer calls tokens
     tokens = case['in/x'].transpose(1, 2)
     bits = binary_linear_pack(tokens.float(), threshold.float(), flip)
@@ -115,7 +115,7 @@ def run_packed(case: Case) -> dict[str, Tensor]:
         'out/threshold': threshold,
         'out/flip': flip,
         'out/x_bits': points > 0,
-        'out/w_bits': rule.signs[:, :, 0, 0] > 0,
+        'out/w_bits': rule.codes[:, :, 0, 0] > 0,
         'out/k': k,
         'out/A': scale,
         'out/B': shift,

@@ -104,7 +104,7 @@ def test_nothing_is_written_when_layers_differ(folder, monkeypatch):
     from mmcompress.deploy.verify import VerificationError
 
     def wrong(rule, bn):
-        return rule.alpha * 1.01, rule.alpha * 0
+        return rule.scale * 1.01, rule.scale * 0
 
     monkeypatch.setattr(folding, 'fold_affine', wrong)
     out = folder / 'wrong.pth'

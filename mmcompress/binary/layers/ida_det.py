@@ -108,6 +108,6 @@ class IDaDetConv2d(BinaryConv2d, nn.Conv2d):
             self.at_least_float32(self.scale), self.bin, self.zero_as,
             self.variant == 'fixed')
 
-    def alpha(self) -> Tensor:
+    def weight_scale(self) -> Tensor:
         """``bin * |scale|``."""
         return self.bin * self.at_least_float32(self.scale).abs().flatten()

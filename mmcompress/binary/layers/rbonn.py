@@ -160,7 +160,7 @@ class RBONNConv2d(BinaryConv2d, nn.Conv2d):
                            self.at_least_float32(self.scale_factor), self.bin,
                            self.zero_as)
 
-    def alpha(self) -> Tensor:
+    def weight_scale(self) -> Tensor:
         """``bin * |scale_factor|``."""
         scale = self.at_least_float32(self.scale_factor)
         return self.bin * scale.abs().flatten()

@@ -153,7 +153,7 @@ class ReBNNConv2d(BinaryConv2d, nn.Conv2d):
             self.at_least_float32(self.weight),
             self.at_least_float32(self.scaling_factor), self.bin, self.zero_as)
 
-    def alpha(self) -> Tensor:
+    def weight_scale(self) -> Tensor:
         """``bin * |scaling_factor|``."""
         scale = self.at_least_float32(self.scaling_factor)
         return self.bin * scale.abs().flatten()

@@ -5,7 +5,8 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from ..packed_layers import PackedBackbone, PackedLayer
+from mmcompress.lowbit import LowBitModule
+from ..packed_layers import PackedBackbone
 
 # raised when files of before can't be read any more
 FORMAT_VERSION = 1
@@ -38,8 +39,8 @@ def fingerprint(model: nn.Module) -> Tensor:
         }
         if not tensors and not isinstance(module, PackedBackbone):
             continue
-        if isinstance(module, PackedLayer):
-            geometry = module.conv
+        if isinstance(module, LowBitModule):
+            geometry = module.record()
         elif isinstance(module, PackedBackbone):
             geometry = module.out_indices
         else:

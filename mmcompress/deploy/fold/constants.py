@@ -1,9 +1,16 @@
-"""Fold the norm around a 1-bit layer into its scale, shift and thresholds."""
+"""Fold what surrounds a 1-bit layer into scales, shifts and thresholds."""
 import torch
+import torch.nn as nn
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmcompress.binary.layers.base import InferenceRule
+from mmcompress.binary.layers import RSign
+from mmcompress.lowbit import InferenceRule
+
+
+def has_statistics(module: nn.Module) -> bool:
+    """Whether a module is a norm that is a constant map in eval mode."""
+    return isinstance(module, _BatchNorm) and module.track_running_stats
 
 
 def _gain_and_shift(bn: _BatchNorm) -> tuple[Tensor, Tensor]:
@@ -31,12 +38,12 @@ def fold_affine(rule: InferenceRule,
 
     Returns:
         tuple[Tensor, Tensor]: Scale and shift, shape (C_out, ), in the dtype
-        of ``rule.alpha``.
+        of ``rule.scale``.
 
     Raises:
         ValueError: If the norm has no running statistics.
     """
-    alpha = rule.alpha
+    alpha = rule.scale
     bias = torch.zeros_like(alpha) if rule.bias is None else rule.bias
     if bn is None:
         return alpha, bias
@@ -70,3 +77,65 @@ def fold_threshold(bn: _BatchNorm) -> tuple[Tensor, Tensor]:
     constant = torch.where(beta > 0, -torch.inf, torch.inf)
     threshold = torch.where(gain == 0, constant.to(threshold), threshold)
     return threshold.to(bn.running_mean.dtype), gain < 0
+
+
+def as_float(vector: Tensor) -> Tensor:
+    return vector.detach().float().flatten().clone()
+
+
+def _shifted_norm(norm: _BatchNorm, threshold: Tensor) -> _BatchNorm:
+    """The norm minus a threshold."""
+    shifted = type(norm)(norm.num_features, norm.eps).to(threshold).eval()
+    shifted.load_state_dict(norm.state_dict(), strict=False)
+    shifted.bias.data -= threshold
+    return shifted
+
+
+def _through_sign(threshold: Tensor) -> Tensor:
+    """Threshold on ``y`` that gives the bits of one on ``sign(y)``."""
+    never = torch.where(threshold >= 1, torch.inf, 0.0)
+    return torch.where(threshold < -1, -torch.inf, never)
+
+
+def input_bits(before: list[nn.Module],
+               rule: InferenceRule) -> tuple[Tensor, Tensor | None]:
+    """Threshold and flip of a layer's input, through what stands before it.
+
+    Args:
+        before (list[nn.Module]): Shifts and norms, in the order of execution.
+        rule (InferenceRule): The layer's, of a 1-bit input.
+
+    Returns:
+        tuple[Tensor, Tensor | None]: See
+        :class:`mmcompress.deploy.PackedLayer`.
+    """
+    threshold, flip = rule.threshold, None
+    for module in reversed(before):
+        if isinstance(module, RSign):
+            threshold = _through_sign(threshold)
+        if not has_statistics(module):
+            threshold = threshold - module.bias.detach().flatten()
+            continue
+        threshold, negative = fold_threshold(_shifted_norm(module, threshold))
+        flip = negative if flip is None else negative ^ flip
+    return as_float(threshold), flip
+
+
+def through_relu(threshold: Tensor, flip: Tensor | None) -> Tensor:
+    """Threshold on ``y`` that gives the bits of one on ``relu(y)``.
+
+    Where ``relu(y) > threshold`` always holds, or ``relu(y) < threshold``
+    never does, the new one is minus infinity.
+    """
+    can_decide = threshold >= 0
+    if flip is not None:
+        can_decide &= ~flip | (threshold > 0)
+    return torch.where(can_decide, threshold, -torch.inf)
+
+
+def slope_of(act: nn.Module | None, channels: int) -> Tensor | None:
+    if act is None:
+        return None
+    if isinstance(act, nn.ReLU):
+        return torch.zeros(channels)
+    return as_float(act.weight).expand(channels).clone()

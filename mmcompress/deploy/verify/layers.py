@@ -7,7 +7,9 @@ import torch.nn as nn
 from torch import Tensor
 
 from mmcompress.ops import binary_unpack
+from mmcompress.pixels import as_pixels
 from ..fold import Trace
+from ..integer_layer import PackedIntegerLayer
 from ..packed_layers import PackedConv2d
 from .model import VerificationError, predict
 
@@ -35,15 +37,6 @@ def _largest(x: Tensor) -> float:
     """Largest magnitude; 0 where there is nothing, as in a head without
     boxes."""
     return float(x.abs().max()) if x.numel() else 0.0
-
-
-def _as_image(x: Tensor, features_last: bool) -> Tensor:
-    """Channels second, two dimensions behind them."""
-    if features_last and x.dim() > 2:
-        x = x.flatten(0, -2)
-    while x.dim() < 4:
-        x = x.unsqueeze(-1)
-    return x
 
 
 class _LayerByLayer:
@@ -75,12 +68,18 @@ class _LayerByLayer:
         def on_input(name: str, call: Callable, *args):
             return self.trained.get_submodule(
                 name).register_forward_pre_hook(lambda _, inputs: call(
-                    trace, _as_image(inputs[0], last), *args))
+                    trace, as_pixels(inputs[0], last), *args))
 
         def on_output(name: str, call: Callable, *args):
             return self.trained.get_submodule(name).register_forward_hook(
-                lambda _, inputs, y: call(trace, _as_image(y, last), *args))
+                lambda _, inputs, y: call(trace, as_pixels(y, last), *args))
 
+        if isinstance(trace.layer, PackedIntegerLayer):
+            return [
+                self.trained.get_submodule(trace.conv).register_forward_hook(
+                    lambda _, inputs, y: self._compare_integer_layer(
+                        trace, inputs[0], y))
+            ]
         handles = [
             on_input(trace.source, self._keep, 'source'),
             on_input(trace.conv, self._compare_input),
@@ -132,9 +131,9 @@ class _LayerByLayer:
         y = y.double()
         if rule.bias is not None:
             y = y - rule.bias.view(-1, 1, 1)
-        alpha = rule.alpha.double().view(-1, 1, 1)
+        scale = rule.scale.double().view(-1, 1, 1)
         k = trace.layer.count(self.seen[trace, 'bits'])
-        wrong = ((y / alpha).round() != k) & (alpha > 0)
+        wrong = ((y / scale).round() != k) & (scale > 0)
         if wrong.any():
             raise VerificationError(
                 f'{trace.conv}: {int(wrong.sum())} of {k.numel()} integers '
@@ -143,9 +142,17 @@ class _LayerByLayer:
                 'the default then')
         self.checks[trace.conv].runs += 1
 
+    def _compare_integer_layer(self, trace: Trace, x: Tensor,
+                               y: Tensor) -> None:
+        self.checks[trace.conv].runs += 1
+        self._compare_values(trace, trace.layer(x), y)
+
     def _compare_output(self, trace: Trace, y: Tensor) -> None:
         bits = self.seen[trace, 'bits']
         ours = trace.layer(bits, self.seen.pop((trace, 'residual'), None))
+        self._compare_values(trace, ours, y)
+
+    def _compare_values(self, trace: Trace, ours: Tensor, y: Tensor) -> None:
         # behind a ReLU all may be zero
         error = _largest(ours - y) / (_largest(y) or 1.0)
         # NaN is an error as well

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 import torch.nn as nn
+from mmengine.model import BaseModel
 from mmengine.structures import BaseDataElement
 from torch import Tensor
 
@@ -45,7 +46,7 @@ def predict(model: nn.Module, batch: Any) -> list[Tensor]:
     """
     # predictions are written into the samples
     batch = copy.deepcopy(batch)
-    if hasattr(model, 'test_step'):
+    if isinstance(model, BaseModel):
         return tensors_of(model.test_step(batch))
     return tensors_of(model(batch))
 

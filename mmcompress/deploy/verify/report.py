@@ -3,6 +3,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from mmcompress.analysis.complexity import LayerCost, complexity, total
+from mmcompress.lowbit import LowBitModule
 from mmcompress.ops import build_info
 from mmcompress.tables import format_table
 from ..fold import Trace
@@ -37,6 +38,10 @@ def _kernel() -> str:
     return info['isa'] if not info['reason'] else 'PyTorch reference'
 
 
+def _runs_on(layer: LowBitModule) -> str:
+    return _kernel() if isinstance(layer, PackedLayer) else 'exact floats'
+
+
 def _packed_row(trace: Trace, trained: nn.Module, cost: LayerCost,
                 check: LayerCheck) -> list:
     layer = trace.layer
@@ -44,9 +49,10 @@ def _packed_row(trace: Trace, trained: nn.Module, cost: LayerCost,
     out = 'bits' if trace.following else 'float'
     return [
         trace.conv,
-        type(trained.get_submodule(trace.conv)).__name__, '1/1',
+        type(trained.get_submodule(trace.conv)).__name__,
+        '{}/{}'.format(*layer.operand_bits().factors),
         f'{sum(t.numel() * t.element_size() for t in state.values()):,}', '-',
-        f'{cost.bops:,}', f'{_kernel()}, {out} out',
+        f'{cost.bops:,}', f'{_runs_on(layer)}, {out} out',
         f'{check.error:.0e}' if check.runs else 'did not run'
     ]
 
@@ -96,7 +102,7 @@ def layer_table(trained: nn.Module, packed: nn.Module, traces: list[Trace],
     modules = dict(packed.named_modules())
     leftovers = [
         cost for cost in complexity(packed, batch)
-        if not isinstance(modules[cost.name], PackedLayer)
+        if not isinstance(modules[cost.name], LowBitModule)
     ]
     half = set(in_half)
     others = []

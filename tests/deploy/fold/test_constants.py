@@ -26,7 +26,7 @@ def test_scale_and_shift_are_those_of_layer_and_norm(bias, affine):
     bn, x = norm(6, affine=affine), torch.randn(2, 4, 5, 5)
     rule = conv.inference_rule()
     scale, shift = fold_affine(rule, bn)
-    k = F.conv2d(torch.where(x > 0, 1.0, -1.0), rule.signs, padding=1)
+    k = F.conv2d(torch.where(x > 0, 1.0, -1.0), rule.codes, padding=1)
     assert scale.dtype == shift.dtype == torch.float32
     torch.testing.assert_close(
         scale.view(-1, 1, 1) * k + shift.view(-1, 1, 1), bn(conv(x)))
@@ -36,7 +36,7 @@ def test_scale_and_shift_are_those_of_layer_and_norm(bias, affine):
 def test_without_a_norm_they_are_the_layers(bias):
     rule = IDaDetConv2d(4, 6, 3, bias=bias).inference_rule()
     scale, shift = fold_affine(rule, None)
-    assert torch.equal(scale, rule.alpha)
+    assert torch.equal(scale, rule.scale)
     assert torch.equal(shift, rule.bias if bias else torch.zeros(6))
 
 

@@ -10,10 +10,11 @@ from mmcompress.binary import IDaDetConv2d
 from mmcompress.binary.layers import ReActConv2d, RPReLU, RSign
 from mmcompress.deploy import (PackedBackbone, PackedBitsConv2d, PackedBlock,
                                PackedChain, PackedConv2d, pack)
-from mmcompress.deploy.fold.folding import _through_relu
+from mmcompress.deploy.fold.constants import through_relu
 from mmcompress.deploy.twins import fold_in_place
 from mmcompress.deploy.verify import compare_twins, compare_with_trained
 from mmcompress.deploy.verify.model import predict, same_bits, tensors_of
+from mmcompress.lowbit import LowBitLayer
 
 
 def packed_of(model, x):
@@ -37,7 +38,7 @@ def test_folded_is_packed_and_both_are_the_trained_layers(name):
     folded, traces = fold_in_place(copy.deepcopy(model))
     checks = compare_with_trained(model, traces, [x])
     assert all(check.runs > 0 for check in checks.values())
-    num_layers = sum(hasattr(m, 'inference_rule') for m in model.modules())
+    num_layers = sum(isinstance(m, LowBitLayer) for m in model.modules())
     assert len(traces) == num_layers
     _, packed = pack(model)
     compare_twins(folded, packed, [x])
@@ -204,7 +205,7 @@ def test_threshold_before_a_relu_gives_the_bits_behind_it(t, flip):
     y = torch.tensor([-2.0, -1.0, -0.0, 0.0, 0.5, 1.0, 2.0])
     threshold = torch.tensor([t])
     flips = None if flip is None else torch.tensor([flip])
-    moved = _through_relu(threshold, flips)
+    moved = through_relu(threshold, flips)
     if flip:
         assert (y.relu() < threshold).equal(y < moved)
     else:
