@@ -77,6 +77,87 @@ def test_damaged_values(state, damage, tmp_path):
     refuse(empty_model(), tmp_path / 'bad.pth', 'damaged')
 
 
+def _remove(state):
+    del state[WEIGHT]
+
+
+def _rename(state):
+    state['layers.3.chain.0.bits'] = state.pop(WEIGHT)
+
+
+def _as_floats(state):
+    state[WEIGHT] = state[WEIGHT].float()
+
+
+def _as_signed(state):
+    state[WEIGHT] = state[WEIGHT].view(torch.int8)
+
+
+def _half_constant(state):
+    state['layers.3.chain.0.scale'] = state['layers.3.chain.0.scale'].half()
+
+
+def _reshape(state):
+    state[WEIGHT] = state[WEIGHT][None]
+
+
+def _expand(state):
+    state[WEIGHT] = state[WEIGHT][:1].expand(len(state[WEIGHT]))
+
+
+def _sparse(state):
+    state['layers.0.weight'] = state['layers.0.weight'].to_sparse()
+
+
+def _no_tensor(state):
+    state[WEIGHT] = state[WEIGHT].tolist()
+
+
+def _number(state):
+    state['layers.3.chain.0.scale'] = 1.0
+
+
+def _version(value):
+
+    def change(state):
+        state['packed_version'] = value
+
+    return change
+
+
+@pytest.mark.parametrize('change', [
+    _remove, _rename, _as_floats, _as_signed, _half_constant, _reshape,
+    _expand, _sparse, _no_tensor, _number,
+    _version(torch.tensor(0)), _version(torch.tensor(1.0)),
+    _version(torch.tensor([1, 1])), _version(torch.tensor(-1)),
+    _version(1), _version(None)
+])  # yapf: disable
+def test_a_recomputed_checksum_does_not_help(state, change, tmp_path):
+    change(state)
+    try:
+        state['packed_checksum'] = checksum(state)
+    except (AttributeError, RuntimeError, TypeError):
+        # nor would a digest of it be one
+        pass
+    torch.save(dict(state_dict=state), tmp_path / 'bad.pth')
+    refuse(empty_model(), tmp_path / 'bad.pth', 'damaged')
+
+
+def test_a_tensor_that_claims_gigabytes_is_not_looked_at(state):
+    # 4 TB of one byte
+    state[WEIGHT] = torch.zeros(1, dtype=torch.uint8).expand(2**42)
+    with pytest.raises(RuntimeError, match='damaged.*claims more bytes'):
+        empty_model().load_state_dict(state)
+
+
+def test_a_model_in_another_precision_takes_the_file(packed, state):
+    model = empty_model().half()
+    model.load_state_dict(state)
+    assert model.layers[0].weight.dtype == torch.float16
+    assert model.layers[3].chain[0].scale.equal(
+        packed.layers[3].chain[0].scale)
+
+
 @pytest.mark.parametrize('size', [0, 100, 0.5, 0.99])
 def test_truncated_file(state, size, tmp_path):
     torch.save(dict(state_dict=state), tmp_path / 'bad.pth')
