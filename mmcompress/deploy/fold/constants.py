@@ -91,10 +91,24 @@ def _shifted_norm(norm: _BatchNorm, threshold: Tensor) -> _BatchNorm:
     return shifted
 
 
-def _through_sign(threshold: Tensor) -> Tensor:
-    """Threshold on ``y`` that gives the bits of one on ``sign(y)``."""
-    never = torch.where(threshold >= 1, torch.inf, 0.0)
-    return torch.where(threshold < -1, -torch.inf, never)
+def through_sign(threshold: Tensor, flip: Tensor | None) -> Tensor:
+    """Threshold on ``y`` that gives the bits of one on ``sign(y)``.
+
+    Args:
+        threshold (Tensor): Shape (C, ).
+        flip (Tensor | None): bool, shape (C, ); see
+            :class:`mmcompress.deploy.PackedLayer`.
+
+    Returns:
+        Tensor: Shape (C, ): 0 where the sign decides, else infinite.
+    """
+    above, below = threshold >= 1, threshold < -1
+    if flip is not None:
+        # neither of the signs is less than -1, both are less than 2
+        above = torch.where(flip, threshold > 1, above)
+        below = torch.where(flip, threshold <= -1, below)
+    decided = torch.where(above, torch.inf, -torch.inf)
+    return torch.where(above | below, decided, 0.0).to(threshold)
 
 
 def input_bits(before: list[nn.Module],
@@ -112,7 +126,7 @@ def input_bits(before: list[nn.Module],
     threshold, flip = rule.threshold, None
     for module in reversed(before):
         if isinstance(module, RSign):
-            threshold = _through_sign(threshold)
+            threshold = through_sign(threshold, flip)
         if not has_statistics(module):
             threshold = threshold - module.bias.detach().flatten()
             continue

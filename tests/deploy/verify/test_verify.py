@@ -43,6 +43,22 @@ def test_a_wrong_constant_is_found(folded, buffer, word):
         compare_with_trained(model, traces, [x])
 
 
+@pytest.mark.parametrize('part, is_wrong', [(1e-4, True), (2e-5, True),
+                                            (1e-6, False)])
+def test_how_wrong_an_output_may_be(part, is_wrong):
+    torch.manual_seed(0)
+    model = as_if_trained(
+        nn.Sequential(IDaDetConv2d(8, 8, 3), nn.BatchNorm2d(8)))
+    _, traces = fold_in_place(copy.deepcopy(model))
+    x = torch.randn(1, 8, 6, 6)
+    layer_of(traces, '0').shift += part * float(model(x).abs().max())
+    if is_wrong:
+        with pytest.raises(VerificationError, match='an output differs'):
+            compare_with_trained(model, traces, [x])
+    else:
+        assert compare_with_trained(model, traces, [x])['0'].error < 1e-5
+
+
 def test_a_wrong_limit_is_found():
     model, x = build('xnor')
     _, traces = fold_in_place(copy.deepcopy(model))
