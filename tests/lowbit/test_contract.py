@@ -15,8 +15,8 @@ from mmcompress.deploy.integer_layer import PackedIntegerLayer
 from mmcompress.deploy.twins import fold_in_place
 from mmcompress.deploy.verify import compare_twins, compare_with_trained
 from mmcompress.deploy.verify.model import predict
-from mmcompress.lowbit import (LowBitLayer, OperandBits, convert_layer,
-                               float_twin)
+from mmcompress.lowbit import (LowBitLayer, LowBitModule, OperandBits,
+                               convert_layer, float_twin)
 from mmcompress.registry import MODELS
 
 SHAPE = 1, 3, 64, 64
@@ -81,7 +81,7 @@ def test_replaced_counted_folded_packed_verified_and_saved(
     write_packed(packed, Config(), {}, tmp_path / 'packed.pth', [])
     stored = sum(
         m.weight_bits.numel() if bits == 1 else m.weight_codes.numel()
-        for m in packed.modules() if hasattr(m, 'geometry'))
+        for m in packed.modules() if isinstance(m, LowBitModule))
     assert stored == weights * bits / 8
     with DefaultScope.overwrite_default_scope('mmdet'):
         again = MODELS.build(
