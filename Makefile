@@ -10,7 +10,7 @@ demo: ops
 	$(RUN) tools/demo.py
 
 test: ops lint
-	$(RUN) -m pytest -m "not slow"
+	$(RUN) -m pytest -n 2 --dist loadscope -m "not slow"
 
 test-all: ops lint
 	$(RUN) -m pytest

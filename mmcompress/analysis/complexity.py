@@ -44,6 +44,11 @@ class LayerCost:
     bops: int
 
     @property
+    def is_low_bit(self) -> bool:
+        """Whether integers can do the work."""
+        return max(self.bits) < FLOAT
+
+    @property
     def ops(self) -> float:
         """``bops / 64 + flops``, as Bi-Real Net defines it."""
         return self.bops / 64 + self.flops
