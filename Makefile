@@ -13,7 +13,7 @@ test: ops lint
 	$(RUN) -m pytest -n 2 --dist loadscope -m "not slow"
 
 test-all: ops lint
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n 2 --dist loadscope
 
 bench: ops
 	$(RUN) ops/benchmarks/bench_binary.py
