@@ -1,83 +1,32 @@
 """The teacher: a frozen model that the student's module tree doesn't hold."""
 import logging
 import os.path as osp
-import re
 from contextlib import nullcontext
-from typing import Any
 
 import torch
 import torch.nn as nn
 from mmengine.config import Config
-from mmengine.hub import get_config
 from mmengine.logging import print_log
-from mmengine.registry import MODELS, DefaultScope
-from mmengine.runner import CheckpointLoader
 from torch import Tensor
 
 from mmcompress.cache import CACHE_SCHEME, cached_teacher
+from mmcompress.model import config
+from mmcompress.model.checkpoint import fill, plain_weights, read_checkpoint
+from mmcompress.model.config import build_model
 from .gradient_norms import tensors_of
 from .preprocessing import renormalize
 from .taps import Taps
 
 
-def _find(key: str, path: str, config_dir: str | None, hint: str = '') -> str:
-    """Absolute path of a file that is named in a config."""
-    tried = [
-        osp.abspath(osp.join(folder, osp.expanduser(path)))
-        for folder in dict.fromkeys([config_dir or '.', '.'])
-    ]
-    found = next(filter(osp.isfile, tried), None)
-    if found is None:
-        raise FileNotFoundError(
-            f'{key}: no file {path!r}; looked for {" and ".join(tried)}. '
-            'A relative path starts at the folder of the config; '
-            "'{{ fileDirname }}/name' starts at the file it is written in"
-            f'{hint}')
-    return found
-
-
-def read_config(cfg: Any, config_dir: str | None = None) -> Config:
+def read_config(cfg: dict | str, config_dir: str | None = None) -> Config:
     """Config of a teacher, from what the user wrote.
 
     Args:
-        cfg (dict | str): Model config or whole config; the path of one; or
-            ``'mmdet::folder/name.py'``.
+        cfg (dict | str): See :func:`mmcompress.model.config.read_config`.
         config_dir (str | None): Where the training's own config lies;
             relative paths start there.
-
-    Returns:
-        Config: With at least the key ``model``.
-
-    Raises:
-        FileNotFoundError: If there is no such file; says where it looked.
-        ValueError: If the config has no model.
     """
-    if isinstance(cfg, dict):
-        cfg = Config(cfg if 'model' in cfg else dict(model=cfg))
-    elif '::' in cfg:
-        cfg = get_config(cfg)
-    else:
-        cfg = Config.fromfile(_find('teacher.cfg', cfg, config_dir))
-    if 'model' not in cfg:
-        raise ValueError('teacher.cfg has no key `model`')
-    return cfg
-
-
-def build_model(cfg: Config) -> nn.Module:
-    """Build the model of a config, as its own library would."""
-    model = cfg.model
-    # a teacher that was itself distilled: what remains is its student
-    while str(model.get('type', '')).split('.')[-1] == 'Distill':
-        model = model['student']
-    model = dict(model)
-    if 'data_preprocessor' in cfg:
-        model.setdefault('data_preprocessor', cfg.data_preprocessor)
-    current = DefaultScope.get_current_instance()
-    scope = cfg.get('default_scope', current and current.scope_name)
-    # building draws random numbers; the student's stay what they were
-    with torch.random.fork_rng(devices=[]), \
-            DefaultScope.overwrite_default_scope(scope):
-        return MODELS.build(model)
+    return config.read_config(cfg, folder=config_dir, key='teacher.cfg')
 
 
 def load_strictly(model: nn.Module, checkpoint: str,
@@ -93,33 +42,11 @@ def load_strictly(model: nn.Module, checkpoint: str,
     Raises:
         RuntimeError: If keys are missing or left over, or shapes differ.
     """
-    loaded = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
-    state = loaded.get('state_dict', loaded)
-    state = {
-        key.removeprefix('module.'): value
-        for key, value in state.items() if not key.startswith('distill.')
-    }
-
-    def counts(key: str) -> bool:
-        return 'num_batches_tracked' not in key and not any(
-            re.match(pattern, key) for pattern in ignore)
-
-    try:
-        keys = model.load_state_dict(state, strict=False)
-    except RuntimeError as error:
-        problems = [f'shapes differ: {error}']
-    else:
-        problems = [
-            f'{len(names)} keys {what}, such as {", ".join(names[:3])}'
-            for what, names in (
-                ('missing', [k for k in keys.missing_keys if counts(k)]),
-                ('left over', [k for k in keys.unexpected_keys if counts(k)]))
-            if names
-        ]
-    if problems:
+    fit = fill(model, plain_weights(read_checkpoint(checkpoint))).but(ignore)
+    if str(fit):
         raise RuntimeError(
             f'teacher.checkpoint {checkpoint} does not fit '
-            f'{type(model).__name__} of teacher.cfg: {"; ".join(problems)}. '
+            f'{type(model).__name__} of teacher.cfg: {fit}. '
             'It is of another architecture, or name what may differ in '
             '`teacher.ignore` (regular expressions)')
 
@@ -245,7 +172,7 @@ class Teacher:
             return path
         if '://' in self.checkpoint:
             return self.checkpoint
-        return _find(
+        return config.find_file(
             'teacher.checkpoint', self.checkpoint, self.config_dir,
             '. Train the teacher first, with `tools/train.py` and its config,'
             ' or name another checkpoint with --cfg-options '
