@@ -11,7 +11,7 @@ from mmengine.registry import DefaultScope
 from torch import Tensor
 
 from mmcompress.compress import selects
-from mmcompress.model.config import build_untrained, read_config
+from mmcompress.model.config import build_untrained, read_config, teacher_of
 from mmcompress.model.inputs import made_up_batch
 from mmcompress.tables import format_table
 from .gradient_norms import tensors_of
@@ -190,10 +190,11 @@ def build_side(config: str,
     cfg = read_config(config, options)
     scope = cfg.get('default_scope')
     if side == 'teacher':
-        if not cfg.model.get('teacher'):
+        teacher = teacher_of(cfg.model)
+        if not teacher:
             raise ValueError(f'{config} has no model.teacher')
         cfg = read_config(
-            cfg.model.teacher['cfg'],
+            teacher,
             folder=osp.dirname(osp.abspath(config)),
             key='teacher.cfg')
         scope = cfg.get('default_scope', scope)

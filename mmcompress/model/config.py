@@ -112,6 +112,27 @@ def without_distillation(model: dict) -> dict:
     return model
 
 
+def teacher_of(model: dict) -> dict | str | None:
+    """Config of the model that another learns from; None without one.
+
+    Args:
+        model (dict): Config of a model, wherever a distillation stands among
+            our builders.
+
+    Returns:
+        dict | str | None: As it is written, see :func:`read_config`.
+    """
+    while builder := _builder(model):
+        if builder == 'MutualDistill':
+            return model['peer']
+        if model.get('teacher'):
+            return model['teacher']['cfg']
+        if builder == 'Packed':
+            break
+        model = model[_DISTILLING.get(builder, 'model')]
+    return None
+
+
 def inner_model(model: dict) -> tuple[dict, list[dict]]:
     """The model inside of all of our builders.
 
