@@ -1,6 +1,7 @@
 """The teacher: a frozen model that the student's module tree doesn't hold."""
 import logging
 import os.path as osp
+from collections.abc import Callable
 from contextlib import nullcontext
 
 import torch
@@ -11,10 +12,12 @@ from torch import Tensor
 
 from mmcompress.cache import CACHE_SCHEME, cached_teacher
 from mmcompress.model import config
-from mmcompress.model.checkpoint import fill, plain_weights, read_checkpoint
-from mmcompress.model.config import build_model
+from mmcompress.model.checkpoint import (classes_of, fill, plain_weights,
+                                         read_checkpoint)
+from mmcompress.model.config import build_model, has_preprocessor
+from mmcompress.model.data import TrainingData, training_data
 from .gradient_norms import tensors_of
-from .preprocessing import renormalize
+from .preprocessing import CHANNEL_ORDERS, preprocesses, renormalize
 from .taps import Taps
 
 
@@ -30,7 +33,7 @@ def read_config(cfg: dict | str, config_dir: str | None = None) -> Config:
 
 
 def load_strictly(model: nn.Module, checkpoint: str,
-                  ignore: list[str]) -> None:
+                  ignore: list[str]) -> dict:
     """Fill a whole model from a checkpoint.
 
     Args:
@@ -39,16 +42,21 @@ def load_strictly(model: nn.Module, checkpoint: str,
         ignore (list[str]): Regular expressions; keys that one of them
             matches from their start may be missing or left over.
 
+    Returns:
+        dict: The checkpoint as it was read.
+
     Raises:
         RuntimeError: If keys are missing or left over, or shapes differ.
     """
-    fit = fill(model, plain_weights(read_checkpoint(checkpoint))).but(ignore)
+    loaded = read_checkpoint(checkpoint)
+    fit = fill(model, plain_weights(loaded)).but(ignore)
     if str(fit):
         raise RuntimeError(
             f'teacher.checkpoint {checkpoint} does not fit '
             f'{type(model).__name__} of teacher.cfg: {fit}. '
             'It is of another architecture, or name what may differ in '
             '`teacher.ignore` (regular expressions)')
+    return loaded
 
 
 @torch.no_grad()
@@ -98,6 +106,15 @@ class Teacher:
         channels_last (bool): Memory format of its weights and input.
         stop_early (bool): Whether to leave its forward after the last tapped
             call. False where the number of calls grows from step to step.
+        channel_order (str | None): ``'rgb'`` or ``'bgr'``, the order in which
+            its network was given the channels of images; ``'same'`` or
+            ``'reversed'``, in comparison with the student's network. None:
+            what the data of both configs and both preprocessors say.
+
+    Attributes:
+        config_dir (str | None): Where relative paths start.
+        student_data (TrainingData): What the student is trained on.
+        classes (list[str] | None): What its labels mean, by its checkpoint.
 
     Raises:
         ValueError: If there is neither a checkpoint nor ``allow_random``.
@@ -111,7 +128,8 @@ class Teacher:
                  allow_random: bool = False,
                  autocast: str | None = None,
                  channels_last: bool = False,
-                 stop_early: bool = True) -> None:
+                 stop_early: bool = True,
+                 channel_order: str | None = None) -> None:
         if checkpoint is None and not allow_random:
             raise ValueError(
                 'teacher.checkpoint is missing: a teacher with random weights '
@@ -121,6 +139,10 @@ class Teacher:
         if autocast not in (None, 'bfloat16', 'float16'):
             raise ValueError("teacher.autocast is None, 'bfloat16' or "
                              f"'float16', not {autocast!r}")
+        if channel_order not in (None, *CHANNEL_ORDERS):
+            raise ValueError(
+                f'teacher.channel_order is one of {", ".join(CHANNEL_ORDERS)}'
+                f', not {channel_order!r}')
         self.cfg = cfg
         self.checkpoint = checkpoint
         self.ignore = ignore or []
@@ -128,7 +150,10 @@ class Teacher:
         self.autocast = autocast
         self.channels_last = channels_last
         self.stop_early = stop_early
+        self.channel_order = channel_order
         self.config_dir: str | None = None
+        self.student_data = TrainingData()
+        self.classes: list[str] | None = None
         self.model: nn.Module | None = None
 
     def build(self, student: nn.Module, specs: dict) -> None:
@@ -138,12 +163,13 @@ class Teacher:
             student (nn.Module): The student, whose device is taken.
             specs (dict): Taps by name of the loss.
         """
-        model = build_model(read_config(self.cfg, self.config_dir))
+        cfg = read_config(self.cfg, self.config_dir)
+        model = build_model(cfg)
+        self._convert = self._conversion(cfg, student.data_preprocessor,
+                                         model.data_preprocessor)
         self.load(model)
         self.taps = Taps(specs, model, 'teacher')
         self._num_calls: dict[str, int] | None = None
-        self._convert = renormalize(student.data_preprocessor,
-                                    model.data_preprocessor)
         model.requires_grad_(False).eval()
         warn_of_deit3(model)
         if self.channels_last:
@@ -158,7 +184,45 @@ class Teacher:
             RuntimeError: If the checkpoint doesn't fit.
         """
         if self.checkpoint is not None:
-            load_strictly(model, self._checkpoint_path(), self.ignore)
+            self.classes = classes_of(
+                load_strictly(model, self._checkpoint_path(), self.ignore))
+
+    def _conversion(self, cfg: Config, student: nn.Module,
+                    teacher: nn.Module) -> Callable[..., Tensor] | None:
+        """How the student's inputs become its own.
+
+        Args:
+            cfg (Config): Its config.
+            student (nn.Module): The student's data preprocessor.
+            teacher (nn.Module): Its own.
+
+        Raises:
+            ValueError: If nothing says how its pixels are preprocessed.
+        """
+        own, others = training_data(cfg), self.student_data
+        # a pipeline's normalization cannot be undone for one of both
+        if own.normalization is None:
+            clash = others.normalization and preprocesses(teacher)
+        else:
+            clash = others.normalization not in (None, own.normalization)
+        if clash:
+            raise ValueError(
+                'the teacher sees what the pipeline of the student\'s data '
+                f'gives, which is normalized by {others.normalization or "-"}'
+                f' there, and {own.normalization or "-"} in teacher.cfg: let '
+                '`data_preprocessor` normalize instead, on both sides')
+        if (not has_preprocessor(cfg) and not preprocesses(teacher)
+                and preprocesses(student)):
+            raise ValueError(
+                'teacher.cfg has no `data_preprocessor`, so the teacher would '
+                'see raw pixels, while the student\'s are normalized. Write '
+                'that of its training into the model, or give the whole '
+                'config: teacher=dict(cfg=dict(model=..., '
+                "data_preprocessor=dict(mean=..., std=..., ...))); with "
+                "data_preprocessor=dict(type='...') and no mean for one that "
+                'was trained on raw pixels')
+        return renormalize(student, teacher, others.channel_order,
+                           own.channel_order, self.channel_order)
 
     def _checkpoint_path(self) -> str:
         """Where its weights are."""

@@ -8,6 +8,8 @@ import torch.nn as nn
 from mmengine.runner import CheckpointLoader
 from torch import Tensor
 
+from .data import class_names
+
 # what of a trained model's weights belongs to its distillation
 DISTILLER = 'distill.'
 # where files have weights; mmengine's averages stand under `state_dict`, and
@@ -60,6 +62,21 @@ def plain_weights(checkpoint: Mapping) -> dict[str, Tensor]:
 def read_checkpoint(path: str) -> dict:
     """Read a file, URL or ``cache://name`` into main memory."""
     return CheckpointLoader.load_checkpoint(path, map_location='cpu')
+
+
+def classes_of(checkpoint: Mapping) -> list[str] | None:
+    """What the labels of a trained model mean; None where it doesn't say.
+
+    Args:
+        checkpoint (Mapping): As it was read. Of pose estimators, the names of
+            the keypoints.
+    """
+    meta = checkpoint.get('meta')
+    if not isinstance(meta, Mapping):
+        return None
+    data = meta.get('dataset_meta')
+    # before mmengine, they stood beside it
+    return class_names(data if isinstance(data, Mapping) else meta)
 
 
 @dataclass

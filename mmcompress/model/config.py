@@ -158,6 +158,17 @@ def inner_model(model: dict) -> tuple[dict, list[dict]]:
     return dict(model), steps
 
 
+def has_preprocessor(cfg: Config) -> bool:
+    """Whether a config says how its images are preprocessed.
+
+    Args:
+        cfg (Config): See :func:`read_config`.
+    """
+    model, _ = inner_model(cfg.model)
+    return (model.get('data_preprocessor')
+            or cfg.get('data_preprocessor')) is not None
+
+
 def without_pretrained(value: Any) -> Any:
     """A config that asks for no other checkpoint.
 
