@@ -160,13 +160,16 @@ def main() -> None:
     start = time.time()
     work_dir = args.work_dir.absolute()
 
+    from mmengine.config import Config
+
     import mmcompress.compat  # noqa: F401
-    from mmcompress.cache import cached_teacher
     from mmcompress.datasets import ensure_mini_data
+    from mmcompress.model.cached import find_cached
     from mmcompress.tables import format_table
     say(f'mini data: {ensure_mini_data()}')
 
-    teacher = Path(cached_teacher(TEACHER.stem))
+    cfg = Config.fromfile(str(TEACHER))
+    teacher = find_cached(TEACHER.stem, cfg)
     train = str(ROOT / 'tools' / 'train.py')
     if teacher.exists():
         say(f'the teacher was trained before: {teacher}')

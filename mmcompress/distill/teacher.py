@@ -3,6 +3,7 @@ import logging
 import os.path as osp
 from collections.abc import Callable
 from contextlib import nullcontext
+from glob import glob
 
 import torch
 import torch.nn as nn
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from mmcompress.cache import CACHE_SCHEME, cached_teacher
 from mmcompress.model import config
+from mmcompress.model.cached import find_cached
 from mmcompress.model.checkpoint import (classes_of, fill, plain_weights,
                                          read_checkpoint)
 from mmcompress.model.config import build_model, has_preprocessor
@@ -184,8 +186,22 @@ class Teacher:
             RuntimeError: If the checkpoint doesn't fit.
         """
         if self.checkpoint is not None:
-            self.classes = classes_of(
-                load_strictly(model, self._checkpoint_path(), self.ignore))
+            path = self._checkpoint_path()
+            try:
+                loaded = load_strictly(model, path, self.ignore)
+            except RuntimeError as error:
+                if not self.checkpoint.startswith(CACHE_SCHEME):
+                    raise
+                raise RuntimeError(
+                    f'{error}. The cache may have kept it from another '
+                    f'config: remove {path} and train the teacher of '
+                    f'teacher.cfg: `{self._training()}`') from error
+            self.classes = classes_of(loaded)
+
+    def _training(self) -> str:
+        """The command that trains it."""
+        cfg = self.cfg if isinstance(self.cfg, str) else 'CONFIG'
+        return f'python tools/train.py {cfg}'
 
     def _conversion(self, cfg: Config, student: nn.Module,
                     teacher: nn.Module) -> Callable[..., Tensor] | None:
@@ -227,12 +243,16 @@ class Teacher:
     def _checkpoint_path(self) -> str:
         """Where its weights are."""
         if self.checkpoint.startswith(CACHE_SCHEME):
-            path = cached_teacher(self.checkpoint)
+            path = named = cached_teacher(self.checkpoint)
+            if glob(f'{osp.splitext(named)[0]}*.pth'):
+                cfg = read_config(self.cfg, self.config_dir)
+                path = str(find_cached(self.checkpoint, cfg))
             if not osp.isfile(path):
+                other = (f'; {named} is of another model or of other data'
+                         if osp.isfile(named) else '')
                 raise FileNotFoundError(
-                    f'teacher.checkpoint: {path} does not exist yet; train '
-                    'the teacher once: `python tools/train.py '
-                    f'{self.cfg if isinstance(self.cfg, str) else "CONFIG"}`')
+                    f'teacher.checkpoint: {path} does not exist yet{other}. '
+                    f'Train the teacher once: `{self._training()}`')
             return path
         if '://' in self.checkpoint:
             return self.checkpoint
