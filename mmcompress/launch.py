@@ -13,6 +13,10 @@ from .data_paths import check_data_paths
 # default_scope -> distribution, where the two differ
 _PACKAGES = {'mmseg': 'mmsegmentation'}
 
+# those that default_hooks.NAME=None leaves out
+_MMENGINE_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger',
+                   'param_scheduler', 'checkpoint')
+
 # what each tool reads
 DATALOADERS = {
     'train.py': ['train_dataloader', 'val_dataloader'],
@@ -75,6 +79,26 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     return parser.parse_known_args(arguments)[0]
 
 
+def _refuse_empty_hooks(hooks: dict) -> None:
+    """Say what mmengine's own error about hooks doesn't.
+
+    Raises:
+        ValueError: If a hook is None that mmengine doesn't add by itself.
+    """
+    empty = [
+        key for key, hook in hooks.items()
+        if hook is None and key not in _MMENGINE_HOOKS
+    ]
+    if empty:
+        key = empty[0]
+        raise ValueError(
+            f'default_hooks.{key}=None: mmengine leaves out only its own '
+            f'hooks that way ({", ".join(_MMENGINE_HOOKS)}). To drop another '
+            "one, write `default_hooks = dict(_delete_=True, ...)` with those "
+            'that shall stay; to keep no teacher in the cache, '
+            'default_hooks.keep.name=None')
+
+
 def run_tool(tool: str, usage: str) -> None:
     """Run ``train.py`` or ``test.py`` of the config's library.
 
@@ -95,6 +119,7 @@ def run_tool(tool: str, usage: str) -> None:
     path = find_tool(cfg.get('default_scope'), tool)
     cfg.merge_from_dict(known.cfg_options or {})
     cfg.launcher = known.launcher
+    _refuse_empty_hooks(cfg.get('default_hooks') or {})
     if not asks_for_help:
         check_data_paths(cfg, DATALOADERS[tool])
     before = cfg.get('model_wrapper_cfg')

@@ -56,6 +56,12 @@ def test_all_arguments_are_passed_on(monkeypatch, config):
     assert 'mmpretrain' in seen['path']
 
 
+def test_a_hook_that_cannot_be_left_out_is_named(monkeypatch, config):
+    launch(monkeypatch, config, '--cfg-options', 'default_hooks.timer=None')
+    with pytest.raises(ValueError, match='default_hooks.keep=None.*name=None'):
+        launch(monkeypatch, config, '--cfg-options', 'default_hooks.keep=None')
+
+
 @pytest.mark.parametrize('before', [
     ['--cfg-options', 'model.teacher.cfg=t.py', '--work-dir', 'w'],
     ['--work-dir', 'exp.py'],

@@ -75,10 +75,11 @@ def test(config: Path, checkpoint: Path, work_dir: Path) -> float:
 def describe(model: torch.nn.Module) -> list[str]:
     """Parameters and bits of a detector, for the table."""
     from mmcompress.binary import IDaDetConv2d
+    from mmcompress.model.checkpoint import is_plain
     binary = sum(m.weight.numel() for m in model.modules()
                  if isinstance(m, IDaDetConv2d))  # yapf: disable
     total = sum(p.numel() for name, p in model.named_parameters()
-                if not name.startswith('distill.'))  # yapf: disable
+                if is_plain(name))
     size = (4 * (total - binary) + binary / 8) / 2**20
     bits = (32 * (total - binary) + binary) / total
     return [f'{total:,}', f'{binary:,}', f'{bits:.1f}', f'{size:.2f} MiB']
@@ -159,13 +160,16 @@ def main() -> None:
     start = time.time()
     work_dir = args.work_dir.absolute()
 
+    from mmengine.config import Config
+
     import mmcompress.compat  # noqa: F401
-    from mmcompress.cache import cached_teacher
     from mmcompress.datasets import ensure_mini_data
+    from mmcompress.model.cached import find_cached
     from mmcompress.tables import format_table
     say(f'mini data: {ensure_mini_data()}')
 
-    teacher = Path(cached_teacher(TEACHER.stem))
+    cfg = Config.fromfile(str(TEACHER))
+    teacher = find_cached(TEACHER.stem, cfg)
     train = str(ROOT / 'tools' / 'train.py')
     if teacher.exists():
         say(f'the teacher was trained before: {teacher}')

@@ -1,32 +1,19 @@
 """The model that an analysis is about: from its config, with an input."""
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch.nn as nn
 from mmengine.config import Config
-from mmengine.hub import get_config
 from mmengine.registry import DefaultScope
-from mmengine.runner import CheckpointLoader
 
-from mmcompress.distill.listing import without_downloads
-from mmcompress.distill.made_up_inputs import default_size, made_up_batch
-from mmcompress.distill.teacher import build_model
+from mmcompress.model.checkpoint import fill, plain_weights, read_checkpoint
+from mmcompress.model.config import build_untrained, read_config
+from mmcompress.model.inputs import default_size, made_up_batch
 
-
-def read_config(config: str, options: dict | None = None) -> Config:
-    """Read a config of an mm library or of ours.
-
-    Args:
-        config (str): A path, or ``'mmdet::folder/name.py'``.
-        options (dict | None): Keys to override.
-
-    Raises:
-        ValueError: If it has no model.
-    """
-    cfg = get_config(config) if '::' in config else Config.fromfile(config)
-    cfg.merge_from_dict(options or {})
-    if 'model' not in cfg:
-        raise ValueError(f'{config} has no key `model`')
-    return cfg
+__all__ = [
+    'build_subject', 'image_size', 'load_weights', 'noise_batch',
+    'read_config', 'test_pipeline'
+]
 
 
 def load_weights(model: nn.Module, checkpoint: str) -> dict:
@@ -42,15 +29,13 @@ def load_weights(model: nn.Module, checkpoint: str) -> dict:
     Raises:
         RuntimeError: If weights are missing, or shapes differ.
     """
-    loaded = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
-    weights = loaded.get('state_dict', loaded)
+    loaded = read_checkpoint(checkpoint)
     # what is left over belongs to a distillation
-    missing = model.load_state_dict(weights, strict=False).missing_keys
-    if missing:
+    fit = replace(fill(model, plain_weights(loaded)).but(), left_over=[])
+    if str(fit):
         raise RuntimeError(
-            f'{checkpoint} is not of this config: {len(missing)} weights of '
-            f'{type(model).__name__} are missing in it, such as '
-            f'{", ".join(missing[:3])}')
+            f'{checkpoint} is not of this config: it does not fit '
+            f'{type(model).__name__}: {fit}')
     return loaded
 
 
@@ -63,10 +48,7 @@ def build_subject(cfg: Config, checkpoint: str | None = None) -> nn.Module:
         cfg (Config): See :func:`read_config`.
         checkpoint (str | None): Its weights; None for random ones.
     """
-    model = build_model(cfg)
-    without_downloads(model)
-    with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
-        model.init_weights()
+    model = build_untrained(cfg)
     if checkpoint is not None:
         load_weights(model, checkpoint)
     return model.eval().requires_grad_(False)

@@ -8,6 +8,7 @@ from mmengine.logging import print_log
 from torch import Tensor
 
 from mmcompress.lowbit import LowBitLayer
+from mmcompress.model.checkpoint import is_plain, weights_of
 
 # (pattern, replacement) pairs, applied in turn; None: of the training only
 _RESNET = [
@@ -34,21 +35,13 @@ def official_weights(checkpoint: Mapping) -> dict[str, Tensor]:
     """The weights in a checkpoint, however it wraps them.
 
     Args:
-        checkpoint (Mapping): As it was read: weights, or a dict with them
-            under ``state_dict``, ``model`` or ``net``. ``module.`` in front,
-            from a parallel wrapper, is taken away.
+        checkpoint (Mapping): See
+            :func:`mmcompress.model.checkpoint.weights_of`.
 
     Raises:
         ValueError: If it holds no weights.
     """
-    for key in ('state_dict', 'model', 'net'):
-        if isinstance(checkpoint.get(key), Mapping):
-            checkpoint = checkpoint[key]
-            break
-    weights = {
-        re.sub(r'^(module\.)+', '', key): value
-        for key, value in checkpoint.items() if isinstance(value, Tensor)
-    }
+    weights = weights_of(checkpoint)
     if not weights:
         raise ValueError('the checkpoint has no weights, but the keys '
                          f'{", ".join(map(str, list(checkpoint)[:5]))}')
@@ -123,8 +116,7 @@ def convert_official(method: str, checkpoint: Mapping,
     renamed.pop(None, None)
     wanted = {
         key: value
-        for key, value in model.state_dict().items()
-        if not key.startswith('distill.')
+        for key, value in model.state_dict().items() if is_plain(key)
     }
     complaints = _complaints(renamed, wanted)
     if complaints:

@@ -6,6 +6,7 @@ from typing import Any
 import torch.nn as nn
 
 from mmcompress.compress import build_inner
+from mmcompress.model.checkpoint import is_plain
 from mmcompress.registry import MODELS, SCHEDULES
 from .distiller import Distiller
 from .head_distiller import HeadDistiller, HeadTeacher
@@ -53,7 +54,7 @@ def build_slot(name: str, cfg: dict) -> Slot:
 
 def _refuse_foreign_weights(student: nn.Module, keys: Any) -> None:
     """Load hook: mmengine only warns when no key of a checkpoint fits."""
-    own = {k for k, _ in student.named_parameters() if 'distill.' not in k}
+    own = {k for k, _ in student.named_parameters() if is_plain(k)}
     if own and own <= set(keys.missing_keys):
         raise RuntimeError(
             f'no key of the checkpoint belongs to {type(student).__name__}; '

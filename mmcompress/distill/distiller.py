@@ -5,6 +5,7 @@ from mmengine.logging import print_log
 from torch import Tensor
 
 from mmcompress.tables import format_table
+from .classes import check_classes
 from .gradient_norms import gradient_norms
 from .inherit import inherit
 from .losses.base import Slot
@@ -73,6 +74,9 @@ class Distiller(nn.Module):
         if self.teacher is None or self.teacher.model is not None:
             return
         self.teacher.build(self.student, self._taps['teacher'])
+        check_classes(self.student, self.teacher.model, self._taps,
+                      self.init_student, self.teacher.classes,
+                      self.teacher.student_data.classes)
         print_log(
             format_table(
                 f'{type(self.student).__name__} learns from {self.teacher}',

@@ -5,11 +5,12 @@ import torch
 from mmengine.model import BaseModel
 from torch import Tensor
 
+from mmcompress.model.config import build_model
 from mmcompress.precision import at_least_float32
 from mmcompress.registry import MODELS
 from .losses.ie_kd import Autoencoder, mean_distance
 from .taps import Taps
-from .teacher import Teacher, build_model, read_config
+from .teacher import Teacher, read_config
 
 
 @MODELS.register_module()

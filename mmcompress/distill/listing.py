@@ -6,18 +6,16 @@ from typing import Any
 
 import torch
 import torch.nn as nn
-from mmengine.config import Config
-from mmengine.hub import get_config
 from mmengine.logging import MessageHub
 from mmengine.registry import DefaultScope
 from torch import Tensor
 
 from mmcompress.compress import selects
+from mmcompress.model.config import build_untrained, read_config, teacher_of
+from mmcompress.model.inputs import made_up_batch
 from mmcompress.tables import format_table
 from .gradient_norms import tensors_of
-from .made_up_inputs import made_up_batch
 from .taps import Taps
-from .teacher import build_model, read_config
 
 # modes of an mm model's forward: a training step, and a teacher's forward
 MODES = ('loss', 'tensor')
@@ -171,13 +169,6 @@ def select_rows(rows: list[Row],
     return selected
 
 
-def without_downloads(model: nn.Module) -> None:
-    """Let ``init_weights`` give random weights."""
-    for module in model.modules():
-        if 'Pretrained' in str(getattr(module, 'init_cfg', None)):
-            module.init_cfg = None
-
-
 def build_side(config: str,
                side: str = 'student',
                options: dict | None = None) -> tuple[nn.Module, str]:
@@ -196,23 +187,19 @@ def build_side(config: str,
     Raises:
         ValueError: If the config has no teacher and it is asked for.
     """
-    if '::' in config:
-        cfg = get_config(config)
-    else:
-        cfg = Config.fromfile(config)
-    cfg.merge_from_dict(options or {})
+    cfg = read_config(config, options)
     scope = cfg.get('default_scope')
     if side == 'teacher':
-        if not cfg.model.get('teacher'):
+        teacher = teacher_of(cfg.model)
+        if not teacher:
             raise ValueError(f'{config} has no model.teacher')
-        cfg = read_config(cfg.model.teacher['cfg'],
-                          osp.dirname(osp.abspath(config)))
+        cfg = read_config(
+            teacher,
+            folder=osp.dirname(osp.abspath(config)),
+            key='teacher.cfg')
         scope = cfg.get('default_scope', scope)
     with DefaultScope.overwrite_default_scope(scope):
-        model = build_model(cfg)
-        without_downloads(model)
-        model.init_weights()
-    return model, scope
+        return build_untrained(cfg), scope
 
 
 def list_taps(config: str,

@@ -5,13 +5,13 @@ import torch.nn as nn
 from torch import Tensor
 
 from mmcompress.compress import build_inner
+from mmcompress.model.config import build_model, read_config
 from mmcompress.registry import MODELS
 from .builder import attach, build_slot
 from .distiller import Distiller
 from .losses.base import Slot
 from .tap_syntax import map_taps
 from .taps import Taps
-from .teacher import build_model, read_config
 
 SIDES = dict(student='teacher', teacher='student')
 
@@ -119,7 +119,7 @@ def MutualDistill(student: dict,
     Args:
         student (dict): Config of any mm model.
         peer (dict | str): The same, or what
-            :func:`mmcompress.distill.teacher.read_config` takes.
+            :func:`mmcompress.model.config.read_config` takes.
         losses (dict): Name -> config of a distillation loss with its taps, as
             the student's; the taps for the teacher are the peer's.
         data_preprocessor (dict | None): The student's, where the config has
@@ -137,7 +137,7 @@ def MutualDistill(student: dict,
                         unexpected)
     return attach(
         MutualDistiller(
-            model, build_model(read_config(peer)),
+            model, build_model(read_config(peer, key='peer')),
             [build_slot(name, cfg) for name, cfg in losses.items()], [
                 build_slot(f'{name}_peer', opposite(cfg))
                 for name, cfg in losses.items()

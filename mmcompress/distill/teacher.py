@@ -1,87 +1,41 @@
 """The teacher: a frozen model that the student's module tree doesn't hold."""
 import logging
 import os.path as osp
-import re
+from collections.abc import Callable
 from contextlib import nullcontext
-from typing import Any
+from glob import glob
 
 import torch
 import torch.nn as nn
 from mmengine.config import Config
-from mmengine.hub import get_config
 from mmengine.logging import print_log
-from mmengine.registry import MODELS, DefaultScope
-from mmengine.runner import CheckpointLoader
 from torch import Tensor
 
 from mmcompress.cache import CACHE_SCHEME, cached_teacher
+from mmcompress.model import config
+from mmcompress.model.cached import find_cached
+from mmcompress.model.checkpoint import (classes_of, fill, plain_weights,
+                                         read_checkpoint)
+from mmcompress.model.config import build_model, has_preprocessor
+from mmcompress.model.data import TrainingData, training_data
 from .gradient_norms import tensors_of
-from .preprocessing import renormalize
+from .preprocessing import CHANNEL_ORDERS, preprocesses, renormalize
 from .taps import Taps
 
 
-def _find(key: str, path: str, config_dir: str | None, hint: str = '') -> str:
-    """Absolute path of a file that is named in a config."""
-    tried = [
-        osp.abspath(osp.join(folder, osp.expanduser(path)))
-        for folder in dict.fromkeys([config_dir or '.', '.'])
-    ]
-    found = next(filter(osp.isfile, tried), None)
-    if found is None:
-        raise FileNotFoundError(
-            f'{key}: no file {path!r}; looked for {" and ".join(tried)}. '
-            'A relative path starts at the folder of the config; '
-            "'{{ fileDirname }}/name' starts at the file it is written in"
-            f'{hint}')
-    return found
-
-
-def read_config(cfg: Any, config_dir: str | None = None) -> Config:
+def read_config(cfg: dict | str, config_dir: str | None = None) -> Config:
     """Config of a teacher, from what the user wrote.
 
     Args:
-        cfg (dict | str): Model config or whole config; the path of one; or
-            ``'mmdet::folder/name.py'``.
+        cfg (dict | str): See :func:`mmcompress.model.config.read_config`.
         config_dir (str | None): Where the training's own config lies;
             relative paths start there.
-
-    Returns:
-        Config: With at least the key ``model``.
-
-    Raises:
-        FileNotFoundError: If there is no such file; says where it looked.
-        ValueError: If the config has no model.
     """
-    if isinstance(cfg, dict):
-        cfg = Config(cfg if 'model' in cfg else dict(model=cfg))
-    elif '::' in cfg:
-        cfg = get_config(cfg)
-    else:
-        cfg = Config.fromfile(_find('teacher.cfg', cfg, config_dir))
-    if 'model' not in cfg:
-        raise ValueError('teacher.cfg has no key `model`')
-    return cfg
-
-
-def build_model(cfg: Config) -> nn.Module:
-    """Build the model of a config, as its own library would."""
-    model = cfg.model
-    # a teacher that was itself distilled: what remains is its student
-    while str(model.get('type', '')).split('.')[-1] == 'Distill':
-        model = model['student']
-    model = dict(model)
-    if 'data_preprocessor' in cfg:
-        model.setdefault('data_preprocessor', cfg.data_preprocessor)
-    current = DefaultScope.get_current_instance()
-    scope = cfg.get('default_scope', current and current.scope_name)
-    # building draws random numbers; the student's stay what they were
-    with torch.random.fork_rng(devices=[]), \
-            DefaultScope.overwrite_default_scope(scope):
-        return MODELS.build(model)
+    return config.read_config(cfg, folder=config_dir, key='teacher.cfg')
 
 
 def load_strictly(model: nn.Module, checkpoint: str,
-                  ignore: list[str]) -> None:
+                  ignore: list[str]) -> dict:
     """Fill a whole model from a checkpoint.
 
     Args:
@@ -90,38 +44,21 @@ def load_strictly(model: nn.Module, checkpoint: str,
         ignore (list[str]): Regular expressions; keys that one of them
             matches from their start may be missing or left over.
 
+    Returns:
+        dict: The checkpoint as it was read.
+
     Raises:
         RuntimeError: If keys are missing or left over, or shapes differ.
     """
-    loaded = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
-    state = loaded.get('state_dict', loaded)
-    state = {
-        key.removeprefix('module.'): value
-        for key, value in state.items() if not key.startswith('distill.')
-    }
-
-    def counts(key: str) -> bool:
-        return 'num_batches_tracked' not in key and not any(
-            re.match(pattern, key) for pattern in ignore)
-
-    try:
-        keys = model.load_state_dict(state, strict=False)
-    except RuntimeError as error:
-        problems = [f'shapes differ: {error}']
-    else:
-        problems = [
-            f'{len(names)} keys {what}, such as {", ".join(names[:3])}'
-            for what, names in (
-                ('missing', [k for k in keys.missing_keys if counts(k)]),
-                ('left over', [k for k in keys.unexpected_keys if counts(k)]))
-            if names
-        ]
-    if problems:
+    loaded = read_checkpoint(checkpoint)
+    fit = fill(model, plain_weights(loaded)).but(ignore)
+    if str(fit):
         raise RuntimeError(
             f'teacher.checkpoint {checkpoint} does not fit '
-            f'{type(model).__name__} of teacher.cfg: {"; ".join(problems)}. '
+            f'{type(model).__name__} of teacher.cfg: {fit}. '
             'It is of another architecture, or name what may differ in '
             '`teacher.ignore` (regular expressions)')
+    return loaded
 
 
 @torch.no_grad()
@@ -171,6 +108,15 @@ class Teacher:
         channels_last (bool): Memory format of its weights and input.
         stop_early (bool): Whether to leave its forward after the last tapped
             call. False where the number of calls grows from step to step.
+        channel_order (str | None): ``'rgb'`` or ``'bgr'``, the order in which
+            its network was given the channels of images; ``'same'`` or
+            ``'reversed'``, in comparison with the student's network. None:
+            what the data of both configs and both preprocessors say.
+
+    Attributes:
+        config_dir (str | None): Where relative paths start.
+        student_data (TrainingData): What the student is trained on.
+        classes (list[str] | None): What its labels mean, by its checkpoint.
 
     Raises:
         ValueError: If there is neither a checkpoint nor ``allow_random``.
@@ -184,7 +130,8 @@ class Teacher:
                  allow_random: bool = False,
                  autocast: str | None = None,
                  channels_last: bool = False,
-                 stop_early: bool = True) -> None:
+                 stop_early: bool = True,
+                 channel_order: str | None = None) -> None:
         if checkpoint is None and not allow_random:
             raise ValueError(
                 'teacher.checkpoint is missing: a teacher with random weights '
@@ -194,6 +141,10 @@ class Teacher:
         if autocast not in (None, 'bfloat16', 'float16'):
             raise ValueError("teacher.autocast is None, 'bfloat16' or "
                              f"'float16', not {autocast!r}")
+        if channel_order not in (None, *CHANNEL_ORDERS):
+            raise ValueError(
+                f'teacher.channel_order is one of {", ".join(CHANNEL_ORDERS)}'
+                f', not {channel_order!r}')
         self.cfg = cfg
         self.checkpoint = checkpoint
         self.ignore = ignore or []
@@ -201,7 +152,10 @@ class Teacher:
         self.autocast = autocast
         self.channels_last = channels_last
         self.stop_early = stop_early
+        self.channel_order = channel_order
         self.config_dir: str | None = None
+        self.student_data = TrainingData()
+        self.classes: list[str] | None = None
         self.model: nn.Module | None = None
 
     def build(self, student: nn.Module, specs: dict) -> None:
@@ -211,12 +165,13 @@ class Teacher:
             student (nn.Module): The student, whose device is taken.
             specs (dict): Taps by name of the loss.
         """
-        model = build_model(read_config(self.cfg, self.config_dir))
+        cfg = read_config(self.cfg, self.config_dir)
+        model = build_model(cfg)
+        self._convert = self._conversion(cfg, student.data_preprocessor,
+                                         model.data_preprocessor)
         self.load(model)
         self.taps = Taps(specs, model, 'teacher')
         self._num_calls: dict[str, int] | None = None
-        self._convert = renormalize(student.data_preprocessor,
-                                    model.data_preprocessor)
         model.requires_grad_(False).eval()
         warn_of_deit3(model)
         if self.channels_last:
@@ -231,21 +186,77 @@ class Teacher:
             RuntimeError: If the checkpoint doesn't fit.
         """
         if self.checkpoint is not None:
-            load_strictly(model, self._checkpoint_path(), self.ignore)
+            path = self._checkpoint_path()
+            try:
+                loaded = load_strictly(model, path, self.ignore)
+            except RuntimeError as error:
+                if not self.checkpoint.startswith(CACHE_SCHEME):
+                    raise
+                raise RuntimeError(
+                    f'{error}. The cache may have kept it from another '
+                    f'config: remove {path} and train the teacher of '
+                    f'teacher.cfg: `{self._training()}`') from error
+            self.classes = classes_of(loaded)
+
+    def _training(self) -> str:
+        """The command that trains it."""
+        cfg = self.cfg if isinstance(self.cfg, str) else 'CONFIG'
+        return f'python tools/train.py {cfg}'
+
+    def _conversion(self, cfg: Config, student: nn.Module,
+                    teacher: nn.Module) -> Callable[..., Tensor] | None:
+        """How the student's inputs become its own.
+
+        Args:
+            cfg (Config): Its config.
+            student (nn.Module): The student's data preprocessor.
+            teacher (nn.Module): Its own.
+
+        Raises:
+            ValueError: If nothing says how its pixels are preprocessed.
+        """
+        own, others = training_data(cfg), self.student_data
+        # a pipeline's normalization cannot be undone for one of both
+        if own.normalization is None:
+            clash = others.normalization and preprocesses(teacher)
+        else:
+            clash = others.normalization not in (None, own.normalization)
+        if clash:
+            raise ValueError(
+                'the teacher sees what the pipeline of the student\'s data '
+                f'gives, which is normalized by {others.normalization or "-"}'
+                f' there, and {own.normalization or "-"} in teacher.cfg: let '
+                '`data_preprocessor` normalize instead, on both sides')
+        if (not has_preprocessor(cfg) and not preprocesses(teacher)
+                and preprocesses(student)):
+            raise ValueError(
+                'teacher.cfg has no `data_preprocessor`, so the teacher would '
+                'see raw pixels, while the student\'s are normalized. Write '
+                'that of its training into the model, or give the whole '
+                'config: teacher=dict(cfg=dict(model=..., '
+                "data_preprocessor=dict(mean=..., std=..., ...))); with "
+                "data_preprocessor=dict(type='...') and no mean for one that "
+                'was trained on raw pixels')
+        return renormalize(student, teacher, others.channel_order,
+                           own.channel_order, self.channel_order)
 
     def _checkpoint_path(self) -> str:
         """Where its weights are."""
         if self.checkpoint.startswith(CACHE_SCHEME):
-            path = cached_teacher(self.checkpoint)
+            path = named = cached_teacher(self.checkpoint)
+            if glob(f'{osp.splitext(named)[0]}*.pth'):
+                cfg = read_config(self.cfg, self.config_dir)
+                path = str(find_cached(self.checkpoint, cfg))
             if not osp.isfile(path):
+                other = (f'; {named} is of another model or of other data'
+                         if osp.isfile(named) else '')
                 raise FileNotFoundError(
-                    f'teacher.checkpoint: {path} does not exist yet; train '
-                    'the teacher once: `python tools/train.py '
-                    f'{self.cfg if isinstance(self.cfg, str) else "CONFIG"}`')
+                    f'teacher.checkpoint: {path} does not exist yet{other}. '
+                    f'Train the teacher once: `{self._training()}`')
             return path
         if '://' in self.checkpoint:
             return self.checkpoint
-        return _find(
+        return config.find_file(
             'teacher.checkpoint', self.checkpoint, self.config_dir,
             '. Train the teacher first, with `tools/train.py` and its config,'
             ' or name another checkpoint with --cfg-options '

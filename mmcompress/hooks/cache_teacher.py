@@ -10,6 +10,7 @@ from mmengine.runner import CheckpointLoader, Runner
 from mmengine.runner.checkpoint import weights_to_cpu
 
 from mmcompress.cache import CACHE_SCHEME, cached_teacher
+from mmcompress.model.cached import IDENTITY, identity, place_for
 from mmcompress.registry import HOOKS
 
 
@@ -19,26 +20,39 @@ class CacheTeacherHook(Hook):
 
     Students find them as ``teacher=dict(checkpoint='cache://name')``, and any
     model as ``init_cfg=dict(type='Pretrained', checkpoint='cache://name')``.
+    A model of another architecture, or that was trained on other data, which
+    has that name already is not overwritten: this one is then kept beside it,
+    and found by students whose ``teacher.cfg`` is its config.
 
     Args:
-        name (str): Name in the cache, usually that of the config.
+        name (str | None): Name in the cache, usually that of the config. None
+            to keep nothing.
         part (str | None): Only this part of the model, such as
             ``'backbone'``, with names that start below it.
     """
 
-    def __init__(self, name: str, part: str | None = None) -> None:
+    def __init__(self, name: str | None, part: str | None = None) -> None:
         self.name = name
         self.part = part
 
     @master_only
     def after_train(self, runner: Runner) -> None:
         """Called once, after the last step."""
+        if self.name is None:
+            return
         model = runner.model
         if is_model_wrapper(model):
             model = model.module
         if self.part is not None:
             model = model.get_submodule(self.part)
-        path = Path(cached_teacher(self.name))
+        cfg = getattr(runner, 'cfg', None)
+        path = place_for(self.name, cfg, model)
+        if path != Path(cached_teacher(self.name)):
+            runner.logger.warning(
+                f'{cached_teacher(self.name)} is of another model or of other '
+                f'data, and stays. A student whose teacher.cfg is this config '
+                f'finds this one by cache://{self.name} all the same; give '
+                'its CacheTeacherHook a `name` of its own')
         path.parent.mkdir(parents=True, exist_ok=True)
         # moved into place at the end: another process may be reading
         part = path.with_suffix(f'.{os.getpid()}')
@@ -48,7 +62,9 @@ class CacheTeacherHook(Hook):
         torch.save(
             dict(
                 state_dict=weights_to_cpu(model.state_dict()),
-                meta=dict(dataset_meta=names)), part)
+                meta=dict(
+                    dataset_meta=names, **{IDENTITY: cfg and identity(cfg)})),
+            part)
         part.replace(path)
         runner.logger.info(f'The teacher is kept as {path}')
 

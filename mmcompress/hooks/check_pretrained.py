@@ -7,44 +7,8 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
+from mmcompress.model.checkpoint import FirstLoad
 from mmcompress.registry import HOOKS
-
-
-class _FirstLoad:
-    """What a module says of the first state dict that it loads."""
-
-    def __init__(self, module: nn.Module) -> None:
-        self.module = module
-        self.missing, self.unexpected, self.mismatched = [], [], []
-        self.done = False
-        self.handles = [
-            module.register_load_state_dict_pre_hook(self.begin),
-            module.register_load_state_dict_post_hook(self.end)
-        ]
-
-    def begin(self, module: nn.Module, state_dict: dict, prefix: str,
-              local_metadata: dict, strict: bool, missing: list[str],
-              unexpected: list[str], errors: list[str]) -> None:
-        """Keep the lists, which are filled from now on."""
-        if not self.done:
-            self.missing, self.unexpected = missing, unexpected
-            self.mismatched = errors
-
-    def end(self, module: nn.Module, incompatible_keys: tuple) -> None:
-        """Copy the lists, to which mmengine adds sentences later."""
-        if not self.done:
-            self.missing = [
-                key for key in self.missing
-                if not key.endswith('num_batches_tracked')
-            ]
-            self.unexpected = list(self.unexpected)
-            self.mismatched = list(self.mismatched)
-            self.done = True
-
-    def stop(self) -> None:
-        """Watch no more."""
-        for handle in self.handles:
-            handle.remove()
 
 
 def _checkpoint(module: nn.Module) -> str | None:
@@ -76,14 +40,14 @@ class CheckPretrainedHook(Hook):
 
     def __init__(self, new: Sequence[str] = (r'^(\w+_)?head\.', )) -> None:
         self.new = list(new)
-        self.loads: dict[str, _FirstLoad] = {}
+        self.loads: dict[str, FirstLoad] = {}
 
     def before_run(self, runner: Runner) -> None:
         """Called before the model is initialised."""
         model = runner.model
         model = model.module if is_model_wrapper(model) else model
         self.loads = {
-            name: _FirstLoad(module)
+            name: FirstLoad(module)
             for name, module in model.named_modules()
             if _checkpoint(module) is not None
         }
@@ -94,17 +58,18 @@ class CheckPretrainedHook(Hook):
             load.stop()
             self._check(name or 'the model', load)
 
-    def _check(self, name: str, load: _FirstLoad) -> None:
+    def _check(self, name: str, load: FirstLoad) -> None:
+        fit = load.fit.but()
         missing = [
-            key for key in load.missing
+            key for key in fit.missing
             if not any(re.search(pattern, key) for pattern in self.new)
         ]
         if not load.done:
             problem = 'nothing was loaded'
-        elif missing or load.mismatched:
+        elif missing or fit.mismatched:
             problem = (f'missing in it: {_listed(missing)}; of another shape: '
-                       f'{_listed(load.mismatched)}; not of this model: '
-                       f'{_listed(load.unexpected)}')
+                       f'{_listed(fit.mismatched)}; not of this model: '
+                       f'{_listed(fit.left_over)}')
         else:
             return
         raise RuntimeError(

@@ -5,16 +5,18 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
+from mmcompress.model.data import training_data
 from mmcompress.registry import HOOKS
 
 
 @HOOKS.register_module()
 class DistillHook(Hook):
-    """Tells the teacher in which folder the training's config lies.
+    """Tells the teacher where the training's config lies, and of its data.
 
-    Relative paths in ``teacher.cfg`` and ``teacher.checkpoint`` start there.
-    Without this hook they start at the current directory. Models without a
-    distiller are left alone.
+    Relative paths in ``teacher.cfg`` and ``teacher.checkpoint`` start in that
+    folder; without this hook they start at the current directory. The data
+    says in which order images have their channels, and which classes there
+    are. Models without a distiller are left alone.
     """
 
     def before_run(self, runner: Runner) -> None:
@@ -24,5 +26,13 @@ class DistillHook(Hook):
             model = model.module
         distiller = getattr(model, 'distill', None)
         filename = getattr(runner.cfg, 'filename', None)
-        if distiller is not None and distiller.teacher and filename:
-            distiller.teacher.config_dir = osp.dirname(osp.abspath(filename))
+        teacher = distiller and distiller.teacher
+        if not teacher:
+            return
+        if filename:
+            teacher.config_dir = osp.dirname(osp.abspath(filename))
+        # built by now, unless the run is only a test
+        loader = getattr(
+            getattr(runner, '_train_loop', None), 'dataloader', None)
+        metainfo = getattr(getattr(loader, 'dataset', None), 'metainfo', None)
+        teacher.student_data = training_data(runner.cfg, metainfo)

@@ -13,6 +13,7 @@ from mmengine.registry import DefaultScope
 from torch import Tensor
 
 from mmcompress.analysis.subject import test_pipeline
+from mmcompress.model.data import training_data
 from mmcompress.registry import MODELS
 
 
@@ -33,6 +34,7 @@ def build_distilled(cfg: Config) -> nn.Module:
         if model.distill.teacher is not None:
             model.distill.teacher.config_dir = osp.dirname(
                 osp.abspath(cfg.filename))
+            model.distill.teacher.student_data = training_data(cfg)
         model.init_weights()
     return model.eval()
 

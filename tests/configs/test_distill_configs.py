@@ -21,9 +21,9 @@ import mmcompress.compat  # noqa: F401
 from mmcompress.cache import CACHE_SCHEME
 from mmcompress.distill.builder import build_slot
 from mmcompress.distill.inherit import inherit
-from mmcompress.distill.made_up_inputs import default_size
 from mmcompress.distill.taps import Taps
 from mmcompress.distill.teacher import build_model, read_config
+from mmcompress.model.inputs import default_size
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 FILES = [

@@ -10,8 +10,8 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
 
 import mmcompress.compat  # noqa: F401
-from mmcompress.distill.listing import without_downloads
-from mmcompress.distill.made_up_inputs import made_up_batch
+from mmcompress.model.config import without_downloads
+from mmcompress.model.inputs import made_up_batch
 
 ROOT = Path(__file__).parents[2] / 'configs'
 FILES = [f for f in sorted(ROOT.rglob('*.py')) if '_base_' not in f.parts]

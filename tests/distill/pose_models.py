@@ -8,7 +8,7 @@ from mmengine.logging import MessageHub
 from mmengine.registry import MODELS, DefaultScope
 
 import mmcompress.compat  # noqa: F401
-from mmcompress.distill.made_up_inputs import made_up_batch
+from mmcompress.model.inputs import made_up_batch
 
 STUDENT = Path(__file__).parents[2] / 'configs/dwpose/dwpose_student_mini.py'
 FADE = dict(

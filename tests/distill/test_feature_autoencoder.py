@@ -5,7 +5,7 @@ from mmengine.config import ConfigDict
 from mmengine.registry import MODELS, DefaultScope
 
 import mmcompress.compat  # noqa: F401
-from mmcompress.distill.made_up_inputs import made_up_batch
+from mmcompress.model.inputs import made_up_batch
 
 
 def classifier(width=8):

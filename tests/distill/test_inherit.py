@@ -38,3 +38,15 @@ def test_a_part_of_which_nothing_fits():
     model = build(distill(init_student=['nek']))
     with pytest.raises(ValueError, match="nothing of 'nek' can be copied"):
         model.init_weights()
+
+
+def test_a_part_is_not_what_only_begins_like_it():
+    from mmcompress.distill.inherit import inherit
+    student, teacher = build(retinanet()), build(retinanet(), seed=1)
+    for model in (student, teacher):
+        model.add_module('neck2', torch.nn.Linear(2, 2))
+    before = student.neck2.weight.clone()
+    rows = inherit(student, teacher, ['neck', 'neck.fpn_convs.1'])
+    assert torch.equal(student.neck2.weight, before)
+    num = len(student.neck.state_dict())
+    assert [row[1] for row in rows] == [num, 2]

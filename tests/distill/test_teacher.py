@@ -64,6 +64,19 @@ def test_building_it_draws_no_random_numbers_of_the_students(tmp_path):
     assert torch.equal(before, torch.get_rng_state())
 
 
+def test_running_it_draws_no_random_numbers_of_the_students():
+    model = build(distill())
+    model.init_weights()
+    teacher = model.distill.teacher
+    # as the random masks of an autoencoder
+    teacher.model.backbone.register_forward_pre_hook(
+        lambda *args: torch.rand(3).sum() > 9 or None)
+    data = batch(model)
+    before = torch.get_rng_state()
+    teacher(**data)
+    assert torch.equal(before, torch.get_rng_state())
+
+
 @pytest.mark.parametrize('changes, message', [
     ({
         'neck.fpn_convs.0.conv.bias': None

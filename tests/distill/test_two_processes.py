@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mmcompress.compat import close_process_group
-from mmcompress.distill.made_up_inputs import made_up_batch
+from mmcompress.model.inputs import made_up_batch
 
 SCOPES = dict(classifier='mmpretrain', detector='mmdet')
 

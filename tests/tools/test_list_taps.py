@@ -11,7 +11,7 @@ import mmcompress.compat  # noqa: F401
 from mmcompress.distill.listing import (Row, build_side, describe,
                                         describe_calls, list_modules,
                                         list_taps, select_rows)
-from mmcompress.distill.made_up_inputs import made_up_batch
+from mmcompress.model.inputs import made_up_batch
 
 TOOL = Path(__file__).parents[2] / 'tools' / 'misc' / 'list_taps.py'
 RESNET = '''

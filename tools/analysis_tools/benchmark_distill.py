@@ -24,8 +24,9 @@ import mmcompress.compat  # noqa: F401
 from mmcompress.analysis.timing import (device_clock, interleaved, machine,
                                         median_interval)
 from mmcompress.distill.gradient_norms import tensors_of
-from mmcompress.distill.listing import without_downloads
-from mmcompress.distill.made_up_inputs import made_up_batch
+from mmcompress.model.checkpoint import plain_weights
+from mmcompress.model.config import without_downloads
+from mmcompress.model.inputs import made_up_batch
 from mmcompress.tables import format_table
 
 CONFIG = Path(__file__).resolve().parents[2].joinpath(
@@ -55,11 +56,7 @@ def build(cfg: Config, config_dir: str) -> tuple[nn.Module, nn.Module]:
     distilled, plain = models
     distilled.distill.teacher.config_dir = config_dir
     distilled.init_weights()
-    plain.load_state_dict({
-        k: v
-        for k, v in distilled.state_dict().items()
-        if not k.startswith('distill.')
-    })
+    plain.load_state_dict(plain_weights(distilled.state_dict()))
     return distilled.train(), plain.train()
 
 

@@ -9,8 +9,7 @@ import torch
 from mmengine.logging import MMLogger
 
 import mmcompress.compat  # noqa: F401
-from mmcompress.analysis.complexity import (FLOAT, LayerCost, complexity,
-                                            total)
+from mmcompress.analysis.complexity import FLOAT, LayerCost, complexity, total
 from mmcompress.analysis.subject import build_subject, noise_batch, read_config
 from mmcompress.launch import add_cfg_options
 from mmcompress.tables import format_table

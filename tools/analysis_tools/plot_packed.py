@@ -7,8 +7,8 @@ from pathlib import Path
 
 import matplotlib
 import torch
-from mmengine.runner import CheckpointLoader
 
+from mmcompress.model.checkpoint import plain_weights, read_checkpoint
 from mmcompress.tables import format_table
 
 DESCRIPTION = '''Draws bars of the size, the latency and the accuracy of a
@@ -44,14 +44,9 @@ def size_of(checkpoint: str) -> int:
     Args:
         checkpoint (str): Path or URL.
     """
-    loaded = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
-    weights = {
-        name: tensor
-        for name, tensor in loaded.get('state_dict', loaded).items()
-        if not name.startswith('distill.')
-    }
+    weights = plain_weights(read_checkpoint(checkpoint))
     file = io.BytesIO()
-    torch.save(dict(state_dict=weights), file)
+    torch.save(dict(state_dict=dict(weights)), file)
     return file.tell()
 
 

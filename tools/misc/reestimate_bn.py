@@ -18,6 +18,7 @@ from mmcompress.analysis.subject import (build_subject, load_weights,
 from mmcompress.data_paths import check_data_paths
 from mmcompress.hooks.plain_checkpoint import to_plain
 from mmcompress.launch import add_cfg_options
+from mmcompress.model.checkpoint import weights_of
 
 DESCRIPTION = '''Recomputes the running means and variances of all batch norms
 on batches of the training data, with the weights as they are. For weights
@@ -73,7 +74,7 @@ def main() -> None:
         batches = training_batches(cfg, args.batches, args.seed)
         called = reestimate_statistics(
             model, track(batches, 'batches', total=args.batches))
-    weights = checkpoint.get('state_dict', checkpoint)
+    weights = weights_of(checkpoint)
     for name in called:
         for key, value in model.get_submodule(name).named_buffers():
             weights[f'{name}.{key}'] = value.cpu()

@@ -1,9 +1,10 @@
 """The config of a packed model."""
 import inspect
-from typing import Any
 
 from mmengine.config import Config
 from mmengine.runner import Runner
+
+from mmcompress.model.config import inner_model, without_pretrained
 
 # what else mm's inferencers read
 _FOR_INFERENCE = ('custom_imports', 'vis_backends', 'test_pipeline',
@@ -12,34 +13,6 @@ _FOR_TRAINING = ('train_dataloader', 'train_cfg', 'optim_wrapper',
                  'param_scheduler', 'auto_scale_lr', 'load_from', 'resume',
                  'work_dir')
 _COMPAT = 'mmcompress.compat'
-
-
-def _inner_model(model: dict) -> tuple[dict, list]:
-    """The model inside of our builders, and the steps applied to it."""
-    steps: list = []
-    while True:
-        kind = str(model.get('type')).rpartition('.')[2]
-        if kind not in ('Distill', 'Compress'):
-            return dict(model), steps
-        if kind == 'Compress':
-            steps = [*model['steps'], *steps]
-        inner = dict(model['student' if kind == 'Distill' else 'model'])
-        if model.get('data_preprocessor') is not None:
-            inner.setdefault('data_preprocessor', model['data_preprocessor'])
-        model = inner
-
-
-def _without_pretrained(value: Any) -> Any:
-    """A config that asks for no other checkpoint."""
-    if isinstance(value, dict):
-        return {
-            key: _without_pretrained(item)
-            for key, item in value.items() if key != 'pretrained'
-            and not (key == 'init_cfg' and 'Pretrained' in str(item))
-        }
-    if isinstance(value, (list, tuple)):
-        return type(value)(map(_without_pretrained, value))
-    return value
 
 
 def _is_for_training(hook: dict) -> bool:
@@ -58,8 +31,8 @@ def packed_config(cfg: Config) -> Config:
     Returns:
         Config: Complete, without a base.
     """
-    model, steps = _inner_model(cfg.model.to_dict())
-    model = _without_pretrained(model)
+    model, steps = inner_model(cfg.model.to_dict())
+    model = without_pretrained(model)
     packed = dict(type='mmcompress.Packed', packed_type=model.pop('type'))
     if steps:
         packed['packed_steps'] = steps

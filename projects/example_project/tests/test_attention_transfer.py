@@ -6,7 +6,7 @@ from attention_transfer import AttentionTransferLoss
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
-from mmcompress.distill.made_up_inputs import made_up_batch
+from mmcompress.model.inputs import made_up_batch
 
 CONFIG = Path(__file__).parents[1].joinpath(
     'configs', 'at_resnet18_resnet34_8xb32_in1k.py')

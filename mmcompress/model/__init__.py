@@ -1,0 +1,1 @@
+"""The model of a config: reading it, building it, filling it, trying it."""
