@@ -8,7 +8,8 @@ over rows, with weights per axis.
 import torch
 from torch import Tensor
 
-from .reference import check_image, require
+from . import library
+from .arguments import check_image, require
 
 # most samples per bin and axis where the region decides
 MAX_SAMPLES = 4096
@@ -170,5 +171,11 @@ def roi_align(x: Tensor,
         ValueError or RuntimeError: If arguments don't fit together.
     """
     size = [output_size] * 2 if isinstance(output_size, int) else output_size
-    return torch.ops.mmcompress.roi_align(x, rois, list(size), spatial_scale,
-                                          sampling_ratio, aligned)
+    return library.operators.roi_align(x, rois, list(size), spatial_scale,
+                                       sampling_ratio, aligned)
+
+
+library.register(
+    'roi_align', '(Tensor x, Tensor rois, int[2] output_size, '
+    'float spatial_scale, int sampling_ratio, bool aligned) -> Tensor',
+    roi_align_reference, fake_roi_align)

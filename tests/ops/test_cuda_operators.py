@@ -13,7 +13,7 @@ import torch
 from signs import LAYOUTS, count, in_layout, randn
 
 from mmcompress import ops
-from mmcompress.ops import functional, reference
+from mmcompress.ops import library, reference
 from mmcompress.ops.library import SCHEMAS
 
 ROOT = Path(__file__).parents[2]
@@ -51,7 +51,7 @@ def device(request, monkeypatch):
     if request.param == 'cuda':
         return 'cuda'
     namespace = request.getfixturevalue('emulated')
-    monkeypatch.setattr(functional, '_OPS', namespace)
+    monkeypatch.setattr(library, 'operators', namespace)
     return 'cpu'
 
 
