@@ -6,6 +6,14 @@ says the same for the kernels.
 import torch
 from torch import Tensor
 
+# largest stride, padding, dilation, output size and sampling ratio: far above
+# those of any network, so that no call runs for hours because of one number
+MAX_GEOMETRY = 4096
+# most products that one output sums up: float32 holds all of the sums
+MAX_PRODUCTS = 2**24
+# most output channels
+MAX_CHANNELS = 2**24
+
 
 def packed_bytes(channels: int) -> int:
     """Bytes that hold the bits of one pixel: a multiple of 8."""
@@ -37,7 +45,16 @@ def check_vectors(like: Tensor, channels: int,
             check_tensor(name, vector, dtype, like, (channels, ))
 
 
+def check_pair(name: str, pair: list[int], least: int) -> None:
+    """Check a stride, padding, dilation or output size."""
+    require(
+        len(pair) == 2 and all(least <= i <= MAX_GEOMETRY for i in pair),
+        f'{name} must be two numbers from {least} to {MAX_GEOMETRY}, it is '
+        f'{list(pair)}')
+
+
 def check_image(name: str, x: Tensor) -> None:
+    """Check float32 (N, C, H, W)."""
     require(x.dtype == torch.float32,
             f'{name} must be float32, it is {x.dtype}')
     require(x.dim() == 4 and x.shape[1] > 0,
@@ -45,6 +62,7 @@ def check_image(name: str, x: Tensor) -> None:
 
 
 def check_packed(name: str, bits: Tensor) -> None:
+    """Check uint8 (N, H, W, bytes)."""
     require(bits.dtype == torch.uint8,
             f'{name} must be uint8, it is {bits.dtype}')
     require(

@@ -4,9 +4,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import library
-from .arguments import (channels_last, check_packed, check_tensor,
-                        check_vectors, empty_image, packed_bytes, per_channel,
-                        require)
+from .arguments import (channels_last, check_image, check_packed, check_pair,
+                        check_tensor, check_vectors, empty_image, packed_bytes,
+                        per_channel, require)
 from .blob import check_weight_shape, weight_signs
 from .packing import (binary_pack_reference, binary_unpack_reference,
                       fake_binary_pack)
@@ -28,15 +28,15 @@ def conv_output_size(size: tuple[int, int], kernel: tuple[int, int],
     return height, width
 
 
-def check_convolution(size: tuple[int, int], num_bytes: int,
-                      weight_shape: list[int], stride: list[int],
-                      padding: list[int], dilation: list[int], groups: int,
+def check_convolution(bits: Tensor, blob: Tensor, weight_shape: list[int],
+                      stride: list[int], padding: list[int],
+                      dilation: list[int], groups: int,
                       pad_value: int) -> tuple[int, int]:
     """Check the arguments of a convolution.
 
     Args:
-        size (tuple[int, int]): Height and width of the input.
-        num_bytes (int): Bytes per pixel of the packed input.
+        bits (Tensor): Packed input, shape (N, H, W, bytes).
+        blob (Tensor): Prepacked weight.
         weight_shape (list[int]): ``[K, C / groups, kh, kw]``.
         stride, padding, dilation (list[int]): Two numbers each.
         groups (int): Number of groups.
@@ -48,7 +48,10 @@ def check_convolution(size: tuple[int, int], num_bytes: int,
     Raises:
         ValueError: If they don't fit together; names the argument.
     """
+    check_packed('bits', bits)
+    check_tensor('blob', blob, torch.uint8, bits, None)
     check_weight_shape(weight_shape, groups)
+    _, *size, num_bytes = bits.shape
     wanted = weight_shape[1] * groups
     require(
         num_bytes == packed_bytes(wanted),
@@ -56,9 +59,7 @@ def check_convolution(size: tuple[int, int], num_bytes: int,
         f'channels, it has {num_bytes}')
     for name, pair, least in (('stride', stride, 1), ('padding', padding, 0),
                               ('dilation', dilation, 1)):
-        require(
-            len(pair) == 2 and min(pair) >= least,
-            f'{name} must be two numbers >= {least}, it is {list(pair)}')
+        check_pair(name, pair, least)
     require(pad_value in (0, -1), f'pad_value must be 0 or -1: {pad_value}')
     out = conv_output_size(size, weight_shape[2:], stride, padding, dilation)
     require(
@@ -75,7 +76,10 @@ def check_channels(x: Tensor, weight_shape: list[int], groups: int) -> None:
     Raises:
         ValueError: If they aren't those of the weight.
     """
+    check_weight_shape(weight_shape, groups)
     wanted = weight_shape[1] * groups
+    if x.dtype != torch.uint8:
+        check_image('x', x)
     require(x.dtype == torch.uint8 or x.shape[1] == wanted,
             f'x has {x.shape[1]} channels, the weight wants {wanted}')
 
@@ -84,20 +88,18 @@ def _count(bits: Tensor, blob: Tensor, weight_shape: list[int],
            stride: list[int], padding: list[int], dilation: list[int],
            groups: int, pad_value: int) -> Tensor:
     """Dot products of signs as float32, (N, K, OH, OW)."""
-    check_packed('bits', bits)
-    check_tensor('blob', blob, torch.uint8, bits, None)
-    check_convolution(bits.shape[1:3], bits.shape[3], weight_shape, stride,
-                      padding, dilation, groups, pad_value)
+    check_convolution(bits, blob, weight_shape, stride, padding, dilation,
+                      groups, pad_value)
     x = binary_unpack_reference(bits, weight_shape[1] * groups)
     if pad_value:
         vertical, horizontal = padding
         x = F.pad(
             x, (horizontal, horizontal, vertical, vertical), value=pad_value)
         padding = (0, 0)
-    # sums of fewer than 2**24 signs are exact in float32; some backends
+    # sums of up to MAX_PRODUCTS signs are exact in float32; some backends
     # transform small kernels (Winograd), which is exact after rounding
-    return F.conv2d(x, weight_signs(blob, weight_shape, groups), None, stride,
-                    padding, dilation, groups).round_()
+    return F.conv2d(x, weight_signs(blob, weight_shape, groups), None, stride, padding, dilation,
+                    groups).round_()
 
 
 def binary_conv2d_reference(bits: Tensor,
@@ -123,8 +125,8 @@ def fake_binary_conv2d(bits: Tensor,
                        groups: int = 1,
                        pad_value: int = 0) -> Tensor:
     """Shape of :func:`binary_conv2d`."""
-    out = check_convolution(bits.shape[1:3], bits.shape[3], weight_shape,
-                            stride, padding, dilation, groups, pad_value)
+    out = check_convolution(bits, blob, weight_shape, stride, padding,
+                            dilation, groups, pad_value)
     return empty_image(bits, (bits.shape[0], weight_shape[0], *out),
                        torch.int32)
 
@@ -180,10 +182,16 @@ def binary_conv2d_bits_reference(bits: Tensor,
     return binary_pack_reference(passes.to(torch.float32))
 
 
+def _empty_bits(k: Tensor) -> Tensor:
+    num, channels, height, width = k.shape
+    return k.new_empty((num, height, width, packed_bytes(channels)),
+                       dtype=torch.uint8)
+
+
 def fake_binary_conv2d_bits(bits: Tensor, blob: Tensor, limit: Tensor,
                             flip: Tensor, *conv) -> Tensor:
     """Shape of :func:`binary_conv2d_bits`."""
-    return fake_binary_pack(fake_binary_conv2d(bits, blob, *conv))
+    return _empty_bits(fake_binary_conv2d(bits, blob, *conv))
 
 
 def binary_conv2d_bits(bits: Tensor,
@@ -217,6 +225,20 @@ def binary_conv2d_bits(bits: Tensor,
                                                 pad_value)
 
 
+def _check_fused(x: Tensor, threshold: Tensor | None, flip: Tensor | None,
+                 next_threshold: Tensor | None, next_flip: Tensor | None,
+                 bits_only: bool) -> bool:
+    """Check what needs what, and say whether ``x`` is packed."""
+    require(not bits_only or next_threshold is not None,
+            'bits_only needs next_threshold')
+    is_packed = x.dtype == torch.uint8
+    require(not is_packed or (threshold is None and flip is None),
+            'threshold and flip need a float x, it is packed')
+    require(next_flip is None or next_threshold is not None,
+            'next_flip needs next_threshold')
+    return is_packed
+
+
 def binary_conv2d_fused_reference(
         x: Tensor,
         blob: Tensor,
@@ -238,13 +260,8 @@ def binary_conv2d_fused_reference(
         pad_value: int = 0,
         bits_only: bool = False) -> tuple[Tensor, Tensor]:
     """Definition of :func:`binary_conv2d_fused` in plain PyTorch."""
-    require(not bits_only or next_threshold is not None,
-            'bits_only needs next_threshold')
-    is_packed = x.dtype == torch.uint8
-    require(not is_packed or (threshold is None and flip is None),
-            'threshold and flip need a float x, it is packed')
-    require(next_flip is None or next_threshold is not None,
-            'next_flip needs next_threshold')
+    is_packed = _check_fused(x, threshold, flip, next_threshold, next_flip,
+                             bits_only)
     check_channels(x, weight_shape, groups)
     bits = x if is_packed else binary_pack_reference(x, threshold, flip)
     y = _count(bits, blob, weight_shape, stride, padding, dilation, groups,
@@ -299,13 +316,15 @@ def fake_binary_conv2d_fused(x: Tensor,
                              pad_value: int = 0,
                              bits_only: bool = False) -> tuple[Tensor, Tensor]:
     """Shape of :func:`binary_conv2d_fused`."""
+    is_packed = _check_fused(x, threshold, flip, next_threshold, next_flip,
+                             bits_only)
     check_channels(x, weight_shape, groups)
-    bits = x if x.dtype == torch.uint8 else fake_binary_pack(x)
+    bits = x if is_packed else fake_binary_pack(x, threshold, flip)
     k = fake_binary_conv2d(bits, blob, weight_shape, stride, padding, dilation,
                            groups, pad_value)
     out = x.new_empty(0, dtype=torch.uint8)
     if next_threshold is not None:
-        out = fake_binary_pack(k)
+        out = _empty_bits(k)
     if bits_only:
         return x.new_empty(0, dtype=torch.float32), out
     return empty_image(x, k.shape, torch.float32), out

@@ -1,11 +1,13 @@
 """Weights as the kernels read them: binary_prepack."""
+import math
 import struct
 
 import torch
 from torch import Tensor
 
 from . import library
-from .arguments import check_packed, check_tensor, packed_bytes, require
+from .arguments import (MAX_CHANNELS, MAX_PRODUCTS, check_packed, check_tensor,
+                        packed_bytes, require)
 from .packing import unpack_bits
 
 
@@ -13,13 +15,21 @@ def check_weight_shape(weight_shape: list[int], groups: int) -> None:
     """Check ``[K, C / groups, kh, kw]``.
 
     Raises:
-        ValueError: If it isn't four positive numbers, or ``groups`` does not
-            divide K.
+        ValueError: If it isn't four positive numbers, has too many outputs or
+            products per output, or ``groups`` does not divide K.
     """
     require(
         len(weight_shape) == 4 and min(weight_shape) > 0,
         'weight_shape must be four positive numbers (K, C / groups, kh, kw), '
         f'it is {list(weight_shape)}')
+    require(
+        weight_shape[0] <= MAX_CHANNELS,
+        f'weight_shape {list(weight_shape)} has more than {MAX_CHANNELS} '
+        'output channels')
+    require(
+        math.prod(weight_shape[1:]) <= MAX_PRODUCTS,
+        f'weight_shape {list(weight_shape)} has more than {MAX_PRODUCTS} '
+        'products per output')
     require(
         groups > 0 and weight_shape[0] % groups == 0,
         f'groups must divide the {weight_shape[0]} output channels, it is '
@@ -31,19 +41,24 @@ def _blob_header(weight_shape: list[int], groups: int) -> bytes:
     return b'mmcompress bits ' + struct.pack('<5q', *weight_shape, groups)
 
 
+def _check_prepack(weight_bits: Tensor, weight_shape: list[int],
+                   groups: int) -> None:
+    check_packed('weight_bits', weight_bits)
+    check_weight_shape(weight_shape, groups)
+    num, channels, height, width = weight_shape
+    check_tensor('weight_bits', weight_bits, torch.uint8, weight_bits,
+                 (num, height, width, packed_bytes(channels)))
+
+
 def binary_prepack_reference(weight_bits: Tensor,
                              weight_shape: list[int],
                              groups: int = 1,
                              isa: str = '') -> Tensor:
     """Definition of :func:`binary_prepack` in plain PyTorch."""
-    check_packed('weight_bits', weight_bits)
-    check_weight_shape(weight_shape, groups)
+    _check_prepack(weight_bits, weight_shape, groups)
     require(
         isa in ('', 'reference'),
         f"isa must be '' or 'reference' without kernels, it is '{isa}'")
-    num, channels, height, width = weight_shape
-    check_tensor('weight_bits', weight_bits, torch.uint8, weight_bits,
-                 (num, height, width, packed_bytes(channels)))
     header = torch.tensor(
         list(_blob_header(weight_shape, groups)),
         dtype=torch.uint8,
@@ -56,7 +71,7 @@ def fake_binary_prepack(weight_bits: Tensor,
                         groups: int = 1,
                         isa: str = '') -> Tensor:
     """Shape of :func:`binary_prepack`."""
-    check_weight_shape(weight_shape, groups)
+    _check_prepack(weight_bits, weight_shape, groups)
     # only the kernels know how large their layout is
     size = torch.library.get_ctx().new_dynamic_size()
     return weight_bits.new_empty(size)

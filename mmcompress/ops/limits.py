@@ -4,7 +4,7 @@ import math
 import torch
 from torch import Tensor
 
-from .arguments import check_vectors
+from .arguments import MAX_PRODUCTS, check_vectors, require
 
 
 def integer_limits(scale: Tensor, shift: Tensor, next_threshold: Tensor,
@@ -23,12 +23,16 @@ def integer_limits(scale: Tensor, shift: Tensor, next_threshold: Tensor,
         next_threshold (Tensor): float32, shape (K, ).
         next_flip (Tensor | None): bool, shape (K, ).
         num_products (int): Products in one dot product,
-            ``kh * kw * C / groups``.
+            ``kh * kw * C / groups``; at most 2**24.
 
     Returns:
         tuple[Tensor, Tensor]: ``limit``, int32, and ``flip``, bool, both of
         shape (K, ), for :func:`mmcompress.ops.binary_conv2d_bits`.
     """
+    require(
+        1 <= num_products <= MAX_PRODUCTS,
+        f'num_products must be from 1 to {MAX_PRODUCTS}, it is '
+        f'{num_products}')
     num = scale.numel()
     check_vectors(
         scale,

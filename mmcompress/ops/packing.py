@@ -32,9 +32,13 @@ def binary_pack_reference(x: Tensor,
     return bits.sum(-1, dtype=torch.uint8)
 
 
-def fake_binary_pack(x: Tensor, threshold=None, flip=None) -> Tensor:
+def fake_binary_pack(x: Tensor,
+                     threshold: Tensor | None = None,
+                     flip: Tensor | None = None) -> Tensor:
     """Shape of :func:`binary_pack`."""
+    check_image('x', x)
     num, channels, height, width = x.shape
+    check_vectors(x, channels, threshold=threshold, flip=flip)
     return x.new_empty((num, height, width, packed_bytes(channels)),
                        dtype=torch.uint8)
 
@@ -63,19 +67,24 @@ def unpack_bits(packed: Tensor, channels: int) -> Tensor:
     return (bits & 1).flatten(-2)[..., :channels]
 
 
-def binary_unpack_reference(bits: Tensor, channels: int) -> Tensor:
-    """Definition of :func:`binary_unpack` in plain PyTorch."""
+def _check_unpack(bits: Tensor, channels: int) -> None:
     check_packed('bits', bits)
     require(
         channels > 0 and bits.shape[-1] == packed_bytes(channels),
         f'channels is {channels}, which does not fit the {bits.shape[-1]} '
         'bytes per pixel of bits')
+
+
+def binary_unpack_reference(bits: Tensor, channels: int) -> Tensor:
+    """Definition of :func:`binary_unpack` in plain PyTorch."""
+    _check_unpack(bits, channels)
     signs = 2 * unpack_bits(bits, channels).to(torch.float32) - 1
     return channels_last(signs.permute(0, 3, 1, 2))
 
 
 def fake_binary_unpack(bits: Tensor, channels: int) -> Tensor:
     """Shape of :func:`binary_unpack`."""
+    _check_unpack(bits, channels)
     num, height, width, _ = bits.shape
     return empty_image(bits, (num, channels, height, width), torch.float32)
 
