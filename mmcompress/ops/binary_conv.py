@@ -84,13 +84,25 @@ def check_channels(x: Tensor, weight_shape: list[int], groups: int) -> None:
             f'x has {x.shape[1]} channels, the weight wants {wanted}')
 
 
+def _contiguous(x: Tensor) -> Tensor:
+    """Copy with canonical strides.
+
+    ``x.contiguous()`` is not enough: channels-last strides of one channel
+    count as contiguous, and are kept.
+    """
+    return torch.empty(x.shape, dtype=x.dtype, device=x.device).copy_(x)
+
+
 def _count(bits: Tensor, blob: Tensor, weight_shape: list[int],
            stride: list[int], padding: list[int], dilation: list[int],
            groups: int, pad_value: int) -> Tensor:
     """Dot products of signs as float32, (N, K, OH, OW)."""
     check_convolution(bits, blob, weight_shape, stride, padding, dilation,
                       groups, pad_value)
-    x = binary_unpack_reference(bits, weight_shape[1] * groups)
+    # canonical NCHW memory: oneDNN miscounts some convolutions of one channel
+    # in channels-last memory (seen: a 5x5 kernel of stride 3)
+    x = _contiguous(binary_unpack_reference(bits, weight_shape[1] * groups))
+    weight = _contiguous(weight_signs(blob, weight_shape, groups))
     if pad_value:
         vertical, horizontal = padding
         x = F.pad(
@@ -98,7 +110,7 @@ def _count(bits: Tensor, blob: Tensor, weight_shape: list[int],
         padding = (0, 0)
     # sums of up to MAX_PRODUCTS signs are exact in float32; some backends
     # transform small kernels (Winograd), which is exact after rounding
-    return F.conv2d(x, weight_signs(blob, weight_shape, groups), None, stride, padding, dilation,
+    return F.conv2d(x, weight, None, stride, padding, dilation,
                     groups).round_()
 
 
