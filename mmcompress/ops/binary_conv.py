@@ -4,10 +4,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import library
-from .arguments import (channels_last, check_image, check_packed, check_pair,
-                        check_tensor, check_vectors, empty_image, packed_bytes,
-                        per_channel, require)
-from .blob import check_weight_shape, weight_signs
+from .arguments import (channels_last, check_convolution, check_image,
+                        check_tensor, check_vectors, check_weight_shape,
+                        empty_image, packed_bytes, per_channel, require)
+from .blob import weight_signs
 from .packing import (binary_pack_reference, binary_unpack_reference,
                       fake_binary_pack)
 
@@ -16,58 +16,6 @@ _Pair = int | tuple[int, int] | list[int]
 
 def _pair(value: _Pair) -> list[int]:
     return [value, value] if isinstance(value, int) else list(value)
-
-
-def conv_output_size(size: tuple[int, int], kernel: tuple[int, int],
-                     stride: tuple[int, int], padding: tuple[int, int],
-                     dilation: tuple[int, int]) -> tuple[int, int]:
-    """Height and width of a convolution's output, as in PyTorch."""
-    height, width = (
-        (i + 2 * p - d * (k - 1) - 1) // s + 1
-        for i, k, s, p, d in zip(size, kernel, stride, padding, dilation))
-    return height, width
-
-
-def check_convolution(bits: Tensor, blob: Tensor, weight_shape: list[int],
-                      stride: list[int], padding: list[int],
-                      dilation: list[int], groups: int,
-                      pad_value: int) -> tuple[int, int]:
-    """Check the arguments of a convolution.
-
-    Args:
-        bits (Tensor): Packed input, shape (N, H, W, bytes).
-        blob (Tensor): Prepacked weight.
-        weight_shape (list[int]): ``[K, C / groups, kh, kw]``.
-        stride, padding, dilation (list[int]): Two numbers each.
-        groups (int): Number of groups.
-        pad_value (int): 0 or -1.
-
-    Returns:
-        tuple[int, int]: Height and width of the output.
-
-    Raises:
-        ValueError: If they don't fit together; names the argument.
-    """
-    check_packed('bits', bits)
-    check_tensor('blob', blob, torch.uint8, bits, None)
-    check_weight_shape(weight_shape, groups)
-    _, *size, num_bytes = bits.shape
-    wanted = weight_shape[1] * groups
-    require(
-        num_bytes == packed_bytes(wanted),
-        f'bits must have {packed_bytes(wanted)} bytes per pixel for {wanted} '
-        f'channels, it has {num_bytes}')
-    for name, pair, least in (('stride', stride, 1), ('padding', padding, 0),
-                              ('dilation', dilation, 1)):
-        check_pair(name, pair, least)
-    require(pad_value in (0, -1), f'pad_value must be 0 or -1: {pad_value}')
-    out = conv_output_size(size, weight_shape[2:], stride, padding, dilation)
-    require(
-        min(out) > 0,
-        f'the kernel {list(weight_shape[2:])} with padding {list(padding)} '
-        f'and dilation {list(dilation)} does not fit into the input '
-        f'{list(size)}')
-    return out
 
 
 def check_channels(x: Tensor, weight_shape: list[int], groups: int) -> None:

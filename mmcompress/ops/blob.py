@@ -1,39 +1,13 @@
 """Weights as the kernels read them: binary_prepack."""
-import math
 import struct
 
 import torch
 from torch import Tensor
 
 from . import library
-from .arguments import (MAX_CHANNELS, MAX_PRODUCTS, check_packed, check_tensor,
+from .arguments import (check_packed, check_tensor, check_weight_shape,
                         packed_bytes, require)
 from .packing import unpack_bits
-
-
-def check_weight_shape(weight_shape: list[int], groups: int) -> None:
-    """Check ``[K, C / groups, kh, kw]``.
-
-    Raises:
-        ValueError: If it isn't four positive numbers, has too many outputs or
-            products per output, or ``groups`` does not divide K.
-    """
-    require(
-        len(weight_shape) == 4 and min(weight_shape) > 0,
-        'weight_shape must be four positive numbers (K, C / groups, kh, kw), '
-        f'it is {list(weight_shape)}')
-    require(
-        weight_shape[0] <= MAX_CHANNELS,
-        f'weight_shape {list(weight_shape)} has more than {MAX_CHANNELS} '
-        'output channels')
-    require(
-        math.prod(weight_shape[1:]) <= MAX_PRODUCTS,
-        f'weight_shape {list(weight_shape)} has more than {MAX_PRODUCTS} '
-        'products per output')
-    require(
-        groups > 0 and weight_shape[0] % groups == 0,
-        f'groups must divide the {weight_shape[0]} output channels, it is '
-        f'{groups}')
 
 
 def _blob_header(weight_shape: list[int], groups: int) -> bytes:
