@@ -21,8 +21,8 @@ from rich.progress import (BarColumn, MofNCompleteColumn, Progress, TextColumn,
                            TimeElapsedColumn)
 
 import mmcompress.compat  # noqa: F401
-from mmcompress.benchmarks import (Records, Training, TrainingFailed,
-                                   ensure_trained, is_teacher)
+from comparison import (Records, Training, TrainingFailed, ensure_trained,
+                        is_teacher)
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / 'docs' / 'benchmarks'

@@ -3,8 +3,8 @@ import argparse
 import os
 from pathlib import Path
 
-from mmcompress.benchmarks import Records, summarize
-from mmcompress.benchmarks.page import draw_gains, gains_of, render_page
+from comparison import Records, summarize
+from comparison.page import draw_gains, gains_of, render_page
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / 'docs' / 'benchmarks'

@@ -2,8 +2,8 @@ import statistics
 
 import pytest
 
-from mmcompress.benchmarks import Gain, Summary, summarize, verdict
-from mmcompress.benchmarks.page import draw_gains, render_page, task_table
+from comparison import Gain, Summary, summarize, verdict
+from comparison.page import draw_gains, render_page, task_table
 
 
 def record(method, seed, score, config_hash='1', task='detection'):

@@ -9,9 +9,9 @@ import pytest
 from mmengine.config import Config
 from rich.console import Console
 
-from mmcompress.benchmarks import Records, TrainingFailed
+from comparison import Records, TrainingFailed
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def tool(name):
