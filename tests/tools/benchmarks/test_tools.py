@@ -28,7 +28,7 @@ def mini():
 
 
 def test_every_config_of_the_table_exists(mini):
-    for training in mini.plan(mini.NAMES, list(mini.TASKS), [1]):
+    for training in mini.plan(mini.NAMES, list(mini.TABLE.tasks), [1]):
         assert (ROOT / training.config).is_file()
         cfg = Config.fromfile(ROOT / training.config)
         for option, first in training.after.items():
