@@ -9,7 +9,8 @@ import pytest
 from mmengine.config import Config
 from rich.console import Console
 
-from comparison import Records, TrainingFailed
+from comparison import Records, Table, TrainingFailed
+from comparison.page import render_page
 
 ROOT = Path(__file__).parents[3]
 
@@ -112,3 +113,13 @@ def test_report_writes_page_and_plots(monkeypatch, tmp_path):
     tool('report').main()
     assert '+5.0 ± 0.0' in out.read_text()
     assert (tmp_path / 'gains_pose.svg').is_file()
+
+
+def test_the_page_is_what_the_tool_renders():
+    docs = ROOT / 'docs' / 'benchmarks'
+    page = render_page(
+        Records(docs / 'mini.json').read(),
+        Records(docs / 'tuning.json').read(), Table(ROOT),
+        lambda config: f'../../{config}',
+        tool('report').plot_name)
+    assert (docs / 'mini.md').read_text('utf-8') == page
