@@ -26,8 +26,9 @@ def test_the_lists_are_what_the_metafiles_say(tool):
 
 
 def test_a_new_metafile_is_in_every_list(tool, tmp_path, monkeypatch):
-    for name in ('README.md', 'docs/README.md', 'docs/licences.md',
-                 'model-index.yml', 'configs/fgd/metafile.yml'):
+    for name in ('README.md', 'CHANGELOG.md', 'docs/README.md',
+                 'docs/licences.md', 'model-index.yml',
+                 'configs/fgd/metafile.yml'):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     text = (ROOT / 'configs' / 'fgd' / 'metafile.yml').read_text()
@@ -40,9 +41,11 @@ def test_a_new_metafile_is_in_every_list(tool, tmp_path, monkeypatch):
     link = '[New]({}configs/new/README.md)'
     read = {
         name: (tmp_path / name).read_text()
-        for name in ('README.md', 'docs/README.md', 'docs/licences.md')
+        for name in ('README.md', 'CHANGELOG.md', 'docs/README.md',
+                     'docs/licences.md')
     }
     assert link.format('') in read['README.md']
+    assert link.format('') in read['CHANGELOG.md']
     assert read['docs/README.md'].count(link.format('../')) == 2
     assert '`1234abc`' in read['docs/licences.md']
     assert (tmp_path / 'model-index.yml').read_text() == (
@@ -55,5 +58,5 @@ def test_a_page_without_the_marks_is_named(tool, tmp_path):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     (tmp_path / 'README.md').write_text('no table')
-    with pytest.raises(ValueError, match='README.md has 0 tables'):
+    with pytest.raises(ValueError, match='README.md has 0 lists'):
         tool.render(tmp_path)

@@ -1,9 +1,9 @@
 """Write the lists of methods, from their metafiles, into what has such lists.
 
-These are ``model-index.yml`` and the tables between two marks in README.md,
-docs/README.md and docs/licences.md. Run it after adding a method or changing
-``Summary`` or ``Official Code`` of a metafile; a test tells when that was
-forgotten.
+These are ``model-index.yml`` and what stands between two marks in README.md,
+CHANGELOG.md, docs/README.md and docs/licences.md. Run it after adding a method
+or changing ``Summary`` or ``Official Code`` of a metafile; a test tells when
+that was forgotten.
 
   python tools/dev/list_methods.py
 """
@@ -76,6 +76,14 @@ def summary_table(methods: list[Method], folder: Path) -> str:
     return _table(['method', 'kind', 'tasks', 'status', 'verified by'], rows)
 
 
+def changes(methods: list[Method], folder: Path) -> str:
+    """Names by kind."""
+    kinds = sorted({m.summary['Kind'] for m in methods})
+    return ''.join(f'- {kind}: ' + ', '.join(
+        m.link(folder) for m in methods if m.summary['Kind'] == kind) + '\n'
+                   for kind in kinds)
+
+
 def task_table(methods: list[Method], folder: Path) -> str:
     """Methods by task."""
     rows = [[
@@ -112,6 +120,7 @@ def render(root: Path) -> dict[Path, str]:
     }
     tables = {
         'README.md': summary_table,
+        'CHANGELOG.md': changes,
         'docs/README.md': task_table,
         'docs/licences.md': licence_table
     }
@@ -121,7 +130,7 @@ def render(root: Path) -> dict[Path, str]:
             lambda m: m[1] + table(methods, path.parent) + m[2],
             path.read_text('utf-8'))
         if count != 1:
-            raise ValueError(f'{path} has {count} tables of methods instead '
+            raise ValueError(f'{path} has {count} lists of methods instead '
                              'of one')
         files[path] = text
     return files
