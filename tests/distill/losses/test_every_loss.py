@@ -1,11 +1,14 @@
 """What every distillation loss must bear, in one table.
 
-A loss that is new in mmcompress.distill.losses needs a case in `CASES`.
+A loss that is new in mmcompress.distill.losses needs a case: an entry of the
+dict `EVERY_LOSS` in its own test file, as in test_g2sd.py, or one in `CASES`.
 """
 import inspect
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -226,8 +229,14 @@ CASES = dict(
               teacher=decoded(6, 2)),
     g2sd_det=case('G2SDDetLoss', 4, 6, 2, student=two_stage(4, 1),
                   teacher=two_stage(6, 2)),
-    hard_kd=case('HardKDLoss', **LOGITS),
 )  # yapf: disable
+# the test file of a method may have its cases: arguments of case(), and of
+# which of the inputs above they are
+for file in sorted(Path(__file__).parent.glob('test_*.py')):
+    if '\nEVERY_LOSS = ' in file.read_text():
+        for key, own in import_module(file.stem).EVERY_LOSS.items():
+            inputs = globals()[own['inputs']]
+            CASES[key] = case(own['name'], **own.get('kwargs', {}), **inputs)
 
 EXTREMES = dict(
     large=lambda x: 1e4 * x / x.abs().max().clamp(min=1e-12),

@@ -1,9 +1,19 @@
 import statistics
+from pathlib import Path
 
 import pytest
 
-from mmcompress.benchmarks import Gain, Summary, summarize, verdict
-from mmcompress.benchmarks.page import draw_gains, render_page, task_table
+from comparison import Entry, Gain, Summary, Table, summarize, verdict
+from comparison.page import draw_gains, render_page, task_table
+
+
+def compares(**others):
+    """A table in which some methods have something to be compared with."""
+    table = Table(Path('no such folder'))
+    for name, other in others.items():
+        table.entries['detection', name] = Entry(
+            name, 'detection', f'configs/{name}.py', compared_with=other)
+    return table
 
 
 def record(method, seed, score, config_hash='1', task='detection'):
@@ -80,32 +90,55 @@ def rows(table):
 def test_table_has_the_numbers():
     tuning = [record('fgd', 11, 44.0, str(i)) for i in range(3)]
     tuning += [record('fgd', 11, 44.0, task='pose'), record('student', 11, 1.)]
-    table = rows(task_table(RECORDS, tuning, 'detection', '../{}'.format))
+    table = rows(
+        task_table(RECORDS, tuning, 'detection', compares(), '../{}'.format))
     assert table['student'][1] == '41.0 ± 1.0'
     assert table['teacher'][1] == '60.0'
-    assert table['fgd'][1:7] == [
-        '45.3 ± 0.6', '+4.3 ± 0.6', 'gains', '3', '3', '60'
+    assert table['fgd'][1:8] == [
+        '45.3 ± 0.6', 'student', '+4.3 ± 0.6', 'gains', '3', '3', '60'
     ]
-    assert table['pkd'][1:6] == [
-        '41.3 ± 0.6', '+0.3 ± 1.2', 'no clear difference', '3', '0'
+    assert table['pkd'][1:7] == [
+        '41.3 ± 0.6', 'student', '+0.3 ± 1.2', 'no clear difference', '3', '0'
     ]
-    assert table['mgd'][1:4] == ['50.0', '+10.0', 'too few seeds']
-    assert table['fgd'][7] == '[config](../configs/fgd.py)'
+    assert table['mgd'][1:5] == ['50.0', 'student', '+10.0', 'too few seeds']
+    assert table['fgd'][8] == '[config](../configs/fgd.py)'
+
+
+def test_a_gain_is_over_what_the_method_starts_from():
+    table = rows(
+        task_table(RECORDS, [], 'detection',
+                   compares(fgd='pkd', mgd='inherit'), str))
+    assert table['fgd'][2:5] == ['pkd', '+4.0 ± 1.0', 'gains']
+    # never the student's in its place
+    assert table['mgd'][2:4] == ['inherit', 'not measured']
+
+
+def test_page_has_the_notes_of_the_metafiles():
+    table = compares(fgd='student')
+    table.entries['detection', 'pkd'] = Entry(
+        'pkd', 'detection', 'configs/pkd.py', note='Mind the gap.')
+    page = render_page(RECORDS[:-1], [], table, str, str)
+    assert 'Box AP in percent. Mind the gap.\n' in page
 
 
 def test_page_shows_every_task_and_needs_a_student():
     tuning = [record('teacher', 0, 1.0), record('fgd', 12, 1.0)]
-    page = render_page(RECORDS[:-1], tuning, str, 'gains_{}.svg'.format)
+    page = render_page(RECORDS[:-1], tuning, compares(), str,
+                       'gains_{}.svg'.format)
     assert '## Detection' in page and 'gains_detection.svg' in page
     assert 'seeds\n12 and' in page and 'a CPU' in page
     with pytest.raises(ValueError, match='pose: the student alone'):
-        render_page(RECORDS, [], str, str)
+        render_page(RECORDS, [], compares(), str, str)
 
 
 def test_plot_is_the_same_file_for_the_same_numbers(tmp_path):
     for name in ('a.svg', 'b.svg'):
         draw_gains(
-            summarize(RECORDS, 'detection'), 'detection', tmp_path / name)
+            summarize(RECORDS, 'detection'), compares(fgd='pkd', mgd='no'),
+            'detection', tmp_path / name)
     text = (tmp_path / 'a.svg').read_text()
     assert text == (tmp_path / 'b.svg').read_text()
-    assert all(f'>{name}<' in text for name in ('fgd', 'pkd', 'mgd'))
+    assert all(f'>{word}<' in text
+               for word in ('fgd', 'over pkd', 'pkd', 'over student'))
+    # whose other was not measured
+    assert '>mgd<' not in text

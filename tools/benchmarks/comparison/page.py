@@ -3,6 +3,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .gains import Gain, Summary, is_teacher, summarize, verdict
+from .table import STUDENT, Table
 
 INTRODUCTION = '''# Mini data: what methods gain
 
@@ -14,11 +15,13 @@ python tools/benchmarks/report.py         # renders this page
 Small nets on rendered data, trained from scratch on a CPU: they tell whether
 a method works and teaches something, not how methods rank on COCO or
 ImageNet. Students of a task differ in nothing but the method. "Gain" is the
-difference to the student alone with the same seed. ± is the sample standard
+difference to what a method is compared with, with the same seed: the student
+alone, or, where the method begins with weights of a teacher, what these give
+by themselves. So borrowed weights are no gain. ± is the sample standard
 deviation over the seeds. "Gains" means that the mean gain is larger than the
-deviation of the student, of the method and of the differences. The teacher is
-one training with seed 0; scores are those of the last epoch, on the validation
-images.
+deviation of what it is compared with, of the method and of the differences.
+The teacher is one training with seed 0; scores are those of the last epoch, on
+the validation images.
 '''
 TUNING = '''
 "Tuning" counts the trainings that chose a method's settings, on seeds
@@ -34,15 +37,6 @@ NAMES = {
     'mIoU': 'Mean IoU in percent',
     'PCK': 'Keypoints within 5 % of the box (PCK) in percent'
 }
-# what readers of a task's table must know
-NOTES = {
-    'detection':
-    '"inherit" is the student that begins with the neck and head of its '
-    'teacher, without a loss of distillation. FGD and MGD begin with them, '
-    'too; what their losses add is the difference to it. PKD does not.',
-    'pose':
-    'DWPose\'s second stage goes on from the first.',
-}
 
 
 def _with_spread(mean: float, spread: float | None, form: str = '.1f') -> str:
@@ -54,43 +48,51 @@ def _effort(tuning: list[dict], task: str, method: str) -> int:
     return sum(r['task'] == task and r['method'] == method for r in tuning)
 
 
-def gains_of(summaries: dict[str, Summary]) -> dict[str, Gain]:
-    """Gains of a task's methods over its student, by method."""
-    return {
-        name: Gain.between(summaries['student'], summary)
-        for name, summary in summaries.items()
-        if name != 'student' and not is_teacher(name)
-    }
+def compared_with(table: Table, task: str, method: str) -> str:
+    """What a method's gain is the difference to."""
+    entry = table.entries.get((task, method))
+    return entry.compared_with if entry else STUDENT
+
+
+def gains_of(summaries: dict[str, Summary], table: Table,
+             task: str) -> dict[str, Gain | None]:
+    """Gains of a task's methods, None where the other was not measured.
+
+    Args:
+        summaries (dict[str, Summary]): By method, with the student.
+        table (Table): Says what a method is compared with.
+        task (str): Name of the task.
+    """
+    gains = {}
+    for name, summary in summaries.items():
+        if name != STUDENT and not is_teacher(name):
+            other = summaries.get(compared_with(table, task, name))
+            gains[name] = other and Gain.between(other, summary)
+    return gains
 
 
 def task_table(records: list[dict], tuning: list[dict], task: str,
-               link: Callable[[str], str]) -> str:
+               table: Table, link: Callable[[str], str]) -> str:
     """A task's scores as a table in Markdown.
 
     Args:
         records (list[dict]): Reported trainings.
         tuning (list[dict]): Trainings that chose settings.
         task (str): Name of the task.
+        table (Table): What is compared.
         link (Callable): From the path of a config to a link's target.
     """
     newest = {r['method']: r for r in records if r['task'] == task}
     summaries = summarize(records, task)
-    student = summaries['student']
-    gains = gains_of(summaries)
+    gains = gains_of(summaries, table, task)
     lines = [
-        '| method | score | gain | | seeds | tuning | seconds | config |',
-        '| :-- | --: | --: | :-- | --: | --: | --: | :-- |'
+        '| method | score | compared with | gain | | seeds | tuning | seconds '
+        '| config |', '| :-- | --: | :-- | --: | :-- | --: | --: | --: | :-- |'
     ]
     for name, summary in summaries.items():
         cells = [name, _with_spread(summary.mean, summary.spread)]
-        if name in gains:
-            gain = gains[name]
-            cells += [
-                _with_spread(gain.mean, gain.spread, '+.1f'),
-                verdict(student, summary)
-            ]
-        else:
-            cells += ['', '']
+        cells += _gain_cells(summaries, gains, name,
+                             compared_with(table, task, name))
         record = newest[name]
         cells += [
             len(summary.scores),
@@ -101,7 +103,27 @@ def task_table(records: list[dict], tuning: list[dict], task: str,
     return '\n'.join(lines)
 
 
-def render_page(records: list[dict], tuning: list[dict],
+def _gain_cells(summaries: dict[str, Summary], gains: dict[str, Gain | None],
+                name: str, other: str) -> list[str]:
+    if name not in gains:
+        return ['', '', '']
+    gain = gains[name]
+    if gain is None:
+        return [other, 'not measured', '']
+    return [
+        other,
+        _with_spread(gain.mean, gain.spread, '+.1f'),
+        verdict(summaries[other], summaries[name])
+    ]
+
+
+def notes_on(table: Table, task: str) -> str:
+    """What readers of a task's numbers must know, by the metafiles."""
+    return ' '.join(e.note for e in table.entries.values()
+                    if e.task == task and e.note)
+
+
+def render_page(records: list[dict], tuning: list[dict], table: Table,
                 link: Callable[[str], str], plot_name: Callable[[str],
                                                                 str]) -> str:
     """The whole page in Markdown.
@@ -109,6 +131,7 @@ def render_page(records: list[dict], tuning: list[dict],
     Args:
         records (list[dict]): Reported trainings, oldest first.
         tuning (list[dict]): Trainings that chose settings.
+        table (Table): What is compared.
         link (Callable): From the path of a config to a link's target.
         plot_name (Callable): File name of a task's plot.
 
@@ -124,11 +147,12 @@ def render_page(records: list[dict], tuning: list[dict],
             raise ValueError(f'{task}: the student alone has no record')
         metric = of_task[0]['metric']
         plot = ''
-        if gains_of(summarize(records, task)):
-            plot = f'\n\n![Gains over the student]({plot_name(task)})'
-        about = f'{NAMES.get(metric, metric)}. {NOTES.get(task, "")}'.rstrip()
-        parts.append(f'## {task.capitalize()}\n\n{about}\n\n'
-                     f'{task_table(records, tuning, task, link)}{plot}\n')
+        if any(gains_of(summarize(records, task), table, task).values()):
+            plot = f'\n\n![Gains of the methods]({plot_name(task)})'
+        about = f'{NAMES.get(metric, metric)}. {notes_on(table, task)}'
+        parts.append(
+            f'## {task.capitalize()}\n\n{about.rstrip()}\n\n'
+            f'{task_table(records, tuning, task, table, link)}{plot}\n')
     machines = sorted({r['machine'] for r in records})
     parts.append('Trained on: ' + '; '.join(machines) + '. Seconds are those '
                  'of one training with everything, while the machine did '
@@ -136,27 +160,37 @@ def render_page(records: list[dict], tuning: list[dict],
     return '\n'.join(parts)
 
 
-def draw_gains(summaries: dict[str, Summary], title: str, path: Path) -> None:
+def draw_gains(summaries: dict[str, Summary], table: Table, task: str,
+               path: Path) -> None:
     """Plot a task's gains: mean, standard deviation and every seed.
 
     Args:
         summaries (dict[str, Summary]): By method, with the student.
-        title (str): Of the plot.
+        table (Table): What is compared.
+        task (str): Name of the task.
         path (Path): Where to write it; the suffix says the format.
     """
     import matplotlib
     matplotlib.use('agg')
     from matplotlib import pyplot as plt
 
-    gains = gains_of(summaries)
-    spread = summaries['student'].spread or 0
+    gains = {k: v for k, v in gains_of(summaries, table, task).items() if v}
+    others = [compared_with(table, task, name) for name in gains]
     # the same file for the same numbers
     with plt.rc_context({'svg.hashsalt': 'gains', 'svg.fonttype': 'none'}):
         figure, axes = plt.subplots(
-            figsize=(1.5 + 1.1 * len(gains), 3.2), layout='constrained')
-        axes.axhspan(-spread, spread, color='0.9', label='spread of student')
+            figsize=(1.5 + 1.2 * len(gains), 3.4), layout='constrained')
         axes.axhline(0, color='0.5', linewidth=1)
-        for x, gain in enumerate(gains.values()):
+        for x, (gain, other) in enumerate(zip(gains.values(), others)):
+            spread = summaries[other].spread or 0
+            axes.bar(
+                x,
+                2 * spread,
+                0.9,
+                -spread,
+                color='0.9',
+                zorder=0,
+                label=None if x else 'spread of what it is compared with')
             axes.errorbar(
                 x, gain.mean, gain.spread, fmt='s', capsize=5, color='C0')
             axes.plot(
@@ -164,10 +198,13 @@ def draw_gains(summaries: dict[str, Summary], title: str, path: Path) -> None:
                 gain.differences,
                 '.',
                 color='C1')
-        axes.set_xticks(range(len(gains)), gains)
+        axes.set_xticks(
+            range(len(gains)),
+            [f'{name}\nover {other}' for name, other in zip(gains, others)],
+            fontsize=8)
         axes.set_xlim(-0.6, len(gains) - 0.4)
-        axes.set_ylabel('gain over the student')
-        axes.set_title(title, fontsize=10)
+        axes.set_ylabel('gain')
+        axes.set_title(f'{task}, mean ± standard deviation', fontsize=10)
         axes.legend(fontsize=8)
         figure.savefig(
             path, metadata=dict(Date=None) if path.suffix == '.svg' else None)

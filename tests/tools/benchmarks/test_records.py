@@ -3,7 +3,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from mmcompress.benchmarks import Records
+from comparison import Records
 
 
 def record(seed, score=1.0):

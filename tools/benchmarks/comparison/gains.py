@@ -1,4 +1,4 @@
-"""What methods gain over their student, from records of trainings."""
+"""What methods gain over what they start from, by records of trainings."""
 import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class Gain:
-    """Differences of a method to its student, of the same seed each.
+    """Differences of a method to another, of the same seed each.
 
     Args:
         differences (tuple[float, ...]): In the order of the seeds.
@@ -44,15 +44,14 @@ class Gain:
     differences: tuple[float, ...]
 
     @classmethod
-    def between(cls, student: Summary, method: Summary) -> 'Gain':
-        """Of a method over its student, on the seeds that both have."""
-        seeds = sorted(student.scores.keys() & method.scores.keys())
+    def between(cls, other: Summary, method: Summary) -> 'Gain':
+        """Of a method over another, on the seeds that both have."""
+        seeds = sorted(other.scores.keys() & method.scores.keys())
         if not seeds:
-            raise ValueError(f'{method.method} and {student.method} have no '
+            raise ValueError(f'{method.method} and {other.method} have no '
                              'seed in common')
         return cls(
-            tuple(method.scores[seed] - student.scores[seed]
-                  for seed in seeds))
+            tuple(method.scores[seed] - other.scores[seed] for seed in seeds))
 
     @property
     def mean(self) -> float:
@@ -97,18 +96,18 @@ def summarize(records: list[dict], task: str) -> dict[str, Summary]:
     }
 
 
-def verdict(student: Summary, method: Summary) -> str:
+def verdict(other: Summary, method: Summary) -> str:
     """Whether a gain is more than the spread of the seeds.
 
     Returns:
         str: ``'gains'`` or ``'loses'`` if the mean difference is larger than
-        each of three standard deviations: of the student's scores, of the
+        each of three standard deviations: of the other's scores, of the
         method's and of the differences. Otherwise ``'no clear difference'``.
         ``'too few seeds'`` below two.
     """
-    gain = Gain.between(student, method)
+    gain = Gain.between(other, method)
     if gain.spread is None:
         return 'too few seeds'
-    if abs(gain.mean) <= max(student.spread, method.spread, gain.spread):
+    if abs(gain.mean) <= max(other.spread, method.spread, gain.spread):
         return 'no clear difference'
     return 'gains' if gain.mean > 0 else 'loses'

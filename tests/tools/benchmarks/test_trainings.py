@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from mmcompress.benchmarks import Training, TrainingFailed, ensure_trained
+from comparison import Training, TrainingFailed, ensure_trained
 
 # stands in for tools/train.py: its score tells what it was called with
 TOOL = '''

@@ -9,9 +9,10 @@ import pytest
 from mmengine.config import Config
 from rich.console import Console
 
-from mmcompress.benchmarks import Records, TrainingFailed
+from comparison import Records, Table, TrainingFailed
+from comparison.page import render_page
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def tool(name):
@@ -28,7 +29,7 @@ def mini():
 
 
 def test_every_config_of_the_table_exists(mini):
-    for training in mini.plan(mini.NAMES, list(mini.TASKS), [1]):
+    for training in mini.plan(mini.NAMES, list(mini.TABLE.tasks), [1]):
         assert (ROOT / training.config).is_file()
         cfg = Config.fromfile(ROOT / training.config)
         for option, first in training.after.items():
@@ -112,3 +113,13 @@ def test_report_writes_page_and_plots(monkeypatch, tmp_path):
     tool('report').main()
     assert '+5.0 ± 0.0' in out.read_text()
     assert (tmp_path / 'gains_pose.svg').is_file()
+
+
+def test_the_page_is_what_the_tool_renders():
+    docs = ROOT / 'docs' / 'benchmarks'
+    page = render_page(
+        Records(docs / 'mini.json').read(),
+        Records(docs / 'tuning.json').read(), Table(ROOT),
+        lambda config: f'../../{config}',
+        tool('report').plot_name)
+    assert (docs / 'mini.md').read_text('utf-8') == page
