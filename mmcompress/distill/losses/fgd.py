@@ -6,7 +6,8 @@ import torch.nn as nn
 from torch import Tensor
 
 from mmcompress.registry import MODELS
-from .base import DistillLoss, check_levels
+from .base import DistillLoss
+from .checks import check_levels
 
 
 def attention(x: Tensor, temp: float) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,8 @@ from torch import Tensor
 
 from mmcompress.precision import at_least_float32
 from mmcompress.registry import MODELS
-from .base import DistillLoss, check_levels
+from .base import DistillLoss
+from .checks import check_levels
 
 
 @MODELS.register_module()
