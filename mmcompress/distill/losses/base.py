@@ -6,7 +6,9 @@ from typing import Any
 import torch.nn as nn
 from torch import Tensor
 
+from mmcompress.precision import at_least_float32
 from ..gradient_norms import short_name
+from .checks import check_images_first, describe
 
 # keywords that a loss may name in its forward; the distiller passes those
 INPUTS = ('student', 'teacher', 'data_samples', 'student_model',
@@ -38,9 +40,28 @@ class DistillLoss(nn.Module):
             at a time, and is called for each pair of levels when the taps
             yield sequences. True: it sees the list of all levels, also when
             there is only one.
+        images_first (bool): Whether the loss takes the second of four axes
+            for channels or classes, whatever its length. Then tensors with
+            the images there are refused.
     """
 
     takes_levels = False
+    images_first = False
+
+    def zero(self, *tensors: Tensor) -> Tensor:
+        """What a loss is where there is nothing to compare, such as no RoI.
+
+        Args:
+            *tensors (Tensor): The student's.
+
+        Returns:
+            Tensor: 0, whose gradient is 0 for them and for the loss's own
+            parameters: DDP waits for each of these.
+        """
+        # of none of their elements: 0 times an infinite one is NaN
+        return sum(
+            at_least_float32(x.flatten()[:0]).sum()
+            for x in (*tensors, *self.parameters()))
 
 
 def channel_adapter(student_channels: int | None,
@@ -81,16 +102,20 @@ def _call(name: str, loss: DistillLoss, inputs: dict) -> Any:
     }
     if not num_levels:
         return loss(**inputs)
-    if num_levels.keys() != tapped.keys() or len(set(num_levels.values())) > 1:
-        raise ValueError(f'losses.{name}: the taps yield different numbers '
-                         f'of levels: {num_levels}')
+    if num_levels.keys() != tapped.keys() or \
+            len(set(num_levels.values())) > 1 or 0 in num_levels.values():
+        shown = {k: num_levels.get(k, describe(v)) for k, v in tapped.items()}
+        raise ValueError(
+            f'losses.{name}: the taps yield different numbers of levels: '
+            f'{shown}; choose as many on both sides, by [a:b], or one, by '
+            '[0], at the end of a tap')
     results = [
         loss(**{
             **inputs,
             **dict(zip(tapped, level))
         }) for level in zip(*tapped.values())
     ]
-    if results and isinstance(results[0], dict):
+    if isinstance(results[0], dict):
         return {key: [r[key] for r in results] for key in results[0]}
     return results
 
@@ -134,8 +159,13 @@ class Slot:
             lose the ``loss_`` of the name, so that they are not added up.
 
         Raises:
-            ValueError: If the taps yield different numbers of levels.
+            ValueError: If the taps yield different numbers of levels, or have
+                the images on their second axis where the loss minds.
         """
+        if self.loss.images_first and given.get('data_samples'):
+            for side in ('student', 'teacher'):
+                check_images_first(self.name, side, given.get(side),
+                                   len(given['data_samples']))
         result = _call(self.name, self.loss, {k: given[k] for k in self.wants})
         if not isinstance(result, dict):
             result = {'loss': result}
