@@ -48,8 +48,10 @@ def class_targets(loss: nn.Module, data_samples: list,
     wrong = (scores < 0).any(1) | ((scores.sum(1) - 1).abs() > 1e-2)
     if wrong.any():
         raise ValueError(
-            f'{name}: the shares of gt_score add up to '
-            f'{scores[wrong][0].sum().item():g}, not to 1; {MULTI_LABEL}')
+            f'{name}: gt_score of an image adds up to '
+            f'{scores[wrong][0].sum():g}, with {scores[wrong][0].min():g} as '
+            'the smallest, and shares of classes are positive and add up to '
+            f'1; {MULTI_LABEL}')
     return scores
 
 
