@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mmcompress.precision import at_least_float32
 from ..gradient_norms import short_name
+from ..tap_syntax import map_taps, parse_tap
 from .checks import check_images_first, describe
 
 # keywords that a loss may name in its forward; the distiller passes those
@@ -47,6 +48,14 @@ class DistillLoss(nn.Module):
 
     takes_levels = False
     images_first = False
+
+    def look_at_tap(self, model: nn.Module, path: str) -> None:
+        """Called once for each tap of the student, before the first step.
+
+        Args:
+            model (nn.Module): The student.
+            path (str): Of the tapped module.
+        """
 
     def zero(self, *tensors: Tensor) -> Tensor:
         """What a loss is where there is nothing to compare, such as no RoI.
@@ -131,12 +140,14 @@ class Slot:
         taps (dict): Tap, list or dict of taps for ``student`` and
             ``teacher``; None where it doesn't look.
         schedule (Callable | None): Factor as a function of the progress.
+        looked (bool): Whether the loss has looked at where it is tapped.
     """
     name: str
     loss: DistillLoss
     wants: list[str]
     taps: dict
     schedule: Callable[[float], float] | None = None
+    looked: bool = False
 
     def summary(self) -> list:
         """Cells of a table's row."""
@@ -166,6 +177,13 @@ class Slot:
             for side in ('student', 'teacher'):
                 check_images_first(self.name, side, given.get(side),
                                    len(given['data_samples']))
+        if not self.looked and given.get('student_model') is not None and \
+                self.taps.get('student') is not None:
+            self.looked = True
+            map_taps(
+                self.taps['student'],
+                lambda tap: self.loss.look_at_tap(given['student_model'],
+                                                  parse_tap(tap).path))
         result = _call(self.name, self.loss, {k: given[k] for k in self.wants})
         if not isinstance(result, dict):
             result = {'loss': result}

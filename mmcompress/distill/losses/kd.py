@@ -1,6 +1,10 @@
 """Classic knowledge distillation: match softened class distributions."""
+import logging
+
 import torch
+import torch.nn as nn
 import torch.nn.functional as F
+from mmengine.logging import print_log
 from torch import Tensor
 
 from mmcompress.precision import at_least_float32
@@ -54,6 +58,25 @@ def _terms(log_p_s: Tensor, log_p_t: Tensor) -> Tensor:
     # 0 where p_t is 0, as for a logit of minus infinity
     p_t = log_p_t.exp()
     return p_t * torch.where(p_t > 0, log_p_t - log_p_s, 0)
+
+
+def class_loss(model: nn.Module, path: str) -> tuple[str, nn.Module] | None:
+    """The loss of class scores in the head that a path leads into.
+
+    Args:
+        model (nn.Module): Of mmdet, mmseg or mmpretrain.
+        path (str): Of a module of it.
+
+    Returns:
+        tuple[str, nn.Module] | None: Path and module; None if there is none.
+    """
+    modules = dict(model.named_modules())
+    while path:
+        for name in ('loss_cls', 'loss_decode', 'loss_module'):
+            if f'{path}.{name}' in modules:
+                return f'{path}.{name}', modules[f'{path}.{name}']
+        path = path.rpartition('.')[0]
+    return None
 
 
 @MODELS.register_module()
@@ -116,6 +139,18 @@ class KDLoss(DistillLoss):
         self.activation = activation
         self.class_axis = class_axis
         self.images_first = activation == 'softmax' and class_axis is None
+
+    def look_at_tap(self, model: nn.Module, path: str) -> None:
+        """Warn if the model's own loss takes these logits for sigmoids."""
+        name, own = class_loss(model, path) or (None, None)
+        if self.activation == 'softmax' and getattr(own, 'use_sigmoid', False):
+            print_log(
+                f'KDLoss compares softmaxes of what {path} gives, but {name} '
+                f'({type(own).__name__}) trains sigmoids. With several anchors'
+                ' even their classes would share one softmax; give it '
+                "activation='sigmoid'",
+                logger='current',
+                level=logging.WARNING)
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Compute the loss.

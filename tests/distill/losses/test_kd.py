@@ -6,7 +6,8 @@ import torch.nn.functional as F
 from golden import assert_golden, golden
 
 import mmcompress.compat  # noqa: F401
-from mmcompress.distill.losses import KDLoss
+from mmcompress.distill.losses import KDLoss, kd
+from mmcompress.distill.losses.base import Slot
 from mmcompress.distill.losses.kd import softened_binary_kl, softened_kl
 
 REDUCTIONS = ['batchmean', 'mean', 'sum', 'none']
@@ -258,3 +259,35 @@ def test_rejects_an_activation_or_an_axis_by_name():
         KDLoss(class_axis=0)
     with pytest.raises(ValueError, match='class_axis is that of the softmax'):
         sigmoid(class_axis=1)
+
+
+def warnings_of(loss, tap, use_sigmoid, monkeypatch):
+    """What two steps of a model log whose head has its own class loss."""
+    own = torch.nn.Module()
+    own.use_sigmoid = use_sigmoid
+    model = torch.nn.ModuleDict(
+        dict(head=torch.nn.ModuleDict(
+            dict(fc=torch.nn.Linear(3, 5), loss_cls=own)),
+             neck=torch.nn.Identity()))  # yapf: disable
+    slot = Slot('loss_x', loss, ['student', 'teacher'], dict(student=tap))
+    logits = torch.zeros(2, 5)
+    logged = []
+    monkeypatch.setattr(kd, 'print_log', lambda text, **_: logged.append(text))
+    for _ in range(2):
+        slot.run(dict(student=logits, teacher=logits, student_model=model))
+    return logged
+
+
+@pytest.mark.parametrize('tap', ['head', 'head[0]', 'head.fc'])
+def test_says_once_that_the_model_trains_sigmoids(tap, monkeypatch):
+    text, = warnings_of(KDLoss(), tap, True, monkeypatch)
+    assert 'head.loss_cls (Module) trains sigmoids' in text
+    assert "activation='sigmoid'" in text
+
+
+def test_says_nothing_where_the_activation_fits(monkeypatch):
+    for loss, tap, use_sigmoid in ((KDLoss(), 'head', False), (KDLoss(),
+                                                               'neck', True),
+                                   (KDLoss(), 'of_a_peer.fc',
+                                    True), (sigmoid(), 'head', True)):
+        assert not warnings_of(loss, tap, use_sigmoid, monkeypatch)
