@@ -50,7 +50,7 @@ class DistillLoss(nn.Module):
     images_first = False
 
     def look_at_tap(self, model: nn.Module, path: str) -> None:
-        """Called once for each tap of the student, before the first step.
+        """Called for each tap of the student, once, in the first step.
 
         Args:
             model (nn.Module): The student.

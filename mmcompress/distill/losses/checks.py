@@ -157,10 +157,10 @@ def check_levels(loss: nn.Module,
     if wrong:
         hint = NO_MAP.get(min(wrong), 'tap modules that yield such')
         raise ValueError(f'{given}, which must be maps (N, C, H, W); {hint}')
-    fits = all(
-        (s[0], s[1], t[1]) == (t[0],
-                               *channels) and (s[2:] == t[2:] or not same_size)
-        for s, t in zip(*shapes))
+    fits = True
+    for s, t in zip(*shapes):
+        fits &= s[0] == t[0] and (s[1], t[1]) == channels
+        fits &= s[2:] == t[2:] or not same_size
     if not fits or any(len(xs) != num_levels for xs in shapes):
         raise ValueError(
             f'{given}, and was made for {num_levels} levels (num_levels) of '

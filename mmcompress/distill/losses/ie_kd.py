@@ -267,10 +267,8 @@ class IEKDLoss(DistillLoss):
         self._check(student, teacher)
         if self._skips(student):
             zero = [self.zero(*student)] * len(student)
-            names = ['loss_inh', 'loss_exp']
-            if self.autoencoder is not None:
-                names.append('loss_rec')
-            return {name: zero for name in names}
+            names = [] if self.autoencoder is None else ['loss_rec']
+            return {name: zero for name in (*names, 'loss_inh', 'loss_exp')}
         losses = {}
         # means over whole maps lose precision in half
         with torch.autocast(student[0].device.type, enabled=False):

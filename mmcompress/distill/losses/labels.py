@@ -35,14 +35,12 @@ def class_targets(loss: nn.Module, data_samples: list,
             f'{name} needs the labels of a classifier, gt_label or gt_score; '
             f'data samples {missing[:5]} have no {key}')
     labels = [sample.get(key) for sample in data_samples]
-    size = num_classes if key == 'gt_score' else 1
-    for label in labels:
-        if label.numel() != size:
-            raise ValueError(f'{name}: {key} {label.tolist()} is not ' + (
-                f'one share for each of {num_classes} classes' if key ==
-                'gt_score' else f'one class; {MULTI_LABEL}'))
     if key == 'gt_label':
         return _indices(name, labels, logits)
+    shapes = {tuple(label.shape) for label in labels}
+    if shapes != {(num_classes, )}:
+        raise ValueError(f'{name}: gt_score of shapes {sorted(shapes)} must '
+                         f'have a share for each of {num_classes} classes')
     scores = torch.stack(labels)
     # what mixup makes in half precision adds up to 1 almost
     wrong = (scores < 0).any(1) | ((scores.sum(1) - 1).abs() > 1e-2)
@@ -56,8 +54,13 @@ def class_targets(loss: nn.Module, data_samples: list,
 
 
 def _indices(name: str, labels: list[Tensor], logits: Tensor) -> Tensor:
+    """Class indices (N, ), checked."""
     if not labels:
         return logits.new_zeros(0, dtype=torch.long)
+    for label in labels:
+        if label.numel() != 1:
+            raise ValueError(f'{name}: gt_label {label.tolist()} is not one '
+                             f'class; {MULTI_LABEL}')
     index = torch.cat([label.flatten() for label in labels])
     if index.is_floating_point():
         raise ValueError(f'{name}: gt_label is of {index.dtype}, not the '

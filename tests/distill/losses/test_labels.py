@@ -57,7 +57,9 @@ def test_a_label_beyond_the_classes_is_named(label):
 
 
 def test_shares_of_other_classes_are_named():
-    with pytest.raises(ValueError, match='gt_score.*each of 4 classes'):
+    with pytest.raises(
+            ValueError,
+            match=r'gt_score of shapes \[\(5,\)\].*each of 4 classes'):
         targets(labelled(torch.eye(5)[:2]))
 
 
