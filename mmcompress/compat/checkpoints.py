@@ -1,36 +1,21 @@
-"""What OpenMMLab needs on current torch; importing this module applies it.
+"""Checkpoints load as data, under torch's restricted unpickler.
 
-- ``import torchvision`` works beside a CPU torch (``torchvision_repair``).
-- Checkpoints load under torch's restricted unpickler, those with mmengine's
-  message hub and numpy arrays in them included. Whatever else they name is
-  refused.
-- ``mmcompress::folder/config.py`` can be the base of a config.
-- :func:`init_cpu_distributed` makes ``torchrun`` work without CUDA.
-
-Our configs name this module in ``custom_imports``, which is read before
-anything is built. It imports no mm library but mmengine.
+Those with mmengine's message hub and numpy arrays in them do too. Whatever
+else a file names is refused.
 """
-import atexit
 import functools
 import os
 import pickle
 import re
-import time
 from contextlib import contextmanager
 from types import FunctionType
 from typing import Any, Callable, Iterator
 
 import numpy as np
 import torch
-from mmengine.config import Config
-from mmengine.config.utils import MODULE2PACKAGE
-from mmengine.device import get_device
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 
-from .torchvision_repair import install_import_hook
-
-# ---- Loading checkpoints ---------------------------------------------------
 # The next seven stand in for what a checkpoint names. They accept plain
 # numbers and nothing else: numpy's own, fed with a crafted dtype, would read
 # and write memory at will.
@@ -194,49 +179,3 @@ def restrict_checkpoint_loaders() -> None:
         if not hasattr(loader, 'is_restricted'):
             CheckpointLoader.register_scheme(
                 prefix, restricted(loader), force=True)
-
-
-# ---- Distributed training without CUDA -------------------------------------
-
-
-def init_cpu_distributed(cfg: Config) -> None:
-    """Prepare a run that ``torchrun`` started on a machine without CUDA.
-
-    mmengine would select a CUDA device, twice. To be called before the
-    Runner is built; does nothing with another launcher or on a GPU.
-
-    Args:
-        cfg (Config): The run's config, ``launcher`` included. Gets the
-            ``model_wrapper_cfg`` that it needs; keys that the user set stay.
-    """
-    if cfg.get('launcher') != 'pytorch' or get_device() != 'cpu':
-        return
-    if not torch.distributed.is_initialized():
-        torch.distributed.init_process_group('gloo')
-        atexit.register(close_process_group)
-    wrapper = dict(
-        type='MMDistributedDataParallel',
-        device_ids=None,
-        broadcast_buffers=False,
-        find_unused_parameters=cfg.get('find_unused_parameters', False))
-    wrapper.update(cfg.get('model_wrapper_cfg') or {})
-    cfg.model_wrapper_cfg = wrapper
-
-
-def close_process_group() -> None:
-    """Leave gloo before DDP models and the interpreter are torn down.
-
-    Its threads drop the tensors of the last collectives a moment after these
-    are done, and need the GIL for it. A thread that asks for the GIL of an
-    interpreter that is being torn down aborts the process, and a DDP model
-    that is freed meanwhile waits for that thread with the GIL in its hands.
-    """
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
-        # gives the GIL away; no barrier, a rank that failed would never come
-        time.sleep(0.2)
-
-
-install_import_hook()
-restrict_checkpoint_loaders()
-MODULE2PACKAGE.setdefault('mmcompress', 'mmcompress')
