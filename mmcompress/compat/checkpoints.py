@@ -7,16 +7,17 @@ import functools
 import os
 import pickle
 import re
+import struct
+import threading
 from contextlib import contextmanager
-from types import FunctionType
 from typing import Any, Callable, Iterator
 
 import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
-from mmengine.runner import CheckpointLoader
+from mmengine.runner import CheckpointLoader, checkpoint
 
-# The next seven stand in for what a checkpoint names. They accept plain
+# These stand in for what a checkpoint names. They accept plain
 # numbers and nothing else: numpy's own, fed with a crafted dtype, would read
 # and write memory at will.
 
@@ -72,29 +73,17 @@ def _statistic(owner: type, name: str) -> Callable:
     return getattr(HistoryBuffer, name)
 
 
-def _named(path: str, stand_in: Callable) -> Callable:
-    """Give a stand-in the name under which torch looks it up."""
-    if not isinstance(stand_in, type):
-        # one function per name
-        stand_in = FunctionType(stand_in.__code__, globals())
-    stand_in.__module__, _, name = path.rpartition('.')
-    stand_in.__name__ = stand_in.__qualname__ = name
-    return stand_in
-
-
-# numpy 1 says numpy.core, numpy 2 says numpy._core
+# By the path that a file names. numpy 1 says numpy.core, numpy 2 numpy._core.
 STAND_INS = [
-    _named(path, stand_in) for path, stand_in in (
-        ('mmengine.logging.history_buffer.HistoryBuffer', _SavedHistoryBuffer),
-        ('builtins.getattr', _statistic),
-        ('builtins.bytes', _no_bytes),
-        ('numpy.dtype', _SavedDtype),
-        ('numpy.ndarray', _SavedArray),
-        ('numpy.core.multiarray._reconstruct', _reconstruct),
-        ('numpy._core.multiarray._reconstruct', _reconstruct),
-        ('numpy.core.multiarray.scalar', _scalar),
-        ('numpy._core.multiarray.scalar', _scalar),
-    )
+    (_SavedHistoryBuffer, 'mmengine.logging.history_buffer.HistoryBuffer'),
+    (_statistic, 'builtins.getattr'),
+    (_no_bytes, 'builtins.bytes'),
+    (_SavedDtype, 'numpy.dtype'),
+    (_SavedArray, 'numpy.ndarray'),
+    (_reconstruct, 'numpy.core.multiarray._reconstruct'),
+    (_reconstruct, 'numpy._core.multiarray._reconstruct'),
+    (_scalar, 'numpy.core.multiarray.scalar'),
+    (_scalar, 'numpy._core.multiarray.scalar'),
 ]
 
 
@@ -112,20 +101,76 @@ def _to_numpy(value: Any) -> Any:
     return value
 
 
+# Whether this thread loads a checkpoint. torch has an environment variable
+# and a list of allowed names instead, both of the whole process: what one
+# thread needs would change what another one's `torch.load` admits.
+_thread = threading.local()
+
+
 @contextmanager
 def _restricted() -> Iterator[None]:
-    """Let every ``torch.load`` admit data only, whatever its caller says."""
-    key = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
-    before = os.environ.get(key)
-    os.environ[key] = '1'
+    """Let every ``torch.load`` of this thread admit data only."""
+    before = _is_restricted()
+    _thread.restricted = True
     try:
-        with torch.serialization.safe_globals(STAND_INS):
-            yield
+        yield
     finally:
-        if before is None:
-            del os.environ[key]
-        else:
-            os.environ[key] = before
+        _thread.restricted = before
+
+
+def _is_restricted() -> bool:
+    return getattr(_thread, 'restricted', False)
+
+
+def _restricting_load(load: Callable) -> Callable:
+    """Make ``torch.load`` admit data only in threads that want that."""
+
+    @functools.wraps(load)
+    def torch_load(*args, **kwargs) -> Any:
+        if _is_restricted():
+            # torch.hub, among others, asks for more
+            kwargs['weights_only'] = True
+        return load(*args, **kwargs)
+
+    torch_load.is_restricted = True
+    return torch_load
+
+
+def _admitting_stand_ins(allowed_globals: Callable) -> Callable:
+    """Let torch's unpickler find them in threads that load a checkpoint."""
+
+    @functools.wraps(allowed_globals)
+    def allowed() -> dict:
+        names = allowed_globals()
+        if _is_restricted():
+            # mmengine's continuation onedl-mmengine allows numpy's own
+            for name in [n for n in names if n.startswith('numpy.')]:
+                del names[name]
+            names.update((path, stand_in) for stand_in, path in STAND_INS)
+        return names
+
+    allowed.is_restricted = True
+    return allowed
+
+
+def restrict_torch() -> None:
+    """Teach torch to ask whether a thread loads a checkpoint.
+
+    For all others nothing changes.
+    """
+    if not hasattr(torch.load, 'is_restricted'):
+        torch.load = _restricting_load(torch.load)
+        torch.serialization.load = torch.load
+    unpickler = torch._weights_only_unpickler
+    if not hasattr(unpickler._get_user_allowed_globals, 'is_restricted'):
+        unpickler._get_user_allowed_globals = _admitting_stand_ins(
+            unpickler._get_user_allowed_globals)
+
+
+def _is_trusted() -> bool:
+    """Torch's own switch for files that one trusts."""
+    switch = os.environ.get('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', '')
+    return switch.lower() in ('1', 'y', 'yes', 'true')
 
 
 def restricted(loader: Callable) -> Callable:
@@ -143,12 +188,11 @@ def restricted(loader: Callable) -> Callable:
 
     @functools.wraps(loader)
     def load(filename: str, *args, **kwargs) -> Any:
-        # torch's own switch for files that one trusts
-        if os.environ.get('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'):
+        if _is_trusted():
             return loader(filename, *args, **kwargs)
         try:
             with _restricted():
-                return _to_numpy(loader(filename, *args, **kwargs))
+                loaded = _to_numpy(loader(filename, *args, **kwargs))
         except pickle.UnpicklingError as error:
             raise pickle.UnpicklingError(_refusal(filename, error)) from None
         except (EOFError, OSError, RuntimeError) as error:
@@ -157,6 +201,14 @@ def restricted(loader: Callable) -> Callable:
             raise RuntimeError(
                 f'{filename} is damaged or incomplete: '
                 f'{str(error) or "it ends too early"}') from error
+
+        except (AttributeError, LookupError, TypeError, ValueError,
+                struct.error) as error:
+            # of torch's unpickler, and of the stand-ins, where it is crafted
+            if not os.path.isfile(filename):
+                raise
+            raise pickle.UnpicklingError(_refusal(filename, error)) from error
+        return loaded
 
     load.is_restricted = True
     return load
@@ -175,7 +227,19 @@ def _refusal(filename: str, error: Exception) -> str:
 
 def restrict_checkpoint_loaders() -> None:
     """Register restricted versions of all of mmengine's loaders."""
+    restrict_torch()
+    if hasattr(checkpoint, '_safe_torch_load'):
+        # onedl-mmengine's: allows getattr in the whole process meanwhile, and
+        # loads a file that is refused a second time, unrestricted
+        checkpoint._safe_torch_load = _plain_torch_load
     for prefix, loader in list(CheckpointLoader._schemes.items()):
         if not hasattr(loader, 'is_restricted'):
             CheckpointLoader.register_scheme(
                 prefix, restricted(loader), force=True)
+
+
+def _plain_torch_load(file: Any,
+                      map_location: Any = None,
+                      weights_only: bool | None = None) -> Any:
+    return torch.load(
+        file, map_location=map_location, weights_only=weights_only)

@@ -4,6 +4,8 @@ import importlib
 import operator
 import os
 import pickle
+import random
+import sys
 import threading
 from collections import OrderedDict
 from contextlib import suppress
@@ -17,7 +19,7 @@ from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader, load_checkpoint
 from torch import nn
 
-import mmcompress.compat  # noqa: F401
+from mmcompress.compat import checkpoints
 
 
 def needs_repair(path):
@@ -234,11 +236,128 @@ def test_torchs_switch_for_trusted_files_works(tmp_path, monkeypatch):
     assert reload(dict(a=Fraction(1, 2)), tmp_path / 'a.pth')['a'] == 0.5
 
 
+@pytest.mark.parametrize('value', ['0', 'no', ''])
+def test_torchs_switch_can_be_off(tmp_path, value, monkeypatch):
+    monkeypatch.setenv('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', value)
+    reload(dict(a=np.zeros(1)), tmp_path / 'a.pth')
+    with pytest.raises(pickle.UnpicklingError, match='Fraction'):
+        reload(dict(a=Fraction(1, 2)), tmp_path / 'a.pth')
+
+
 def test_loading_leaves_torch_as_it_was(tmp_path):
     before = set(torch.serialization.get_safe_globals())
     reload(dict(a=np.zeros(1)), tmp_path / 'a.pth')
     assert set(torch.serialization.get_safe_globals()) == before
     assert 'TORCH_FORCE_WEIGHTS_ONLY_LOAD' not in os.environ
+    with pytest.raises(pickle.UnpicklingError):
+        torch.load(tmp_path / 'a.pth')
+    assert type(torch.load(tmp_path / 'a.pth',
+                           weights_only=False)['a']) is np.ndarray
+
+
+def test_numpys_own_classes_are_never_called(tmp_path):
+    # onedl-mmengine allows them, and their names would hide the stand-ins
+    real = [np.dtype, np.ndarray, type(np.dtype(np.float64)), HistoryBuffer]
+    content = dict(a=np.zeros(2), b=HistoryBuffer([1.0], [1]))
+    with torch.serialization.safe_globals(real):
+        for _ in range(3):
+            loaded = reload(content, tmp_path / 'a.pth')
+            np.testing.assert_array_equal(loaded['a'], content['a'])
+        with pytest.raises(pickle.UnpicklingError, match='Float64DType'):
+            reload(Call(type(np.dtype(np.float64))), tmp_path / 'a.pth')
+
+
+def test_a_file_that_is_refused_is_not_loaded_a_second_time(
+        tmp_path, monkeypatch):
+    calls = []
+
+    def load(*args, **kwargs):
+        calls.append(kwargs['weights_only'])
+        return torch_load(*args, **kwargs)
+
+    torch_load = torch.load.__wrapped__
+    monkeypatch.setattr(torch, 'load', checkpoints._restricting_load(load))
+    with pytest.raises(pickle.UnpicklingError, match='Fraction'):
+        reload(dict(a=Fraction(1, 2)), tmp_path / 'a.pth')
+    assert calls == [True]
+
+
+@pytest.mark.parametrize('crafted', [
+    Call(np.dtype),
+    Call(np.dtype, 'f8', False, True),
+    Call(np.core.multiarray.scalar, 1, b''),
+    Call(np.core.multiarray.scalar, np.dtype('f8'), b''),
+    Buffer(_count_history=3),
+])
+def test_what_does_not_make_sense_names_the_file(tmp_path, crafted):
+    path = tmp_path / 'crafted.pth'
+    torch.save(dict(a=crafted), path)
+    with suppress(pickle.UnpicklingError):
+        CheckpointLoader.load_checkpoint(str(path))
+        return
+    with pytest.raises(pickle.UnpicklingError, match='crafted.pth'):
+        CheckpointLoader.load_checkpoint(str(path))
+
+
+# ---- In threads -------------------------------------------------------------
+
+
+def test_threads_load_side_by_side(tmp_path):
+    # with numpy arrays, an attack, something that a thread trusts, weights
+    marker = tmp_path / 'marker'
+    good, evil, other, weights = (
+        str(tmp_path / name) for name in ('good', 'evil', 'other', 'weights'))
+    torch.save(dict(a=np.ones(2), b=HistoryBuffer([1.0], [1])), good)
+    torch.save(dict(a=Call(exec, touch(marker))), evil)
+    torch.save(dict(a=Fraction(1, 2)), other)
+    torch.save(dict(a=torch.ones(2)), weights)
+    load = CheckpointLoader.load_checkpoint
+    jobs = {
+        'good': lambda: load(good)['a'].sum() == load(good)['b'].mean() * 2,
+        'evil': lambda: is_refused(load, evil),
+        'other': lambda: is_refused(load, other),
+        # not ours to decide
+        'whole': lambda: torch.load(other, weights_only=False)['a'] == 0.5,
+        'weights': lambda: torch.load(weights)['a'].sum() == 2,
+        'arrays': lambda: is_refused(torch.load, good),
+    }
+    before = dict(os.environ), torch.serialization.get_safe_globals()
+    wrong = []
+
+    def work(names):
+        for name in names:
+            try:
+                if not jobs[name]():
+                    wrong.append(name)
+            except Exception as error:
+                wrong.append(f'{name}: {error}')
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        threads = [
+            threading.Thread(
+                target=work,
+                args=(random.Random(i).choices(list(jobs), k=40), ))
+            for i in range(16)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert not wrong
+    assert not marker.exists()
+    assert before == (dict(os.environ), torch.serialization.get_safe_globals())
+
+
+def is_refused(load, path):
+    try:
+        load(path)
+    except pickle.UnpicklingError:
+        return True
+    return False
 
 
 def test_a_missing_file_is_named(tmp_path):
