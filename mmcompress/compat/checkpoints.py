@@ -4,6 +4,7 @@ Those with mmengine's message hub and numpy arrays in them do too. Whatever
 else a file names is refused.
 """
 import functools
+import logging
 import os
 import pickle
 import re
@@ -14,8 +15,10 @@ from typing import Any, Callable, Iterator
 
 import numpy as np
 import torch
-from mmengine.logging import HistoryBuffer
+from mmengine.logging import HistoryBuffer, print_log
 from mmengine.runner import CheckpointLoader, checkpoint
+
+from .stored_config import drop_unsafe_configs
 
 # These stand in for what a checkpoint names. They accept plain
 # numbers and nothing else: numpy's own, fed with a crafted dtype, would read
@@ -183,7 +186,8 @@ def restricted(loader: Callable) -> Callable:
         Callable: Loads what torch's restricted loading admits, mmengine's
             ``HistoryBuffer`` and numpy arrays of numbers, and raises
             ``pickle.UnpicklingError`` for anything else, ``RuntimeError`` for
-            a file that ends too early.
+            a file that ends too early. A config in it that mmengine would run
+            as code is taken out, with a warning.
     """
 
     @functools.wraps(loader)
@@ -208,6 +212,13 @@ def restricted(loader: Callable) -> Callable:
             if not os.path.isfile(filename):
                 raise
             raise pickle.UnpicklingError(_refusal(filename, error)) from error
+        for place, reason in drop_unsafe_configs(loaded).items():
+            print_log(
+                f'{filename}: the config in {place}, which mmengine would '
+                f'run as code, is left out, since {reason}. Where it is '
+                'needed, name a config file instead; if you trust this one, '
+                'set TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1 in the environment.',
+                'current', logging.WARNING)
         return loaded
 
     load.is_restricted = True
