@@ -3,6 +3,7 @@
 ``python -m mmcompress.check_env`` prints a table and which tasks are ready.
 It imports nothing itself, so that it also runs where everything is broken.
 """
+import argparse
 import json
 import re
 import subprocess
@@ -394,4 +395,5 @@ def main() -> int:
 
 
 if __name__ == '__main__':
+    argparse.ArgumentParser(description=__doc__).parse_args()
     sys.exit(main())
