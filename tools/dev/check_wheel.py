@@ -1,4 +1,5 @@
 """Check that a wheel holds the package, its configs and nothing else."""
+import argparse
 import sys
 import zipfile
 
@@ -31,4 +32,6 @@ def main(path: str) -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main(sys.argv[1]))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('wheel')
+    sys.exit(main(parser.parse_args().wheel))
