@@ -38,5 +38,4 @@ $(READY): tools/dev/setup_venv.py tools/dev/build_mmcv.py $(wildcard requirement
 	@touch $(READY)
 
 clean:
-	rm -rf $(VENV) build dist mmcompress.egg-info mmcompress/.mim \
-		mmcompress/ops/_C*.so
+	rm -rf $(VENV) build dist mmcompress.egg-info mmcompress/ops/_C*.so

@@ -4,7 +4,8 @@ import zipfile
 
 NEEDED = ('mmcompress/.mim/configs/_base_/runtime.py',
           'mmcompress/.mim/tools/train.py', 'mmcompress/.mim/tools/test.py',
-          'mmcompress/.mim/model-index.yml', 'mmcompress/registry.py')
+          'mmcompress/.mim/model-index.yml', 'mmcompress/registry.py',
+          'mmcompress.pth')
 
 
 def main(path: str) -> int:
@@ -13,7 +14,8 @@ def main(path: str) -> int:
         names = wheel.namelist()
     problems = [f'{name} is missing' for name in NEEDED if name not in names]
     top = {name.split('/')[0] for name in names}
-    extra = {t for t in top if t != 'mmcompress' and '.dist-info' not in t}
+    ours = {'mmcompress', 'mmcompress.pth'}
+    extra = {t for t in top - ours if '.dist-info' not in t}
     problems += [f'{name} is installed at the top level' for name in extra]
     top_level = [n for n in names if n.endswith('dist-info/top_level.txt')]
     has_kernels = any(name.endswith('.so') for name in names)
