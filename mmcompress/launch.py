@@ -9,9 +9,12 @@ from mmengine.utils import get_installed_path, is_installed
 
 from .compat import init_cpu_distributed
 from .data_paths import check_data_paths
+from .hooks.standard import without_standard_hooks
 
 # default_scope -> distribution, where the two differ
 _PACKAGES = {'mmseg': 'mmsegmentation'}
+
+STANDARD_HOOKS = 'default_hooks.mmcompress.type=mmcompress.StandardHooks'
 
 # what each tool reads
 DATALOADERS = {
@@ -75,6 +78,17 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     return parser.parse_known_args(arguments)[0]
 
 
+def lacks_our_hooks(cfg: Config) -> bool:
+    """Whether a config trains something of ours without our hooks.
+
+    ``default_hooks = dict(mmcompress=None)`` says that this is meant.
+    """
+    hooks = cfg.get('default_hooks') or {}
+    text = str((hooks, cfg.get('custom_hooks')))
+    return ('mmcompress' not in hooks and without_standard_hooks(text)
+            and "'mmcompress." in str(cfg.get('model')))
+
+
 def run_tool(tool: str, usage: str) -> None:
     """Run ``train.py`` or ``test.py`` of the config's library.
 
@@ -97,6 +111,8 @@ def run_tool(tool: str, usage: str) -> None:
     cfg.launcher = known.launcher
     if not asks_for_help:
         check_data_paths(cfg, DATALOADERS[tool])
+    if tool == 'train.py' and lacks_our_hooks(cfg):
+        arguments += ['--cfg-options', STANDARD_HOOKS]
     before = cfg.get('model_wrapper_cfg')
     init_cpu_distributed(cfg)
     if cfg.get('model_wrapper_cfg') != before:

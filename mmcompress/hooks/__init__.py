@@ -9,4 +9,5 @@ __getattr__, __dir__, __all__ = lazy_exports(
         exact_resume=['ExactResumeHook'],
         loss_gradients=['LossGradientHook'],
         non_finite_loss=['NonFiniteLossHook'],
-        plain_checkpoint=['PlainCheckpointHook']))
+        plain_checkpoint=['PlainCheckpointHook'],
+        standard=['StandardHooks']))
