@@ -170,3 +170,36 @@ def test_steps_and_schedules_are_built_in_any_scope(monkeypatch):
 def test_classes_survive_pickling():
     for found in (MODELS.get('XNORConv2d'), DATASETS.get('Rendered')):
         assert pickle.loads(pickle.dumps(found)) is found
+
+
+def test_in_a_base_of_ours_a_bare_name_is_the_librarys():
+    from mmdet.models.dense_heads import SSDHead
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        with ROOT_MODELS.switch_scope_and_registry('mmcompress') as found:
+            assert found.get('SSDHead') is SSDHead
+            assert found.get('mmcompress.SSDHead') is MODELS.get('SSDHead')
+            assert MODELS.get('mmcompress.SSDHead') is not SSDHead
+            # which mmdet doesn't have, and which we don't have
+            assert found.get('FGDLoss') is MODELS.get('FGDLoss')
+            assert MODELS.get('RetinaNet') is found.get('RetinaNet')
+            assert found.get('Conv2d') is not None
+        with pytest.raises(KeyError, match='Nothing is not in the mmdet::'):
+            ROOT_MODELS.build(dict(type='Nothing', _scope_='mmcompress'))
+        # called on ours, ours comes first
+        with MODELS.switch_scope_and_registry('mmcompress') as found:
+            assert found.get('SSDHead') is MODELS.get('mmcompress.SSDHead')
+
+
+def test_registries_of_a_library_alone_know_our_scope():
+    from mmpose.registry import KEYPOINT_CODECS
+    with DefaultScope.overwrite_default_scope('mmpose'):
+        ROOT_MODELS.build(
+            dict(type='KLDiscretLoss', _scope_='mmcompress', beta=1.0))
+        codec = KEYPOINT_CODECS.build(
+            dict(
+                type='SimCCLabel',
+                _scope_='mmcompress',
+                input_size=(64, 64),
+                sigma=2.0))
+    assert type(codec).__name__ == 'SimCCLabel'
+    assert 'mmcompress' in KEYPOINT_CODECS.children
