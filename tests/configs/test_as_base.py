@@ -41,7 +41,9 @@ PIECES = dict(
     datasets='DATASETS',
     sampler='DATA_SAMPLERS',
     batch_sampler='DATA_SAMPLERS',
-    pipeline='TRANSFORMS')
+    pipeline='TRANSFORMS',
+    switch_pipeline='TRANSFORMS',
+    optimizer='OPTIMIZERS')
 
 
 @pytest.fixture(scope='module')
@@ -89,14 +91,14 @@ def outermost(cfg, kind=None):
         for item in cfg:
             yield from outermost(item, kind)
     elif isinstance(cfg, dict):
-        if kind is not None and isinstance(cfg.get('type'), str):
+        is_piece = kind is not None and isinstance(cfg.get('type'), str)
+        if is_piece:
             yield kind, cfg.get('_scope_'), cfg['type']
         for key, value in cfg.items():
-            inner = PIECES.get(key)
-            if key == 'optimizer':
-                inner = 'OPTIMIZERS'
-            if isinstance(value, (dict, list)) and kind != 'MODELS':
-                yield from outermost(value, kind if kind == 'HOOKS' else inner)
+            # default_hooks has more of them
+            inner = kind if kind == 'HOOKS' and not is_piece else None
+            if kind != 'MODELS' and isinstance(value, (dict, list)):
+                yield from outermost(value, inner or PIECES.get(key))
 
 
 def classes(cfg):
@@ -108,7 +110,7 @@ def classes(cfg):
             root = getattr(registry, kind)
             with root.switch_scope_and_registry(scope) as here:
                 found.add((kind, name, here.get(name)))
-    assert all(cls is not None for _, _, cls in found)
+    assert not [name for _, name, cls in found if cls is None]
     return found
 
 
