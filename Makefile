@@ -50,5 +50,5 @@ $(ONEDL)/ready: tools/dev/setup_venv.py tools/dev/build_mmcv.py \
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(ONEDL) build dist mmcompress.egg-info mmcompress/.mim \
+	rm -rf $(VENV) $(ONEDL) build dist mmcompress.egg-info \
 		mmcompress/ops/_C*.so

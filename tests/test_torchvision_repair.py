@@ -1,6 +1,6 @@
 import pytest
-
 from compat.interpreter import python
+
 from mmcompress import torchvision_repair
 
 REPAIR = """

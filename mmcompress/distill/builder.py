@@ -6,6 +6,7 @@ from typing import Any
 import torch.nn as nn
 
 from mmcompress.compress import build_inner
+from mmcompress.hooks.standard import remind_of_hooks
 from mmcompress.model.checkpoint import is_plain
 from mmcompress.registry import MODELS, SCHEDULES
 from .distiller import Distiller
@@ -73,6 +74,7 @@ def attach(distiller: Distiller) -> nn.Module:
     student.loss = distiller.loss
     student.init_weights = distiller.init_student_weights
     student.register_load_state_dict_post_hook(_refuse_foreign_weights)
+    student.register_forward_pre_hook(remind_of_hooks)
     return student
 
 

@@ -3,10 +3,10 @@ import sys
 
 import pytest
 import torch
+from compat.interpreter import ROOT
 from hooks.toy_runner import LossLog, toy_runner
 from mmengine.config import Config
 
-from compat.interpreter import ROOT
 from mmcompress.compat import init_cpu_distributed
 
 needs_cpu = pytest.mark.skipif(

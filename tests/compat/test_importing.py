@@ -1,8 +1,8 @@
 import pytest
+from compat.interpreter import python
 from mmengine.config import Config
 from mmengine.config.utils import MODULE2PACKAGE
 
-from compat.interpreter import python
 from mmcompress.compat import find_renamed_packages
 
 

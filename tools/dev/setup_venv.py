@@ -49,16 +49,12 @@ def link_checkout(python: Path) -> None:
         f'{ROOT}\n'
         # torchvision beside a CPU torch, also in runs of plain mm configs
         'import mmcompress.torchvision_repair as _r; _r.install_import_hook()'
-        '\n')
+        '\n'
+        # `mmcompress::` as a base, also in the libraries' own tools
+        'import mmcompress.config_prefix as _p; _p.install()\n')
     subprocess.run([str(python), 'setup.py', '-q', 'egg_info'],
                    cwd=ROOT,
                    check=True)
-    mim = ROOT / 'mmcompress' / '.mim'
-    mim.mkdir(exist_ok=True)
-    for name in ('configs', 'tools', 'model-index.yml'):
-        link = mim / name
-        if not link.is_symlink():
-            link.symlink_to(Path('..') / '..' / name)
 
 
 def parse_args() -> argparse.Namespace:
