@@ -9,8 +9,7 @@ from mmcompress.registry import MODELS
 from .builder import attach, build_slot
 from .distiller import Distiller
 from .losses.base import Slot
-from .tap_syntax import map_taps
-from .taps import Taps
+from .taps import Taps, map_taps
 from .teacher import build_model, read_config
 
 SIDES = dict(student='teacher', teacher='student')

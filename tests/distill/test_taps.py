@@ -5,8 +5,7 @@ import pytest
 import torch
 import torch.nn as nn
 
-from mmcompress.distill.tap_syntax import parse_tap
-from mmcompress.distill.taps import Taps
+from mmcompress.distill.taps import Taps, parse_tap
 
 
 class Head(nn.Module):
