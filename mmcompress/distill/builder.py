@@ -7,9 +7,8 @@ import torch.nn as nn
 
 from mmcompress.compress import build_inner
 from mmcompress.registry import MODELS, SCHEDULES
-from .distiller import Distiller
+from .distiller import INPUTS, Distiller, Slot
 from .head_distiller import HeadDistiller, HeadTeacher
-from .losses.base import INPUTS, Slot
 from .shared_draws import SharedDraws, SharingDistiller
 from .teacher import Teacher
 

@@ -4,16 +4,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-
-def tensors_of(value: Any) -> list[Tensor]:
-    """All tensors in nested lists, tuples and dicts."""
-    if isinstance(value, Tensor):
-        return [value]
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, (list, tuple)):
-        return [tensor for item in value for tensor in tensors_of(item)]
-    return []
+from .taps import tensors_of
 
 
 def short_name(loss: str) -> str:

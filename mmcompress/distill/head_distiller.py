@@ -4,9 +4,8 @@ import torch.nn as nn
 from mmengine.logging import print_log
 from torch import Tensor
 
-from .distiller import Distiller
+from .distiller import Distiller, Slot
 from .inherit import inherit
-from .losses.base import Slot
 from .taps import Taps
 from .teacher import Teacher
 

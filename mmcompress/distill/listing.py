@@ -14,9 +14,8 @@ from torch import Tensor
 
 from mmcompress.compress import selects
 from mmcompress.tables import format_table
-from .gradient_norms import tensors_of
 from .made_up_inputs import made_up_batch
-from .taps import Taps
+from .taps import Taps, tensors_of
 from .teacher import build_model, read_config
 
 # modes of an mm model's forward: a training step, and a teacher's forward

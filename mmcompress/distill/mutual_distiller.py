@@ -7,8 +7,7 @@ from torch import Tensor
 from mmcompress.compress import build_inner
 from mmcompress.registry import MODELS
 from .builder import attach, build_slot
-from .distiller import Distiller
-from .losses.base import Slot
+from .distiller import Distiller, Slot
 from .taps import Taps, map_taps
 from .teacher import build_model, read_config
 

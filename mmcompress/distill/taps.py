@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 import torch.nn as nn
+from torch import Tensor
 
 _TAP = re.compile(
     r'(?P<path>[A-Za-z_][\w.]*)(?P<input>@input)?'
@@ -91,6 +92,17 @@ def map_taps(spec: Any, function: Callable) -> Any:
     if isinstance(spec, (list, tuple)):
         return [map_taps(value, function) for value in spec]
     return function(spec)
+
+
+def tensors_of(value: Any) -> list[Tensor]:
+    """All tensors in nested lists, tuples and dicts."""
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        return [tensor for item in value for tensor in tensors_of(item)]
+    return []
 
 
 class _StopForward(BaseException):

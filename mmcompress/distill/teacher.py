@@ -15,9 +15,8 @@ from mmengine.runner import CheckpointLoader
 from torch import Tensor
 
 from mmcompress.cache import CACHE_SCHEME, cached_teacher
-from .gradient_norms import tensors_of
 from .preprocessing import renormalize
-from .taps import Taps
+from .taps import Taps, tensors_of
 
 
 def _find(key: str, path: str, config_dir: str | None, hint: str = '') -> str:

@@ -23,9 +23,9 @@ from mmengine.registry import MODELS, DefaultScope
 import mmcompress.compat  # noqa: F401
 from mmcompress.analysis.timing import (device_clock, interleaved, machine,
                                         median_interval)
-from mmcompress.distill.gradient_norms import tensors_of
 from mmcompress.distill.listing import without_downloads
 from mmcompress.distill.made_up_inputs import made_up_batch
+from mmcompress.distill.taps import tensors_of
 from mmcompress.tables import format_table
 
 CONFIG = Path(__file__).resolve().parents[2].joinpath(

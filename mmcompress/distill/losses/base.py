@@ -1,16 +1,8 @@
 """What every distillation loss has in common."""
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
 
 import torch.nn as nn
 from torch import Tensor
-
-from ..gradient_norms import short_name
-
-# keywords that a loss may name in its forward; the distiller passes those
-INPUTS = ('student', 'teacher', 'data_samples', 'student_model',
-          'teacher_model', 'progress')
 
 
 class DistillLoss(nn.Module):
@@ -67,91 +59,6 @@ def channel_adapter(student_channels: int | None,
             nn.Conv2d(student_channels, teacher_channels, 1, bias=False),
             nn.BatchNorm2d(teacher_channels), nn.ReLU())
     return nn.Conv2d(student_channels, teacher_channels, 1)
-
-
-def _call(name: str, loss: DistillLoss, inputs: dict) -> Any:
-    """Call a loss, level by level where it takes one level at a time."""
-    tapped = {k: v for k, v in inputs.items() if k in ('student', 'teacher')}
-    if loss.takes_levels:
-        single = {k: [v] for k, v in tapped.items() if isinstance(v, Tensor)}
-        return loss(**{**inputs, **single})
-    num_levels = {
-        key: len(value)
-        for key, value in tapped.items() if isinstance(value, (list, tuple))
-    }
-    if not num_levels:
-        return loss(**inputs)
-    if num_levels.keys() != tapped.keys() or len(set(num_levels.values())) > 1:
-        raise ValueError(f'losses.{name}: the taps yield different numbers '
-                         f'of levels: {num_levels}')
-    results = [
-        loss(**{
-            **inputs,
-            **dict(zip(tapped, level))
-        }) for level in zip(*tapped.values())
-    ]
-    if results and isinstance(results[0], dict):
-        return {key: [r[key] for r in results] for key in results[0]}
-    return results
-
-
-@dataclass
-class Slot:
-    """A loss and what it is connected to.
-
-    Attributes:
-        name (str): Its key in the loss dict, such as ``loss_fgd``.
-        loss (DistillLoss): The loss.
-        wants (list[str]): Keywords of its ``forward``.
-        taps (dict): Tap, list or dict of taps for ``student`` and
-            ``teacher``; None where it doesn't look.
-        schedule (Callable | None): Factor as a function of the progress.
-    """
-    name: str
-    loss: DistillLoss
-    wants: list[str]
-    taps: dict
-    schedule: Callable[[float], float] | None = None
-
-    def summary(self) -> list:
-        """Cells of a table's row."""
-        num_parameters = sum(p.numel() for p in self.loss.parameters())
-        return [
-            self.name,
-            type(self.loss).__name__, self.taps['student'],
-            self.taps['teacher'], num_parameters
-        ]
-
-    def run(self, given: dict) -> dict:
-        """Compute the loss and name its entries as mmengine wants them.
-
-        Args:
-            given (dict): All of :data:`INPUTS`.
-
-        Returns:
-            dict: Entries of the loss dict. The key ``loss`` of a result
-            becomes the slot's name and other losses ``name.key``; statistics
-            lose the ``loss_`` of the name, so that they are not added up.
-
-        Raises:
-            ValueError: If the taps yield different numbers of levels.
-        """
-        result = _call(self.name, self.loss, {k: given[k] for k in self.wants})
-        if not isinstance(result, dict):
-            result = {'loss': result}
-        factor = self.schedule(given['progress']) if self.schedule else 1.0
-        entries = {}
-        for key, value in result.items():
-            if 'loss' not in key:
-                entries[f'{short_name(self.name)}.{key}'] = value
-                continue
-            if isinstance(value, (list, tuple)):
-                value = [factor * part for part in value]
-            else:
-                value = factor * value
-            entries[self.name if key == 'loss' else f'{self.name}.{key}'] = \
-                value
-        return entries
 
 
 def check_levels(loss: DistillLoss, channels: tuple[int, int], num_levels: int,
