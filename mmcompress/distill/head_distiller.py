@@ -6,7 +6,7 @@ from torch import Tensor
 
 from .distiller import Distiller, Slot
 from .inherit import inherit
-from .taps import Taps
+from .taps import Taps, map_tensors
 from .teacher import Teacher
 
 
@@ -53,6 +53,8 @@ class HeadTeacher(Teacher):
         """
         # not the features: autocast has those in half precision
         self._follow(weight)
+        # a copy: the head may change its input in place
+        features = map_tensors(features, Tensor.clone)
         with torch.no_grad(), self.taps.record(self.model) as calls:
             self.model.head.forward(features)
         values = self.taps.select(calls)

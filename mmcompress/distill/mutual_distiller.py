@@ -82,9 +82,11 @@ class MutualDistiller(Distiller):
     def observe(self, inputs: Tensor, data_samples: list | None,
                 **kwargs) -> tuple[dict, dict]:
         """Both models' own losses, and what the taps yield, by role."""
+        # the student may change its input in place
+        peer_inputs = inputs.clone()
         losses, seen = super().observe(inputs, data_samples, **kwargs)
         with self.peer_taps.record(self.peer) as calls:
-            peer_losses = self.peer.loss(inputs, data_samples, **kwargs)
+            peer_losses = self.peer.loss(peer_inputs, data_samples, **kwargs)
         models = seen['student'], self.peer_taps.select(calls)
         roles = dict(student={}, teacher={})
         for slot in self._slots:

@@ -270,8 +270,11 @@ class Teacher:
         num_calls = self._num_calls if self.stop_early else None
         with torch.no_grad(), torch.random.fork_rng(devices), \
                 self.taps.record(self.model, num_calls) as calls:
+            # a copy at least: a model may change its input in place
             if self._convert is not None:
                 inputs = self._convert(inputs, data_samples)
+            else:
+                inputs = inputs.clone()
             if self.channels_last:
                 inputs = inputs.to(memory_format=torch.channels_last)
             with torch.autocast(
