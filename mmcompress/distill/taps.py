@@ -102,6 +102,23 @@ def map_taps(spec: Any, function: Callable) -> Any:
     return function(spec)
 
 
+def each_tap(spec: Any, value: Any) -> Iterator[tuple[Any, Any]]:
+    """Pairs of a tap and what it yields.
+
+    Args:
+        spec (Any): Tap, list or dict of taps.
+        value (Any): What :meth:`Taps.select` gave for it.
+    """
+    if isinstance(spec, dict):
+        for key in spec:
+            yield from each_tap(spec[key], value[key])
+    elif isinstance(spec, (list, tuple)):
+        for item, part in zip(spec, value):
+            yield from each_tap(item, part)
+    else:
+        yield spec, value
+
+
 def tensors_of(value: Any) -> list[Tensor]:
     """All tensors in nested lists, tuples and dicts."""
     if isinstance(value, Tensor):

@@ -2,6 +2,7 @@
 import logging
 import os.path as osp
 import re
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
@@ -15,6 +16,7 @@ from mmengine.runner import CheckpointLoader
 from torch import Tensor
 
 from mmcompress.cache import CACHE_SCHEME, cached_teacher
+from .mode_check import check_modes
 from .preprocessing import renormalize
 from .taps import Taps, tensors_of
 
@@ -170,6 +172,8 @@ class Teacher:
         channels_last (bool): Memory format of its weights and input.
         stop_early (bool): Whether to leave its forward after the last tapped
             call. False where the number of calls grows from step to step.
+        check_modes (bool): Whether to refuse, in the first step, taps that
+            yield something else in training mode, in which the student runs.
 
     Raises:
         ValueError: If there is neither a checkpoint nor ``allow_random``.
@@ -183,7 +187,8 @@ class Teacher:
                  allow_random: bool = False,
                  autocast: str | None = None,
                  channels_last: bool = False,
-                 stop_early: bool = True) -> None:
+                 stop_early: bool = True,
+                 check_modes: bool = True) -> None:
         if checkpoint is None and not allow_random:
             raise ValueError(
                 'teacher.checkpoint is missing: a teacher with random weights '
@@ -200,6 +205,7 @@ class Teacher:
         self.autocast = autocast
         self.channels_last = channels_last
         self.stop_early = stop_early
+        self.check_modes = check_modes
         self.config_dir: str | None = None
         self.model: nn.Module | None = None
 
@@ -270,22 +276,13 @@ class Teacher:
         num_calls = self._num_calls if self.stop_early else None
         with torch.no_grad(), torch.random.fork_rng(devices), \
                 self.taps.record(self.model, num_calls) as calls:
-            # a copy at least: a model may change its input in place
-            if self._convert is not None:
-                inputs = self._convert(inputs, data_samples)
-            else:
-                inputs = inputs.clone()
-            if self.channels_last:
-                inputs = inputs.to(memory_format=torch.channels_last)
-            with torch.autocast(
-                    inputs.device.type, getattr(
-                        torch,
-                        self.autocast)) if self.autocast else nullcontext():
-                self.model(inputs, data_samples, mode=self.mode)
+            self._forward(self.model, inputs, data_samples)
         num_calls = {path: len(seen) for path, seen in calls.items()}
         values = self.taps.select(calls)
         if self._num_calls is None:
-            self._check_finite(values)
+            self._check_first(
+                values, num_calls,
+                lambda model: self._forward(model, inputs, data_samples))
         elif num_calls != self._num_calls:
             print_log(
                 f'The teacher\'s tapped modules were called {num_calls} times '
@@ -294,6 +291,20 @@ class Teacher:
                 level=logging.WARNING)
         self._num_calls = num_calls
         return values
+
+    def _forward(self, model: nn.Module, inputs: Tensor,
+                 data_samples: list | None) -> None:
+        """Run it, or a copy of it, on the student's input."""
+        # a copy at least: a model may change its input in place
+        if self._convert is not None:
+            inputs = self._convert(inputs, data_samples)
+        else:
+            inputs = inputs.clone()
+        if self.channels_last:
+            inputs = inputs.to(memory_format=torch.channels_last)
+        with torch.autocast(inputs.device.type, getattr(
+                torch, self.autocast)) if self.autocast else nullcontext():
+            model(inputs, data_samples, mode=self.mode)
 
     @torch.no_grad()
     def predict(self, inputs: Tensor, data_samples: list, **kwargs) -> list:
@@ -319,13 +330,17 @@ class Teacher:
         if (weight.device, weight.dtype) != (inputs.device, inputs.dtype):
             self.model.to(inputs.device, inputs.dtype)
 
-    def _check_finite(self, values: dict) -> None:
+    def _check_first(self, values: dict, num_calls: dict[str, int],
+                     run: Callable[[nn.Module], None]) -> None:
+        """Check what its taps yield in the first step."""
         for name, value in values.items():
             if not all(t.isfinite().all() for t in tensors_of(value)):
                 raise RuntimeError(
                     f'what the teacher gives {name} is not finite: its '
                     'checkpoint is damaged, or its inputs are not what it '
                     'was trained on')
+        if self.check_modes:
+            check_modes(self.model, self.taps, values, run, num_calls)
 
     def __str__(self) -> str:
         kind = 'a model' if self.model is None else type(self.model).__name__
