@@ -69,7 +69,7 @@ def test_a_head_that_means_something_else_is_refused(tap):
     with pytest.raises(ValueError) as error:
         check(Head(), tap)
     text = tap if isinstance(tap, str) else tap[1]
-    assert f'losses.loss_x: part (Head) of the teacher computes something ' \
+    assert 'losses.loss_x: part (Head) of the teacher computes something ' \
         'else in eval mode' in str(error.value)
     assert f'{text!r} means different things' in str(error.value)
 
@@ -147,7 +147,7 @@ class Demanding(nn.Module):
     nn.Sequential(nn.Dropout(0.5), nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)),
     nn.Sequential(nn.Conv2d(4, 4, 1), DropPath(0.5), nn.RReLU()),
     nn.BatchNorm2d(4),
-    nn.Sequential(nn.GroupNorm(2, 4), nn.InstanceNorm2d(4, 1e-5, 0.1, True, True)),
+    nn.Sequential(nn.GroupNorm(2, 4), nn.InstanceNorm2d(4, 1e-5, 0.1, 1, 1)),
     DropPath(0.5),
     Observed(),
     Random(),
