@@ -2,7 +2,6 @@
 import os.path as osp
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn as nn
@@ -10,10 +9,10 @@ from mmengine.config import Config
 from mmengine.hub import get_config
 from mmengine.logging import MessageHub
 from mmengine.registry import DefaultScope
-from torch import Tensor
 
 from mmcompress.compress import selects
 from mmcompress.tables import format_table
+from .explain import describe
 from .made_up_inputs import made_up_batch
 from .taps import Taps, has_forward
 from .teacher import build_model, read_config
@@ -39,18 +38,6 @@ class Row:
     output: str
     num_calls: dict[str, int]
     overwritten: bool
-
-
-def describe(value: Any) -> str:
-    """Shapes of nested lists, tuples and dicts of tensors, on one line."""
-    if isinstance(value, Tensor):
-        return 'x'.join(map(str, value.shape)) or 'scalar'
-    if isinstance(value, dict):
-        items = (f'{key}: {describe(v)}' for key, v in value.items())
-        return f'{{{", ".join(items)}}}'
-    if isinstance(value, (list, tuple)):
-        return f'({", ".join(map(describe, value))})'
-    return type(value).__name__
 
 
 def describe_calls(outputs: list, most: int = 8) -> str:
