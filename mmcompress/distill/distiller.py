@@ -1,6 +1,6 @@
 """One training step with a teacher."""
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -9,6 +9,8 @@ from mmengine.logging import print_log
 from torch import Tensor
 
 from mmcompress.tables import format_table
+from .explain import hints, in_words
+from .first_steps import WeightCheck, check_learns, weight_warning
 from .gradient_norms import gradient_norms, short_name
 from .inherit import inherit
 from .losses.base import DistillLoss
@@ -21,7 +23,7 @@ INPUTS = ('student', 'teacher', 'data_samples', 'student_model',
           'teacher_model', 'progress')
 
 
-def _call(name: str, loss: DistillLoss, inputs: dict) -> Any:
+def _call(loss: DistillLoss, inputs: dict) -> Any:
     """Call a loss, level by level where it takes one level at a time."""
     tapped = {k: v for k, v in inputs.items() if k in ('student', 'teacher')}
     if loss.takes_levels:
@@ -34,8 +36,8 @@ def _call(name: str, loss: DistillLoss, inputs: dict) -> Any:
     if not num_levels:
         return loss(**inputs)
     if num_levels.keys() != tapped.keys() or len(set(num_levels.values())) > 1:
-        raise ValueError(f'losses.{name}: the taps yield different numbers '
-                         f'of levels: {num_levels}')
+        raise ValueError('the taps yield different numbers of levels: '
+                         f'{num_levels}')
     results = [
         loss(**{
             **inputs,
@@ -58,12 +60,14 @@ class Slot:
         taps (dict): Tap, list or dict of taps for ``student`` and
             ``teacher``; None where it doesn't look.
         schedule (Callable | None): Factor as a function of the progress.
+        weights (dict): Arguments that weigh the loss, for messages.
     """
     name: str
     loss: DistillLoss
     wants: list[str]
     taps: dict
     schedule: Callable[[float], float] | None = None
+    weights: dict[str, float] = field(default_factory=dict)
 
     def summary(self) -> list:
         """Cells of a table's row."""
@@ -73,6 +77,10 @@ class Slot:
             type(self.loss).__name__, self.taps['student'],
             self.taps['teacher'], num_parameters
         ]
+
+    def factor(self, progress: float) -> float:
+        """Factor of the schedule."""
+        return self.schedule(progress) if self.schedule else 1.0
 
     def run(self, given: dict) -> dict:
         """Compute the loss and name its entries as mmengine wants them.
@@ -87,11 +95,21 @@ class Slot:
 
         Raises:
             ValueError: If the taps yield different numbers of levels.
+            Exception: What the loss raises, which then names the loss and
+                its taps.
         """
-        result = _call(self.name, self.loss, {k: given[k] for k in self.wants})
+        try:
+            result = _call(self.loss, {k: given[k] for k in self.wants})
+        except Exception as error:
+            taps = ''.join(f', {side} {tap!r}'
+                           for side, tap in self.taps.items() if tap)
+            raise in_words(
+                error,
+                f'losses.{self.name} ({type(self.loss).__name__}{taps})',
+                hints(self.taps, given))
         if not isinstance(result, dict):
             result = {'loss': result}
-        factor = self.schedule(given['progress']) if self.schedule else 1.0
+        factor = self.factor(given['progress'])
         entries = {}
         for key, value in result.items():
             if 'loss' not in key:
@@ -127,6 +145,7 @@ class Distiller(nn.Module):
     Attributes:
         log_gradients (bool): Whether the next steps also report the norm of
             each loss's gradient at the student's taps.
+        weight_check (WeightCheck | None): Warns of unbalanced weights.
     """
 
     def __init__(self, student: nn.Module, teacher: Teacher | None,
@@ -148,6 +167,8 @@ class Distiller(nn.Module):
                              'there is no key `teacher`')
         self.taps = Taps(self._taps['student'], student, 'student')
         self.log_gradients = False
+        self.weight_check: WeightCheck | None = WeightCheck()
+        self._learns = False
 
     def init_student_weights(self) -> None:
         """The student's ``init_weights``, then the teacher's part.
@@ -207,13 +228,40 @@ class Distiller(nn.Module):
             student_model=self.student,
             teacher_model=self.teacher and self.teacher.model,
             progress=training_progress())
+        own = {}
         for slot in self._slots:
             tapped = {side: seen[side].get(slot.name) for side in seen}
-            entries = slot.run({**tapped, **others})
+            own[slot.name] = slot.run({**tapped, **others})
+        if torch.is_grad_enabled():
+            self._check_gradients(losses, own, seen['student'],
+                                  others['progress'])
+        for name, entries in own.items():
             if taken := entries.keys() & losses.keys():
                 raise ValueError(f'the losses already have {sorted(taken)}; '
-                                 f'rename losses.{slot.name}')
+                                 f'rename losses.{name}')
             losses.update(entries)
         if self.log_gradients:
             losses.update(gradient_norms(losses, seen['student']))
         return losses
+
+    def learner(self, slot: Slot) -> nn.Module:
+        """The model that learns from a loss."""
+        return self.student
+
+    def _check_gradients(self, task: dict, own: dict, tapped: dict,
+                         progress: float) -> None:
+        """Look at the gradients in the first steps; see first_steps.py."""
+        slots = {slot.name: slot for slot in self._slots}
+        if not self._learns:
+            for name, slot in slots.items():
+                if slot.taps['student']:
+                    check_learns(name, slot.taps['student'], tapped[name],
+                                 slot.loss.reads_only, self.learner(slot))
+            self._learns = True
+        if self.weight_check is None:
+            return
+        factors = {name: slots[name].factor(progress) for name in slots}
+        for name in self.weight_check(task, own, tapped, factors):
+            weight_warning(name, slots[name].taps['student'],
+                           self.weight_check.ratio(name), slots[name].weights,
+                           slots[name].schedule is not None)

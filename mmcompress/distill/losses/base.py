@@ -30,9 +30,16 @@ class DistillLoss(nn.Module):
             at a time, and is called for each pair of levels when the taps
             yield sequences. True: it sees the list of all levels, also when
             there is only one.
+        reads_only (tuple[str, ...]): Keys of a dict of taps of the student
+            that the loss only looks at, such as a mask: they need no
+            gradient.
+        weight_names (tuple[str, ...]): Arguments to which the loss is
+            proportional, together: what one changes to weigh it.
     """
 
     takes_levels = False
+    reads_only: tuple[str, ...] = ()
+    weight_names: tuple[str, ...] = ('loss_weight', )
 
 
 def channel_adapter(student_channels: int | None,
