@@ -145,7 +145,8 @@ class Distiller(nn.Module):
     Attributes:
         log_gradients (bool): Whether the next steps also report the norm of
             each loss's gradient at the student's taps.
-        weight_check (WeightCheck | None): Warns of unbalanced weights.
+        weight_check (WeightCheck | None): Warns of unbalanced weights in the
+            first steps.
     """
 
     def __init__(self, student: nn.Module, teacher: Teacher | None,
@@ -265,3 +266,5 @@ class Distiller(nn.Module):
             weight_warning(name, slots[name].taps['student'],
                            self.weight_check.ratio(name), slots[name].weights,
                            slots[name].schedule is not None)
+        if self.weight_check.done:
+            self.weight_check = None

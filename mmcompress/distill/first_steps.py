@@ -131,6 +131,11 @@ class WeightCheck:
         norm = 0.0 if norm is None else norm.item()
         return norm if isfinite(norm) else 0.0
 
+    @property
+    def done(self) -> bool:
+        """Whether all steps are over."""
+        return self.num_steps >= STEPS[-1]
+
     def ratio(self, name: str) -> float:
         """Geometric mean over the last measurements."""
         last = self.ratios[name][-3:]
