@@ -112,6 +112,7 @@ def test_entries_that_are_only_looked_at_need_no_gradient():
     check_learns('loss', spec, dict(x=x, mask=torch.ones(1)), ('mask', ), net)
     # nor do those of whole numbers
     check_learns('loss', ['fc'], [(x, torch.ones(1).long())], (), net)
+    check_learns('loss', ['fc'], [torch.ones(1)], ('student', ), net)
     with pytest.raises(ValueError, match='reads_only'):
         check_learns('loss', spec, dict(x=x, mask=torch.ones(1)), (), net)
 

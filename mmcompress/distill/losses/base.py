@@ -32,7 +32,7 @@ class DistillLoss(nn.Module):
             there is only one.
         reads_only (tuple[str, ...]): Keys of a dict of taps of the student
             that the loss only looks at, such as a mask: they need no
-            gradient.
+            gradient. ``'student'`` stands for all that it taps.
         weight_names (tuple[str, ...]): Arguments to which the loss is
             proportional, together: what one changes to weigh it.
     """
