@@ -98,6 +98,17 @@ def _updated(twin: nn.Module, model: nn.Module) -> set[str]:
     }
 
 
+def _differences(taps: Taps, values: dict, seen: dict) -> dict:
+    """What differs: tap, evaluated and trained value by loss and tap."""
+    found = {}
+    for name, spec in taps.specs.items():
+        for (tap, a), (_, b) in zip(
+                each_tap(spec, values[name]), each_tap(spec, seen[name])):
+            if not same(a, b):
+                found[name, tap.text] = tap, a, b
+    return found
+
+
 def check_modes(model: nn.Module, taps: Taps, values: dict,
                 run: Callable[[nn.Module], Any], num_calls: dict[str,
                                                                  int]) -> None:
@@ -119,7 +130,7 @@ def check_modes(model: nn.Module, taps: Taps, values: dict,
     device = next(model.parameters()).device
     texts = map_taps(taps.specs, lambda tap: tap.text)
     still: set[str] = set()
-    before = None
+    before: dict = {}
     for attempt in range(4):
         try:
             twin = training_twin(model, set(taps.paths), still)
@@ -134,27 +145,22 @@ def check_modes(model: nn.Module, taps: Taps, values: dict,
                 f'compared: {type(error).__name__}: {error}',
                 logger='current')
             return
-        pairs = [(name, tap, a, b) for name in taps.specs
-                 for (tap, a), (_, b) in zip(
-                     each_tap(taps.specs[name], values[name]),
-                     each_tap(taps.specs[name], seen[name]))]
-        differ = [(*pair[:3], i) for i, pair in enumerate(pairs)
-                  if not same(*pair[2:])]
+        differ = _differences(taps, values, seen)
         if not differ:
             return
-        if updated := _updated(twin, model) - still:
-            # statistics of the batch, as those of a norm
-            still |= updated
-            before = None
-        elif before is None:
-            before = pairs
-        else:
+        for key in before.keys() & differ.keys():
+            # not random, since other draws gave the same
+            if same(before[key][2], differ[key][2]):
+                tap, value, _ = differ[key]
+                raise ValueError(
+                    _message(key[0], tap, model) +
+                    _instead(tap, value, model, twin, run, device))
+        updated = _updated(twin, model) - still
+        if before and not updated:
             break
-    for name, tap, value, i in differ:
-        if before and same(before[i][3], pairs[i][3]):
-            raise ValueError(
-                _message(name, tap, model) +
-                _instead(tap, value, model, twin, run, device))
+        # what updates its statistics does in training as a norm does
+        still |= updated
+        before = {} if updated else differ
     print_log(
         'What the teacher gives in training mode is random and was not '
         'compared with what it gives in eval mode',
