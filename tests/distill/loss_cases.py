@@ -1,6 +1,7 @@
 """Every distillation loss, with what its forward gets.
 
-A loss that is new in mmcompress.distill.losses needs a case in `CASES`.
+A loss that is new in mmcompress.distill.losses needs a case: an entry of the
+dict `EVERY_LOSS` in its own test file, as in test_g2sd.py, or one in `CASES`.
 """
 from collections.abc import Callable
 from dataclasses import dataclass, field

@@ -3,8 +3,8 @@ import math
 import pytest
 import torch
 
+from mmcompress.distill.distiller import Slot
 from mmcompress.distill.losses import CWDLoss, KDLoss, MGDLoss, PKDLoss
-from mmcompress.distill.losses.base import Slot
 
 # decoder layers, images, queries, classes
 LAYERS = torch.zeros(6, 2, 7, 5)
