@@ -10,10 +10,10 @@ demo: ops
 	$(RUN) tools/demo.py
 
 test: ops lint
-	$(RUN) -m pytest -m "not slow"
+	$(RUN) -m pytest -n 2 --dist loadscope -m "not slow"
 
 test-all: ops lint
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n 2 --dist loadscope
 
 bench: ops
 	$(RUN) ops/benchmarks/bench_binary.py

@@ -21,6 +21,8 @@ from build_ops import try_build  # noqa: E402
 
 # what `mim` and `mmcompress::` look for inside the installed package
 MIM = ('configs', 'tools', 'model-index.yml')
+# what needs a checkout: it reads and writes docs
+CHECKOUT_ONLY = ('benchmarks', )
 
 
 def get_version() -> str:
@@ -46,7 +48,8 @@ class BuildWithMim(build_py):
                 shutil.copytree(
                     source,
                     target / name,
-                    ignore=shutil.ignore_patterns('__pycache__', '*.pyc'))
+                    ignore=shutil.ignore_patterns('__pycache__', '*.pyc',
+                                                  *CHECKOUT_ONLY))
             else:
                 shutil.copy(source, target / name)
 
@@ -77,8 +80,8 @@ class KernelsWheel(bdist_wheel):
 setup(
     name='mmcompress',
     version=get_version(),
-    description='Compression for OpenMMLab models: distillation, low-bit '
-    'layers, token reduction and pruning',
+    description='Compression for OpenMMLab models: distillation, 1-bit '
+    'layers and packed inference',
     long_description=(ROOT / 'README.md').read_text(encoding='utf-8'),
     long_description_content_type='text/markdown',
     license='Apache-2.0',

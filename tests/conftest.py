@@ -1,11 +1,22 @@
 """Before any test: torchvision and mmengine as the package repairs them."""
+import functools
+
 import pytest
+import torch
+from mmengine.config import utils as config_utils
 from mmengine.logging import MessageHub
+from mmengine.registry import DefaultScope
 
 import mmcompress.compat  # noqa: F401
+
+# mmengine reads all metafiles of a library at every `mmdet::` base
+config_utils.load = functools.cache(config_utils.load)
+# the workers of pytest-xdist share the cores
+torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
 def no_training_runs():
-    """Forget the progress of a Runner of an earlier test."""
+    """Forget the progress and the scope of a Runner of an earlier test."""
     MessageHub._instance_dict.clear()
+    DefaultScope._instance_dict.clear()

@@ -4,7 +4,7 @@ import torch.nn as nn
 from distill.models import build, distill, retinanet
 
 from mmcompress.binary import IDaDetConv2d
-from mmcompress.compress import ReplaceConvs
+from mmcompress.lowbit import ReplaceConvs
 
 STEP = dict(
     type='mmcompress.ReplaceConvs',

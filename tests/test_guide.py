@@ -117,18 +117,6 @@ def test_the_students_weights_are_taken_out(tmp_path, monkeypatch):
         assert taken['neck.weight'].equal(weight)
 
 
-@pytest.mark.parametrize(
-    'page',
-    sorted((ROOT / 'docs' / 'methods').glob('*.md')),
-    ids=lambda page: page.stem)
-def test_method_page_begins_with_a_command_and_tells_results(page):
-    lines = page.read_text('utf-8').splitlines()
-    assert lines[2] == '```shell' and lines[3].startswith('python tools/')
-    headings = [line for line in lines if line.startswith('## ')]
-    assert headings[0] == '## What agrees with the paper, and what differs'
-    assert '## Results' in headings
-
-
 def test_shows_the_distillation_config_in_few_lines():
     lines = SHOWN['bccd_fgd_r18_r50'].split('\n\n', 1)[1].strip().split('\n')
     assert len(lines) <= 16

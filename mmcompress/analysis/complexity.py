@@ -13,8 +13,7 @@ from torch.nn.modules.module import (register_module_forward_hook,
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 import mmcompress.ops  # noqa: F401
-
-FLOAT = 32
+from mmcompress.lowbit import FLOAT, LowBitModule, OperandBits, num_bytes
 
 
 @dataclass(frozen=True)
@@ -45,35 +44,21 @@ class LayerCost:
     bops: int
 
     @property
+    def is_low_bit(self) -> bool:
+        """Whether integers can do the work."""
+        return max(self.bits) < FLOAT
+
+    @property
     def ops(self) -> float:
         """``bops / 64 + flops``, as Bi-Real Net defines it."""
         return self.bops / 64 + self.flops
 
 
-def is_packed(module: nn.Module) -> bool:
-    """Whether a layer stores the bits of its weight."""
-    return 'weight_bits' in module._buffers
-
-
-def operand_bits(module: nn.Module) -> tuple[int, int]:
-    """Bits of a layer's weight and of its activation.
-
-    A low-bit layer says so by an attribute ``operand_bits``, such as
-    ``(4, 8)``. One with an ``inference_rule`` is 1-bit, unless its weights are
-    still real (``binary_weight=False``): no kernel computes with bits then.
-    """
-    if hasattr(module, 'operand_bits'):
-        return tuple(module.operand_bits)
-    if is_packed(module):
-        return 1, 1
-    if hasattr(module, 'inference_rule'):
-        return (1, 1) if getattr(module, 'binary_weight', True) else (FLOAT, 1)
-    return FLOAT, FLOAT
-
-
-def is_low_bit(bits: tuple[int, int]) -> bool:
-    """Whether both operands are, so that integers can do the work."""
-    return max(bits) < FLOAT
+def operand_bits(module: nn.Module) -> OperandBits:
+    """Bits of what a module multiplies; those of floats, unless it is low."""
+    if isinstance(module, LowBitModule):
+        return module.operand_bits()
+    return OperandBits(FLOAT, (FLOAT, ))
 
 
 # ---- Operations ------------------------------------------------------------
@@ -184,8 +169,8 @@ class _MacsByModule:
         ]
         # packed layers in a row call each other past `forward`
         patched = [(module, name) for module in self.names
-                   for name in ('with_bits', 'only_bits')
-                   if hasattr(module, name)]
+                   if isinstance(module, LowBitModule)
+                   for name in module.other_calls]
         for module, name in patched:
             setattr(module, name, self._watched(module, getattr(module, name)))
         try:
@@ -220,20 +205,16 @@ def count_macs(model: nn.Module, batch: dict) -> dict[str, Counter]:
     return dict(by_module.macs)
 
 
-def _operations(macs: Counter, bits: tuple[int, int]) -> tuple[int, int]:
+def _operations(macs: Counter, bits: OperandBits) -> tuple[int, int]:
     """FLOPs and BOPs of a module."""
     packed = sum(macs[operator] for operator in PACKED)
     others = macs.total() - packed
-    if is_low_bit(bits):
-        return 0, packed + others * bits[0] * bits[1]
+    if bits.are_low:
+        return 0, packed + others * math.prod(bits.factors)
     return others, packed
 
 
 # ---- Memory ----------------------------------------------------------------
-
-
-def _num_bytes(tensors: list[Tensor | None]) -> int:
-    return sum(t.numel() * t.element_size() for t in tensors if t is not None)
 
 
 def _own_tensors(module: nn.Module, seen: set[Tensor]) -> dict[str, Tensor]:
@@ -250,26 +231,21 @@ def _own_tensors(module: nn.Module, seen: set[Tensor]) -> dict[str, Tensor]:
 
 
 def _num_params(module: nn.Module, tensors: dict[str, Tensor]) -> int:
-    """Number of parameters, of which packed layers keep bits."""
-    packed = module.weight_shape if is_packed(module) else [0]
-    return math.prod(packed) + sum(tensor.numel()
-                                   for name, tensor in tensors.items()
-                                   if name in module._parameters)
+    """Number of parameters, of which packed layers keep codes."""
+    codes = 0
+    if isinstance(module, LowBitModule):
+        codes = module.num_packed_weights()
+    return codes + sum(tensor.numel() for name, tensor in tensors.items()
+                       if name in module._parameters)
 
 
-def _packed_bytes(module: nn.Module, tensors: dict[str, Tensor],
-                  bits: int) -> int:
-    """Bytes of a module once its weight takes ``bits`` per element."""
-    if bits == FLOAT or is_packed(module) or not tensors:
-        return _num_bytes(list(tensors.values()))
-    if hasattr(module, 'inference_rule'):
-        # what the training of a 1-bit layer keeps besides is not packed
-        rule = module.inference_rule()
-        weight, others = rule.signs, [rule.alpha, rule.bias]
-    else:
-        weight = tensors['weight']
-        others = [t for name, t in tensors.items() if name != 'weight']
-    return (weight.numel() * bits + 7) // 8 + _num_bytes(others)
+def _packed_bytes(module: nn.Module, tensors: dict[str, Tensor]) -> int:
+    """Bytes of a module once its weight takes as few bits as it needs."""
+    packed = None
+    # what others share counts for the first
+    if isinstance(module, LowBitModule) and tensors:
+        packed = module.inference_bytes()
+    return num_bytes(tensors.values()) if packed is None else packed
 
 
 def complexity(model: nn.Module, batch: dict) -> list[LayerCost]:
@@ -299,10 +275,10 @@ def complexity(model: nn.Module, batch: dict) -> list[LayerCost]:
             LayerCost(
                 name=name,
                 kind=type(module).__name__,
-                bits=bits,
+                bits=bits.factors,
                 params=_num_params(module, tensors),
-                bytes_stored=_num_bytes(list(tensors.values())),
-                bytes_packed=_packed_bytes(module, tensors, bits[0]),
+                bytes_stored=num_bytes(tensors.values()),
+                bytes_packed=_packed_bytes(module, tensors),
                 flops=flops,
                 bops=bops))
     return costs

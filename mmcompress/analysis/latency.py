@@ -1,75 +1,10 @@
-"""The same network in its forms: float, as trained, packed; and timed."""
-import copy
+"""Time a network and its parts."""
 import time
 from collections import defaultdict
 from collections.abc import Callable
 
 import torch
 import torch.nn as nn
-
-from mmcompress.deploy import pack
-from mmcompress.deploy.fold import is_one_bit
-from mmcompress.deploy.packing import protect_foreign_kernels
-
-# by what a 1-bit layer derives from
-_FLOAT_LAYERS = (nn.Conv2d, nn.Conv1d, nn.Linear)
-
-
-def _float_layer(layer: nn.Module) -> nn.Module:
-    kind = next(k for k in _FLOAT_LAYERS if isinstance(layer, k))
-    if kind is nn.Linear:
-        shape = layer.in_features, layer.out_features
-        geometry = {}
-    else:
-        shape = layer.in_channels, layer.out_channels, layer.kernel_size
-        geometry = {
-            name: getattr(layer, name)
-            for name in ('stride', 'padding', 'dilation', 'groups')
-        }
-    plain = kind(*shape, bias=layer.bias is not None, **geometry)
-    plain.weight = layer.weight
-    plain.bias = layer.bias
-    return plain.eval()
-
-
-def float_twin(model: nn.Module) -> nn.Module:
-    """The same network with plain layers in place of its 1-bit ones.
-
-    It computes something else, in the time that the float network takes.
-
-    Args:
-        model (nn.Module): Not changed.
-    """
-    twin = copy.deepcopy(model)
-    for name, module in list(twin.named_modules()):
-        if is_one_bit(module):
-            parent, _, attribute = name.rpartition('.')
-            setattr(
-                twin.get_submodule(parent), attribute, _float_layer(module))
-    return twin
-
-
-def forms(model: nn.Module) -> dict[str, nn.Module]:
-    """All forms of a model that can be timed against each other.
-
-    Args:
-        model (nn.Module): In eval mode. Not changed.
-
-    Returns:
-        dict[str, nn.Module]: ``float`` in both memory layouts; and, where
-        there are 1-bit layers, ``as trained`` and ``packed``. Layers of
-        ``mmcv.ops``, such as RoIAlign, get plain NCHW memory in all of them:
-        they read channels-last memory wrongly.
-    """
-    one_bit = any(map(is_one_bit, model.modules()))
-    plain = float_twin(model) if one_bit else model
-    last = copy.deepcopy(plain).to(memory_format=torch.channels_last)
-    protect_foreign_kernels(last)
-    result = {'float': plain, 'float, channels last': last}
-    if one_bit:
-        result['as trained'] = model
-        result['packed'] = pack(model)[1]
-    return result
 
 
 class Parts:

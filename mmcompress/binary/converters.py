@@ -7,6 +7,7 @@ import torch.nn as nn
 from mmengine.logging import print_log
 from torch import Tensor
 
+from mmcompress.lowbit import LowBitLayer
 from mmcompress.model.checkpoint import is_plain, weights_of
 
 # (pattern, replacement) pairs, applied in turn; None: of the training only
@@ -135,7 +136,7 @@ def _warn_of_zeros(model: nn.Module, state: dict[str, Tensor]) -> None:
     zeros = {
         name: int((state[f'{name}.weight'] == 0).sum())
         for name, module in model.named_modules()
-        if hasattr(module, 'inference_rule')
+        if isinstance(module, LowBitLayer)
     }
     layers = [name for name, count in zeros.items() if count]
     if layers:

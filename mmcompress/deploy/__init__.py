@@ -1,8 +1,8 @@
-from .folding import fold_affine, fold_threshold
+from .builder import Packed
+from .fold import fold_affine, fold_threshold
 from .packed_layers import (PackedBackbone, PackedBitsConv2d, PackedBlock,
                             PackedChain, PackedConv2d, PackedLayer)
-from .packed_model import Packed
-from .packing import pack, set_twin
+from .twins import pack, set_twin
 
 __all__ = [
     'Packed', 'PackedBackbone', 'PackedBitsConv2d', 'PackedBlock',

@@ -1,21 +1,19 @@
 """Inference twins of the 1-bit layers: packed weights, folded constants."""
-from typing import TYPE_CHECKING
-
 import torch
 import torch.nn as nn
 from torch import Tensor
 
+from mmcompress.lowbit import InferenceRule, LowBitModule, OperandBits
 from mmcompress.ops import reference
-from .weight_bits import store_signs, weight_rows
-
-if TYPE_CHECKING:
-    from mmcompress.binary.layers.base import InferenceRule
+from mmcompress.pixels import as_pixels, from_pixels
+from .file.weight_bits import store_signs, weight_rows
+from .geometry import Geometry
 
 # who computes: the kernels, or plain PyTorch in the kernels' order
 _ENGINES = dict(packed=torch.ops.mmcompress, folded=reference)
 
 
-class PackedLayer(nn.Module):
+class PackedLayer(LowBitModule):
     """What the packed layers share: bits of weights, signs of the input.
 
     An input value ``x`` becomes the bit ``x > threshold``, or ``x <
@@ -34,25 +32,36 @@ class PackedLayer(nn.Module):
     Attributes:
         twin (str): ``'packed'`` runs on the kernels, ``'folded'`` on their
             definition in plain PyTorch. Both give the same, bit for bit.
+        geometry (Geometry): Shape of the weight, stride and so on.
     """
 
-    def __init__(self, rule: 'InferenceRule', threshold: Tensor,
+    # layers in a row hand on bits past `forward`
+    other_calls = ('only_bits', )
+
+    def __init__(self, rule: InferenceRule, threshold: Tensor,
                  flip: Tensor | None) -> None:
         super().__init__()
         self.twin = 'packed'
-        self.weight_shape = list(rule.signs.shape)
-        self.conv = (self.weight_shape, list(rule.stride), list(rule.padding),
-                     list(rule.dilation), rule.groups, rule.pad_value)
-        self.register_buffer('weight_bits', store_signs(rule.signs))
+        self.geometry = Geometry.of(rule)
+        self.register_buffer('weight_bits', store_signs(rule.codes))
         self.register_buffer('threshold', threshold)
         self.register_buffer('flip', flip)
         self._blobs: dict = {}
 
     def extra_repr(self) -> str:
-        shape, stride, padding, dilation, groups, pad_value = self.conv
-        return (f'weight={shape}, stride={stride}, padding={padding}, '
-                f'dilation={dilation}, groups={groups}, '
-                f'pad_value={pad_value}, twin={self.twin}')
+        return f'{self.geometry}, twin={self.twin}'
+
+    def operand_bits(self) -> OperandBits:
+        """1 and 1."""
+        return OperandBits(1, (1, ))
+
+    def record(self) -> tuple:
+        """What a file of another architecture differs in."""
+        return tuple(self.geometry)
+
+    def num_packed_weights(self) -> int:
+        """Number of signs."""
+        return torch.Size(self.geometry.weight_shape).numel()
 
     @property
     def engine(self):
@@ -66,8 +75,8 @@ class PackedLayer(nn.Module):
         if key in self._blobs:
             return self._blobs[key]
         blob = self.engine.binary_prepack(
-            weight_rows(self.weight_bits,
-                        self.weight_shape), self.weight_shape, self.conv[4],
+            weight_rows(self.weight_bits, self.geometry.weight_shape),
+            self.geometry.weight_shape, self.geometry.groups,
             'reference' if self.twin == 'folded' else '')
         # while a graph is traced there is no real tensor to keep
         if not torch.compiler.is_compiling():
@@ -80,7 +89,7 @@ class PackedLayer(nn.Module):
 
     def count(self, bits: Tensor) -> Tensor:
         """Integers of packed input bits: int32, shape (N, K, H', W')."""
-        return self.engine.binary_conv2d(bits, self.blob, *self.conv)
+        return self.engine.binary_conv2d(bits, self.blob, *self.geometry)
 
     def _check(self, x: Tensor) -> None:
         if self.training:
@@ -138,7 +147,7 @@ class PackedConv2d(PackedLayer):
     """
 
     def __init__(self,
-                 rule: 'InferenceRule',
+                 rule: InferenceRule,
                  threshold: Tensor,
                  flip: Tensor | None,
                  scale: Tensor,
@@ -176,7 +185,7 @@ class PackedConv2d(PackedLayer):
                                                residual, own['pre'],
                                                own['slope'], own['post'],
                                                next_threshold, next_flip,
-                                               *self.conv, bits_only)
+                                               *self.geometry, bits_only)
 
     def forward(
             self,
@@ -219,7 +228,7 @@ class PackedBitsConv2d(PackedLayer):
         limit_flip (Tensor): bool, shape (K, ).
     """
 
-    def __init__(self, rule: 'InferenceRule', threshold: Tensor,
+    def __init__(self, rule: InferenceRule, threshold: Tensor,
                  flip: Tensor | None, limit: Tensor,
                  limit_flip: Tensor) -> None:
         super().__init__(rule, threshold, flip)
@@ -239,31 +248,11 @@ class PackedBitsConv2d(PackedLayer):
         if x.dtype != torch.uint8:
             x = self.pack(x.float())
         return self.engine.binary_conv2d_bits(x, self.blob, self.limit,
-                                              self.limit_flip, *self.conv)
+                                              self.limit_flip, *self.geometry)
 
     def only_bits(self, x: Tensor, then: PackedLayer) -> Tensor:
         """The same; ``then`` is already in the limits."""
         return self(x)
-
-
-def _as_image(x: Tensor, features_last: bool) -> Tensor:
-    """Points (N, C, L), features (N, C) or tokens (..., C) as an image."""
-    if x.dim() == 4 and not features_last:
-        return x
-    if x.dim() == 3 and not features_last:
-        return x.unsqueeze(-1)
-    # no image has zero pixels, but a batch has zero images
-    leading = (1, 1, -1) if x.numel() else (0, 1, 1)
-    return x.reshape(*leading, x.shape[-1]).permute(0, 3, 1, 2)
-
-
-def _from_image(y: Tensor, like: Tensor, features_last: bool) -> Tensor:
-    """Undo :func:`_as_image`, for the output of the input ``like``."""
-    if like.dim() == 4 and not features_last:
-        return y
-    if like.dim() == 3 and not features_last:
-        return y.squeeze(-1)
-    return y.permute(0, 2, 3, 1).reshape(*like.shape[:-1], y.shape[1])
 
 
 class PackedChain(nn.Sequential):
@@ -292,9 +281,8 @@ class PackedChain(nn.Sequential):
         Returns:
             Tensor: Real-valued, with as many dimensions.
         """
-        image = _as_image(x, self.features_last)
-        y = self.run(image).to(x.dtype)
-        return _from_image(y, x, self.features_last)
+        y = self.run(as_pixels(x, self.features_last)).to(x.dtype)
+        return from_pixels(y, x, self.features_last)
 
     @property
     def last(self) -> PackedConv2d:

@@ -2,9 +2,10 @@
 import torch.nn as nn
 from torch import Tensor
 
+from mmcompress.lowbit import folds
 from mmcompress.ops import roi_align
 from mmcompress.ops.roi_align import roi_align_reference
-from .fold import Folding, folds
+from .fold import Folding
 
 
 class ChannelsLastRoIAlign(nn.Module):

@@ -19,12 +19,12 @@ def build_slot(name: str, cfg: dict) -> Slot:
     """Build a loss and check that its taps are what it looks at.
 
     Args:
-        name (str): Key in the loss dict; must contain ``loss``.
+        name (str): Key in the loss dict; must begin with ``loss_``.
         cfg (dict): Config of the loss, with its taps under ``student`` and
             ``teacher`` and optionally a ``schedule``.
 
     Raises:
-        ValueError: If the name does not count as a loss, or a tap is missing
+        ValueError: If the name doesn't begin so, or a tap is missing
             or is not looked at.
         TypeError: If the loss asks for what the distiller doesn't have.
     """

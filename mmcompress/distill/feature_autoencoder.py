@@ -8,6 +8,7 @@ from torch import Tensor
 from mmcompress.model.config import build_model
 from mmcompress.precision import at_least_float32
 from mmcompress.registry import MODELS
+from .losses.checks import check_lists, shapes_of
 from .losses.ie_kd import Autoencoder, mean_distance
 from .taps import Taps
 from .teacher import Teacher, read_config
@@ -114,9 +115,12 @@ class FeatureAutoencoder(BaseModel):
         features = self.taps.select(calls)['features']
         if isinstance(features, Tensor):
             features = [features]
-        shapes = [tuple(x.shape) for x in features]
-        if (len(shapes), *{s[1] for s in shapes}) != self.shape:
+        check_lists(self, features=features)
+        shapes = shapes_of(features)
+        if any(len(s) != 4 for s in shapes) or \
+                (len(shapes), *{s[1] for s in shapes}) != self.shape:
             raise ValueError(
-                f'FeatureAutoencoder: the tap yields {shapes}; num_levels and '
-                f'channels are {self.shape}')
+                f'FeatureAutoencoder: the tap yields {shapes}, which must be '
+                'maps (N, C, H, W); num_levels and channels are '
+                f'{self.shape}')
         return [at_least_float32(x) for x in features]

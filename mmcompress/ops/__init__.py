@@ -1,16 +1,17 @@
 """1-bit operators: compiled kernels, or their definition in PyTorch."""
-from .functional import (binary_conv2d, binary_conv2d_bits,
-                         binary_conv2d_fused, binary_linear,
-                         binary_linear_bits, binary_linear_fused,
-                         binary_linear_pack, binary_pack, binary_prepack,
-                         binary_unpack)
-from .library import build_info
-from .reference import integer_limits, packed_bytes
+from .arguments import packed_bytes
+from .binary_conv import binary_conv2d, binary_conv2d_bits, binary_conv2d_fused
+from .blob import binary_prepack
+from .library import build_info, reference
+from .limits import integer_limits
+from .linear import (binary_linear, binary_linear_bits, binary_linear_fused,
+                     binary_linear_pack)
+from .packing import binary_pack, binary_unpack
 from .roi_align import roi_align
 
 __all__ = [
     'binary_conv2d', 'binary_conv2d_bits', 'binary_conv2d_fused',
     'binary_linear', 'binary_linear_bits', 'binary_linear_fused',
     'binary_linear_pack', 'binary_pack', 'binary_prepack', 'binary_unpack',
-    'build_info', 'integer_limits', 'packed_bytes', 'roi_align'
+    'build_info', 'integer_limits', 'packed_bytes', 'reference', 'roi_align'
 ]

@@ -4,46 +4,21 @@
 ``MMCOMPRESS_ISA`` isn't ``reference``. Either way the operators
 ``torch.ops.mmcompress.*`` exist, with the same schemas; tensors on a device
 that no kernel was built for take the reference.
+
+What an operator is stands in the file of its family, which hands it to
+:func:`register`.
 """
 import json
 import os
 import warnings
 from functools import cache, wraps
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Callable
 
 import torch
 from torch import Tensor
 
-from . import reference
-from .reference import (check_channels, check_convolution, check_weight_shape,
-                        packed_bytes)
-from .roi_align import fake_roi_align, roi_align_reference
-
-_CONV = ('int[] weight_shape, int[2] stride, int[2] padding, '
-         'int[2] dilation, int groups=1, int pad_value=0')
-SCHEMAS = {
-    'binary_pack':
-    '(Tensor x, Tensor? threshold=None, Tensor? flip=None) -> Tensor',
-    'binary_unpack':
-    '(Tensor bits, int channels) -> Tensor',
-    'binary_prepack':
-    "(Tensor weight_bits, int[] weight_shape, int groups=1, str isa='') "
-    '-> Tensor',
-    'binary_conv2d':
-    f'(Tensor bits, Tensor blob, {_CONV}) -> Tensor',
-    'binary_conv2d_bits':
-    f'(Tensor bits, Tensor blob, Tensor limit, Tensor flip, {_CONV}) '
-    '-> Tensor',
-    'binary_conv2d_fused':
-    '(Tensor x, Tensor blob, Tensor scale, Tensor shift, Tensor? threshold, '
-    'Tensor? flip, Tensor? residual, Tensor? pre, Tensor? slope, '
-    'Tensor? post, Tensor? next_threshold, Tensor? next_flip, '
-    f'{_CONV}, bool bits_only=False) -> (Tensor, Tensor)',
-    'roi_align':
-    '(Tensor x, Tensor rois, int[2] output_size, float spatial_scale, '
-    'int sampling_ratio, bool aligned) -> Tensor',
-}
 _FOLDER = Path(__file__).parent
 
 
@@ -87,6 +62,16 @@ def _load_kernels() -> str:
     return reason
 
 
+# why no kernels are there, empty if they are
+MISSING = _load_kernels()
+
+# the operators, and their references and schemas by name
+operators = torch.ops.mmcompress
+reference = SimpleNamespace()
+SCHEMAS: dict[str, str] = {}
+_LIBRARY = torch.library.Library('mmcompress', 'FRAGMENT')
+
+
 @cache
 def _warn_of_slowness(device: str) -> None:
     reason = MISSING or f'no kernel is built for tensors on {device}'
@@ -107,124 +92,41 @@ def _slow(function: Callable) -> Callable:
     return wrapper
 
 
-def _fake_pack(x: Tensor, threshold=None, flip=None) -> Tensor:
-    num, channels, height, width = x.shape
-    return x.new_empty((num, height, width, packed_bytes(channels)),
-                       dtype=torch.uint8)
+def register(name: str,
+             schema: str,
+             definition: Callable,
+             fake: Callable,
+             warns: bool = False) -> None:
+    """Make ``torch.ops.mmcompress.NAME``.
 
+    Its kernels are those that the loaded libraries hold. Everywhere else the
+    definition runs. Under autocast it computes in float32: half precision
+    cannot hold the sums.
 
-def _empty_image(like: Tensor, shape: tuple, dtype: torch.dtype) -> Tensor:
-    return torch.empty(
-        shape,
-        dtype=dtype,
-        device=like.device,
-        memory_format=torch.channels_last)
-
-
-def _fake_unpack(bits: Tensor, channels: int) -> Tensor:
-    num, height, width, _ = bits.shape
-    return _empty_image(bits, (num, channels, height, width), torch.float32)
-
-
-def _fake_prepack(weight_bits: Tensor,
-                  weight_shape: list[int],
-                  groups: int = 1,
-                  isa: str = '') -> Tensor:
-    check_weight_shape(weight_shape, groups)
-    # only the kernels know how large their layout is
-    size = torch.library.get_ctx().new_dynamic_size()
-    return weight_bits.new_empty(size)
-
-
-def _fake_conv2d(bits: Tensor,
-                 blob: Tensor,
-                 weight_shape: list[int],
-                 stride: list[int],
-                 padding: list[int],
-                 dilation: list[int],
-                 groups: int = 1,
-                 pad_value: int = 0) -> Tensor:
-    out = check_convolution(bits.shape[1:3], bits.shape[3], weight_shape,
-                            stride, padding, dilation, groups, pad_value)
-    return _empty_image(bits, (bits.shape[0], weight_shape[0], *out),
-                        torch.int32)
-
-
-def _fake_conv2d_bits(bits: Tensor, blob: Tensor, limit: Tensor, flip: Tensor,
-                      *conv) -> Tensor:
-    return _fake_pack(_fake_conv2d(bits, blob, *conv))
-
-
-def _fake_conv2d_fused(x: Tensor,
-                       blob: Tensor,
-                       scale: Tensor,
-                       shift: Tensor,
-                       threshold: Tensor | None,
-                       flip: Tensor | None,
-                       residual: Tensor | None,
-                       pre: Tensor | None,
-                       slope: Tensor | None,
-                       post: Tensor | None,
-                       next_threshold: Tensor | None,
-                       next_flip: Tensor | None,
-                       weight_shape: list[int],
-                       stride: list[int],
-                       padding: list[int],
-                       dilation: list[int],
-                       groups: int = 1,
-                       pad_value: int = 0,
-                       bits_only: bool = False) -> tuple[Tensor, Tensor]:
-    check_channels(x, weight_shape, groups)
-    bits = x if x.dtype == torch.uint8 else _fake_pack(x)
-    k = _fake_conv2d(bits, blob, weight_shape, stride, padding, dilation,
-                     groups, pad_value)
-    out = x.new_empty(0, dtype=torch.uint8)
-    if next_threshold is not None:
-        out = _fake_pack(k)
-    if bits_only:
-        return x.new_empty(0, dtype=torch.float32), out
-    return _empty_image(x, k.shape, torch.float32), out
-
-
-_FAKES = {
-    'binary_pack': _fake_pack,
-    'binary_unpack': _fake_unpack,
-    'binary_prepack': _fake_prepack,
-    'binary_conv2d': _fake_conv2d,
-    'binary_conv2d_bits': _fake_conv2d_bits,
-    'binary_conv2d_fused': _fake_conv2d_fused,
-    'roi_align': fake_roi_align,
-}
-
-_DEFINITIONS = {
-    name: getattr(reference, name)
-    for name in SCHEMAS if name != 'roi_align'
-}
-_DEFINITIONS['roi_align'] = roi_align_reference
-
-
-def _register() -> torch.library.Library:
-    """Give every operator its reference, shapes and rule under autocast."""
-    library = torch.library.Library('mmcompress', 'FRAGMENT')
-    for name, schema in SCHEMAS.items():
-        if MISSING:
-            library.define(name + schema)
-        function = _DEFINITIONS[name]
-        if 'conv2d' in name:
-            function = _slow(function)
-        library.impl(name, function, 'CompositeExplicitAutograd')
-        torch.library.register_fake(
-            f'mmcompress::{name}', _FAKES[name], lib=library)
-        # half precision cannot hold the sums
-        for device in ('cpu', 'cuda'):
-            torch.library.register_autocast(
-                f'mmcompress::{name}', device, torch.float32, lib=library)
-    return library
-
-
-# why no kernels are there, empty if they are
-MISSING = _load_kernels()
-_LIBRARY = _register()
+    Args:
+        name (str): Of the operator.
+        schema (str): Arguments and results, the same as in
+            ``ops/csrc/binding.cpp``.
+        definition (Callable): The operator in plain PyTorch, the reference
+            of the kernels.
+        fake (Callable): Its checks, and tensors of the result's shape, dtype
+            and strides.
+        warns (bool): Say once where the definition runs although nobody asked
+            for it, because it is much slower. Defaults to False.
+    """
+    SCHEMAS[name] = schema
+    setattr(reference, name, definition)
+    # the loaded libraries declare those that they have kernels for
+    if not hasattr(torch.ops.mmcompress, name):
+        _LIBRARY.define(name + schema)
+    _LIBRARY.impl(name,
+                  _slow(definition) if warns else definition,
+                  'CompositeExplicitAutograd')
+    full_name = f'mmcompress::{name}'
+    torch.library.register_fake(full_name, fake, lib=_LIBRARY)
+    for device in ('cpu', 'cuda'):
+        torch.library.register_autocast(
+            full_name, device, torch.float32, lib=_LIBRARY)
 
 
 def build_info() -> dict:

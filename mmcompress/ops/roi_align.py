@@ -8,17 +8,22 @@ over rows, with weights per axis.
 import torch
 from torch import Tensor
 
-from .reference import check_image, require
+from . import library
+from .arguments import MAX_GEOMETRY, check_image, check_pair, require
 
 # most samples per bin and axis where the region decides
 MAX_SAMPLES = 4096
+# smallest and largest spatial_scale, such that float32 holds it
+SCALES = 1e-30, 1e30
 
 
-def check_roi_align(x: Tensor, rois: Tensor, output_size: list[int]) -> None:
-    """Check shapes and dtypes of :func:`mmcompress.ops.roi_align`.
+def check_roi_align(x: Tensor, rois: Tensor, output_size: list[int],
+                    spatial_scale: float, sampling_ratio: int) -> None:
+    """Check the arguments of :func:`roi_align`.
 
     Raises:
-        ValueError: If they don't fit together; names the argument.
+        ValueError: If one is out of bounds, or they don't fit together; names
+            the argument.
     """
     check_image('x', x)
     require(x.shape[2] > 0 and x.shape[3] > 0,
@@ -29,9 +34,16 @@ def check_roi_align(x: Tensor, rois: Tensor, output_size: list[int]) -> None:
             f'rois is on {rois.device}, x on {x.device}')
     require(rois.dim() == 2 and rois.shape[1] == 5,
             f'rois must be (M, 5), it has shape {tuple(rois.shape)}')
+    check_pair('output_size', output_size, 1)
+    # also where it is not a number
     require(
-        len(output_size) == 2 and min(output_size) > 0,
-        f'output_size must be two numbers >= 1, it is {list(output_size)}')
+        SCALES[0] <= spatial_scale <= SCALES[1],
+        f'spatial_scale must be a number from {SCALES[0]} to {SCALES[1]}, it '
+        f'is {spatial_scale}')
+    require(
+        sampling_ratio <= MAX_GEOMETRY,
+        f'sampling_ratio must be at most {MAX_GEOMETRY}, it is '
+        f'{sampling_ratio}')
 
 
 def _check_image_numbers(numbers: Tensor, batch: int) -> None:
@@ -113,7 +125,7 @@ def roi_align_reference(x: Tensor, rois: Tensor, output_size: list[int],
                         spatial_scale: float, sampling_ratio: int,
                         aligned: bool) -> Tensor:
     """Definition of :func:`roi_align` in plain PyTorch."""
-    check_roi_align(x, rois, output_size)
+    check_roi_align(x, rois, output_size, spatial_scale, sampling_ratio)
     _check_image_numbers(rois[:, 0], len(x))
     options = spatial_scale, sampling_ratio, aligned
     rows = _axis_weights(rois[:, 2], rois[:, 4], output_size[0], x.shape[2],
@@ -134,7 +146,7 @@ def fake_roi_align(x: Tensor, rois: Tensor, output_size: list[int],
                    spatial_scale: float, sampling_ratio: int,
                    aligned: bool) -> Tensor:
     """Shape of :func:`roi_align`."""
-    check_roi_align(x, rois, output_size)
+    check_roi_align(x, rois, output_size, spatial_scale, sampling_ratio)
     return x.new_empty(rois.shape[0], x.shape[1], *output_size)
 
 
@@ -156,10 +168,11 @@ def roi_align(x: Tensor,
             y2 in units of the image. What lies outside of the map is 0, so is
             a region of infinite or undefined size.
         output_size (int | tuple[int, int]): Bins, vertically and
-            horizontally.
-        spatial_scale (float): Feature pixels per unit of ``rois``.
-        sampling_ratio (int): Samples per bin along each axis; 0 or less:
-            the bin size in pixels, rounded up, at most 4096.
+            horizontally, from 1 to 4096.
+        spatial_scale (float): Feature pixels per unit of ``rois``, from 1e-30
+            to 1e30.
+        sampling_ratio (int): Samples per bin along each axis, at most 4096; 0
+            or less: the bin size in pixels, rounded up, at most 4096.
         aligned (bool): Pixel centres lie at half coordinates. Otherwise they
             lie at integers, and regions have at least one pixel.
 
@@ -170,5 +183,11 @@ def roi_align(x: Tensor,
         ValueError or RuntimeError: If arguments don't fit together.
     """
     size = [output_size] * 2 if isinstance(output_size, int) else output_size
-    return torch.ops.mmcompress.roi_align(x, rois, list(size), spatial_scale,
-                                          sampling_ratio, aligned)
+    return library.operators.roi_align(x, rois, list(size), spatial_scale,
+                                       sampling_ratio, aligned)
+
+
+library.register(
+    'roi_align', '(Tensor x, Tensor rois, int[2] output_size, '
+    'float spatial_scale, int sampling_ratio, bool aligned) -> Tensor',
+    roi_align_reference, fake_roi_align)

@@ -20,6 +20,18 @@ using torch::stable::Tensor;
 using MaybeTensor = std::optional<Tensor>;
 using Ints = std::vector<int64_t>;
 
+// Largest stride, padding, dilation, output size and sampling ratio, far above
+// those of any network: no sum or product of them overflows, and no call runs
+// for hours because of one number.
+constexpr int64_t kMaxGeometry = 4096;
+
+// Most products that one output sums up: float32 holds all of the sums.
+constexpr int64_t kMaxProducts = int64_t(1) << 24;
+
+// Largest number of output channels, and size of a dimension of a tensor.
+constexpr int64_t kMaxChannels = int64_t(1) << 24;
+constexpr int64_t kMaxSize = INT32_MAX;
+
 inline const char* name_of(ScalarType type) {
   switch (type) {
     case ScalarType::Float:
@@ -64,10 +76,18 @@ inline void check_shape(const char* name, const Tensor& x, const Ints& shape) {
                   text(shape), ", it has ", text(shape_of(x)));
 }
 
+// Only tensors without elements can have larger dimensions.
+inline void check_sizes(const char* name, const Tensor& x) {
+  for (int64_t size : x.sizes())
+    STD_TORCH_CHECK(size <= kMaxSize, name, " has a dimension larger than ",
+                    kMaxSize, ": ", text(shape_of(x)));
+}
+
 inline void check_image(const char* name, const Tensor& x) {
   check_type(name, x, ScalarType::Float);
   STD_TORCH_CHECK(x.dim() == 4 && x.size(1) > 0, name,
                   " must be (N, C, H, W), it has shape ", text(shape_of(x)));
+  check_sizes(name, x);
 }
 
 inline void check_packed(const char* name, const Tensor& bits) {
@@ -75,12 +95,17 @@ inline void check_packed(const char* name, const Tensor& bits) {
   STD_TORCH_CHECK(bits.dim() == 4, name,
                   " must be (N, H, W, bytes), it has shape ",
                   text(shape_of(bits)));
+  check_sizes(name, bits);
 }
 
 inline void check_pair(const char* name, const Ints& pair, int64_t least) {
-  STD_TORCH_CHECK(pair.size() == 2 && pair[0] >= least && pair[1] >= least,
-                  name, " must be two numbers >= ", least, ", it is ",
-                  text(pair));
+  const auto is_allowed = [least](int64_t value) {
+    return value >= least && value <= kMaxGeometry;
+  };
+  STD_TORCH_CHECK(
+      pair.size() == 2 && is_allowed(pair[0]) && is_allowed(pair[1]), name,
+      " must be two numbers from ", least, " to ", kMaxGeometry, ", it is ",
+      text(pair));
 }
 
 inline void check_pad_value(int64_t pad_value) {
@@ -88,21 +113,22 @@ inline void check_pad_value(int64_t pad_value) {
                   "pad_value must be 0 or -1: ", pad_value);
 }
 
-// `largest`: how many products one output may sum up.
-inline void check_weight_shape(const Ints& shape, int64_t groups,
-                               int64_t largest) {
+inline void check_weight_shape(const Ints& shape, int64_t groups) {
   STD_TORCH_CHECK(
       shape.size() == 4 && shape[0] > 0 && shape[1] > 0 && shape[2] > 0 &&
           shape[3] > 0,
       "weight_shape must be four positive numbers (K, C / groups, kh, kw), it "
       "is ",
       text(shape));
+  STD_TORCH_CHECK(shape[0] <= kMaxChannels, "weight_shape ", text(shape),
+                  " has more than ", kMaxChannels, " output channels");
+  // divisions, because the product may not fit into 64 bits
+  STD_TORCH_CHECK(shape[1] <= kMaxProducts / shape[2] / shape[3],
+                  "weight_shape ", text(shape), " has more than ",
+                  kMaxProducts, " products per output");
   STD_TORCH_CHECK(groups > 0 && shape[0] % groups == 0,
                   "groups must divide the ", shape[0],
                   " output channels, it is ", groups);
-  STD_TORCH_CHECK(shape[1] < largest / shape[2] / shape[3], "weight_shape ",
-                  text(shape), " has more than ", largest,
-                  " products per output");
 }
 
 // What a convolution takes, behind its tensors.
@@ -115,6 +141,7 @@ struct ConvArguments {
   int64_t pad_value;
 };
 
+// The arguments are checked: neither sums nor products overflow.
 inline void check_fits(int64_t height, int64_t width,
                        const ConvArguments& args) {
   const Ints& kernel = args.weight_shape;
@@ -141,11 +168,12 @@ inline void check_channels(const Tensor& x, int64_t channels) {
                   " channels, weight_shape asks for ", channels);
 }
 
-inline void check_unpacked_channels(const Tensor& bits, int64_t channels,
-                                    int64_t wanted) {
-  STD_TORCH_CHECK(channels > 0 && bits.size(3) == wanted, "channels is ",
-                  channels, ", which does not fit the ", bits.size(3),
-                  " bytes per pixel of bits");
+inline void check_unpacked_channels(const Tensor& bits, int64_t channels) {
+  const int64_t most = 8 * bits.size(3);
+  STD_TORCH_CHECK(bits.size(3) % 8 == 0 && channels > most - 64 &&
+                      channels > 0 && channels <= most,
+                  "channels is ", channels, ", which does not fit the ",
+                  bits.size(3), " bytes per pixel of bits");
 }
 
 inline void check_fused(bool is_packed, const MaybeTensor& threshold,

@@ -77,8 +77,7 @@ Tensor new_image(const Ints& shape, ScalarType type) {
 }
 
 WeightShape weight_shape_of(const Ints& shape, int64_t groups) {
-  // sums are int32
-  check_weight_shape(shape, groups, int64_t(1) << 30);
+  check_weight_shape(shape, groups);
   return {shape[0], shape[1], shape[2], shape[3], groups};
 }
 
@@ -157,7 +156,7 @@ Tensor binary_pack(const Tensor& x, const MaybeTensor& threshold,
 
 Tensor binary_unpack(const Tensor& bits, int64_t channels) {
   check_packed("bits", bits);
-  check_unpacked_channels(bits, channels, packed_bytes(channels));
+  check_unpacked_channels(bits, channels);
   const Tensor source = as_contiguous(bits);
   Tensor signs = new_image(
       {bits.size(0), channels, bits.size(1), bits.size(2)}, ScalarType::Float);
@@ -304,6 +303,13 @@ Tensor roi_align(const Tensor& x, const Tensor& rois, const Ints& output_size,
   STD_TORCH_CHECK(rois.dim() == 2 && rois.size(1) == 5,
                   "rois must be (M, 5), it has shape ", text(shape_of(rois)));
   check_pair("output_size", output_size, 1);
+  // float32 holds it; false where it is not a number
+  STD_TORCH_CHECK(spatial_scale >= 1e-30 && spatial_scale <= 1e30,
+                  "spatial_scale must be a number from 1e-30 to 1e30, it is ",
+                  spatial_scale);
+  STD_TORCH_CHECK(sampling_ratio <= kMaxGeometry,
+                  "sampling_ratio must be at most ", kMaxGeometry,
+                  ", it is ", sampling_ratio);
   const RoIAlignShape shape = {x.size(0),
                                x.size(1),
                                x.size(2),

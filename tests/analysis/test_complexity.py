@@ -2,6 +2,7 @@ import pytest
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
+from lowbit.toy_layers import W4A8Linear
 from mmengine.registry import DefaultScope
 
 import mmcompress.compat  # noqa: F401
@@ -12,6 +13,7 @@ from mmcompress.analysis.subject import (build_subject, image_size,
                                          noise_batch, read_config)
 from mmcompress.binary import BiResNet, IDaDetConv2d
 from mmcompress.deploy import pack
+from mmcompress.lowbit import LowBitLayer, LowBitModule, OperandBits
 
 
 class Model(nn.Module):
@@ -199,19 +201,35 @@ def test_bytes_are_those_of_the_state_dict():
 def test_1bit_inputs_with_real_weights_are_floats_work():
     layer = IDaDetConv2d(3, 8, 3, binary_weight=False)
     cost = costs_of(Model(conv=layer), 1, 3, 6, 6)['conv']
-    assert operand_bits(layer) == (FLOAT, 1)
+    assert operand_bits(layer).factors == (FLOAT, 1)
+    assert not operand_bits(layer).are_low
     assert (cost.flops, cost.bops) == (16 * 8 * 27, 0)
     assert cost.bytes_packed == cost.bytes_stored
 
 
+class Product(LowBitLayer):
+    """Two activations, of 8 and 4 bits."""
+
+    def operand_bits(self):
+        return OperandBits(None, (8, 4))
+
+    def forward(self, x):
+        return x @ x.mT
+
+
 def test_a_layer_says_how_many_bits_it_has():
-    layer = nn.Linear(4, 6)
-    layer.operand_bits = 4, 8
+    layer = W4A8Linear(4, 6)
     cost = costs_of(Model(layer=layer), 3, 4)['layer']
     assert (cost.flops, cost.bops) == (0, 3 * 24 * 4 * 8)
     assert cost.ops == 3 * 24 * 4 * 8 / 64
-    # weights of 4 bits, the bias as it is
-    assert cost.bytes_packed == 12 + 24
+    # weights of 4 bits, a scale per channel, the bias
+    assert cost.bytes_packed == 12 + 24 + 24
+
+
+def test_a_product_of_activations_has_operands_of_its_own():
+    cost = costs_of(Model(product=Product()), 3, 5, 4)['product']
+    assert (cost.flops, cost.bops) == (0, 3 * 5 * 5 * 4 * 8 * 4)
+    assert (cost.bits, cost.params, cost.bytes_packed) == ((8, 4), 0, 0)
 
 
 def _packed(operator: str):
@@ -271,14 +289,16 @@ def test_a_packed_model_has_the_operations_and_weights_of_the_trained_one():
     assert sum(cost.params
                for cost in layers) == sum(module.weight.numel()
                                           for module in model.modules()
-                                          if hasattr(module, 'inference_rule'))
+                                          if isinstance(module, LowBitLayer))
     assert total(packed).flops == total(trained).flops
     # what is on disk; nothing is left to be packed
     assert total(packed).bytes_stored == total(packed).bytes_packed == sum(
         t.numel() * t.element_size()
         for t in packed_model.state_dict().values())
     # nothing stays behind
-    assert not any('with_bits' in vars(m) for m in packed_model.modules())
+    assert any(m.other_calls for m in packed_model.modules()
+               if isinstance(m, LowBitModule))
+    assert not any('only_bits' in vars(m) for m in packed_model.modules())
 
 
 def test_count_is_of_the_images_given():

@@ -3,9 +3,11 @@ import torch
 import torch.nn as nn
 from mmcv.ops import RoIAlign
 
-from mmcompress.analysis.latency import Parts, clock_of, float_twin, forms
+from mmcompress.analysis.latency import Parts, clock_of
 from mmcompress.binary import IDaDetConv2d, PoemConv1d, PoemLinear
 from mmcompress.binary.backbones.bi_resnet import BiBlock
+from mmcompress.deploy.forms import forms
+from mmcompress.lowbit import float_twin
 
 
 class Detector(nn.Module):

@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import pytest
+import yaml
 from meta_device import on_meta
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
@@ -31,6 +32,11 @@ def _load(file):
 
 def load(file):
     return deepcopy(_load(file))
+
+
+@lru_cache(maxsize=None)
+def models_of(metafile):
+    return yaml.safe_load(metafile.read_text('utf-8'))['Models']
 
 
 def build(cfg):
@@ -58,6 +64,14 @@ def test_loads_builds_and_has_what_it_taps(file):
     Taps(taps, teacher, 'teacher')
     for part in cfg.model.get('init_student') or []:
         teacher.get_submodule(part)
+
+
+@every_config
+def test_trains_as_long_as_its_metafile_says(file):
+    for model in models_of(file.parent / 'metafile.yml'):
+        if Path(model['Config']).name == file.name:
+            epochs = model['Metadata'].get('Epochs')
+            assert epochs in (None, load(file).train_cfg.get('max_epochs'))
 
 
 @every_config

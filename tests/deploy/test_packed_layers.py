@@ -10,7 +10,7 @@ from deploy.networks import as_if_trained, build
 from mmcompress import ops
 from mmcompress.binary import IDaDetConv2d
 from mmcompress.deploy import PackedLayer, pack, set_twin
-from mmcompress.deploy.verify import predict, same_bits
+from mmcompress.deploy.verify.model import predict, same_bits
 
 
 def block_layer(**kwargs):

@@ -169,6 +169,8 @@ def test_several_levels():
         model(**batch, mode='loss')
     with pytest.raises(ValueError, match=r'channels are \(2, 32\)'):
         build(first_stage(num_levels=2))(**batch, mode='loss')
+    with pytest.raises(ValueError, match=r'\(4, 4\).*must be maps'):
+        build(first_stage(tap='head.fc', channels=4))(**batch, mode='loss')
     with pytest.raises(KeyError, match='layer9'):
         build(first_stage(tap='backbone.layer9'))
 

@@ -10,7 +10,7 @@ def run_layer(case: Case) -> dict[str, Tensor]:
                      **options(case, 'ste'))
     x = leaf(case)
     result = finish(case, layer, dict(x=x), dict(y=(layer(x), case['in/g'])))
-    return result | {'out/alpha': layer.alpha()}
+    return result | {'out/alpha': layer.weight_scale()}
 
 
 def run(case: Case) -> dict[str, Tensor] | None:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mmcompress.binary import IDaDetConv2d, IDaDetFPN
 from mmcompress.binary.backbones.bi_resnet import BiBlock
-from mmcompress.deploy.folding import fold_affine
+from mmcompress.deploy.fold import fold_affine
 from mmcompress.distill.losses import IDaDetLoss
 from mmcompress.distill.losses.ida_det import (entropy_loss, project,
                                                region_discrepancy)
@@ -212,8 +212,8 @@ def run_packed_block(case: Case) -> dict[str, Tensor]:
 
     x = case['in/x']
     bits = binary_pack(x.float(), threshold.float())
-    weight_bits = binary_pack(rule.signs.float())
-    shape = list(rule.signs.shape)
+    weight_bits = binary_pack(rule.codes.float())
+    shape = list(rule.codes.shape)
     counts = [
         binary_conv2d(bits, binary_prepack(weight_bits,
                                            shape), shape, rule.stride,
@@ -228,7 +228,7 @@ def run_packed_block(case: Case) -> dict[str, Tensor]:
         'out/w_bits': binary_unpack(weight_bits, in_channels) > 0,
         'out/k': counts[0],
         'out/k_pad_minus_one': counts[1],
-        'out/tap_sums': rule.signs.sum(1),
+        'out/tap_sums': rule.codes.sum(1),
         'out/A': scale,
         'out/B': shift,
         'out/conv_bn': conv_bn,

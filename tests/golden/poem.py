@@ -7,7 +7,7 @@ from torch import Tensor
 from mmcompress.binary.backbones.pointnet import PointUnit
 from mmcompress.binary.layers.poem import (PoemLinear, em_pull, em_step,
                                            reconstruction_loss, sign_split)
-from mmcompress.deploy.folding import fold_affine, fold_threshold
+from mmcompress.deploy.fold import fold_affine, fold_threshold
 from mmcompress.ops import (binary_linear, binary_linear_pack, binary_pack,
                             binary_prepack, binary_unpack)
 
@@ -103,8 +103,8 @@ def run_packed(case: Case) -> dict[str, Tensor]:
     rule = unit.fc.inference_rule()
     threshold, flip = fold_threshold(unit.bn_in)
     scale, shift = fold_affine(rule, unit.bn)
-    weight_bits = binary_pack(rule.signs.float())
-    shape = list(rule.signs.shape)
+    weight_bits = binary_pack(rule.codes.float())
+    shape = list(rule.codes.shape)
     # points are what a linear layer calls tokens
     tokens = case['in/x'].transpose(1, 2)
     bits = binary_linear_pack(tokens.float(), threshold.float(), flip)
@@ -115,7 +115,7 @@ def run_packed(case: Case) -> dict[str, Tensor]:
         'out/threshold': threshold,
         'out/flip': flip,
         'out/x_bits': points > 0,
-        'out/w_bits': rule.signs[:, :, 0, 0] > 0,
+        'out/w_bits': rule.codes[:, :, 0, 0] > 0,
         'out/k': k,
         'out/A': scale,
         'out/B': shift,

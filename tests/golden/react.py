@@ -11,7 +11,7 @@ def run_layer(case: Case) -> dict[str, Tensor]:
     x = leaf(case)
     y = layer.convolve(x)
     result = finish(case, layer, dict(x=x), dict(y=(y, case['in/g'])))
-    return result | {'out/alpha': layer.alpha()}
+    return result | {'out/alpha': layer.weight_scale()}
 
 
 def run(case: Case) -> dict[str, Tensor] | None:

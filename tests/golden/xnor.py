@@ -7,7 +7,7 @@ from torch import Tensor
 def run_layer(case: Case) -> dict[str, Tensor]:
     """A 1-bit layer, from the latent weight to the modified gradient."""
     layer = layer_of(case, 'XNORConv2d', 'XNORLinear', **options(case))
-    alpha = layer.alpha()
+    alpha = layer.weight_scale()
     weight_hat = layer.binarize_weight()
     weight_hat.retain_grad()
     layer.binarize_weight = lambda: weight_hat

@@ -41,7 +41,7 @@ def metrics(config, checkpoint, work_dir, *arguments):
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
     """A small 1-bit detector, as if IDa-Det had trained it, and packed."""
-    from mmcompress.deploy.pack_file import pack_file
+    from mmcompress.deploy.file.convert import pack_file
     from mmcompress.distill.teacher import build_model
     folder = tmp_path_factory.mktemp('packed')
     config = write_config(folder / 'trained.py', ida_det())
@@ -99,22 +99,23 @@ def test_the_inferencer_runs_it(folder):
 
 
 def test_nothing_is_written_when_layers_differ(folder, monkeypatch):
-    from mmcompress.deploy import fold, pack_file
+    from mmcompress.deploy.file import convert
+    from mmcompress.deploy.fold import folding
     from mmcompress.deploy.verify import VerificationError
 
     def wrong(rule, bn):
-        return rule.alpha * 1.01, rule.alpha * 0
+        return rule.scale * 1.01, rule.scale * 0
 
-    monkeypatch.setattr(fold, 'fold_affine', wrong)
+    monkeypatch.setattr(folding, 'fold_affine', wrong)
     out = folder / 'wrong.pth'
     with pytest.raises(VerificationError, match=r'backbone\.layer1\.0\.conv'):
-        pack_file.pack_file(
+        convert.pack_file(
             str(folder / 'trained.py'), str(folder / 'trained.pth'), str(out))
     assert not out.exists() and not out.with_suffix('.py').exists()
 
 
 def test_the_trained_checkpoint_must_fit(folder):
-    from mmcompress.deploy.pack_file import pack_file
+    from mmcompress.deploy.file.convert import pack_file
     torch.save(dict(state_dict={}), folder / 'empty.pth')
     with pytest.raises(RuntimeError, match='are missing'):
         pack_file(
@@ -162,7 +163,8 @@ def test_a_classifier_runs_in_the_inferencer(tmp_path):
     from mmpretrain import ImageClassificationInferencer
 
     from mmcompress.deploy import pack
-    from mmcompress.deploy.files import packed_config, write_packed
+    from mmcompress.deploy.file.checkpoint import write_packed
+    from mmcompress.deploy.file.config import packed_config
     from mmcompress.distill.teacher import build_model
     model = dict(
         type='ImageClassifier',

@@ -13,7 +13,7 @@ import torch
 from signs import LAYOUTS, count, in_layout, randn
 
 from mmcompress import ops
-from mmcompress.ops import functional, reference
+from mmcompress.ops import library, reference
 from mmcompress.ops.library import SCHEMAS
 
 ROOT = Path(__file__).parents[2]
@@ -51,7 +51,7 @@ def device(request, monkeypatch):
     if request.param == 'cuda':
         return 'cuda'
     namespace = request.getfixturevalue('emulated')
-    monkeypatch.setattr(functional, '_OPS', namespace)
+    monkeypatch.setattr(library, 'operators', namespace)
     return 'cpu'
 
 
@@ -283,6 +283,17 @@ def test_errors_name_the_argument(device):
         ('blob', lambda: conv2d(blob=blob[:-1])),
         ('blob', lambda: conv2d(shape=[70, 66, 1, 9], padding=4)),
         ('stride', lambda: conv2d(stride=0)),
+        ('stride', lambda: conv2d(stride=2**62)),
+        ('padding', lambda: conv2d(padding=2**62)),
+        ('padding', lambda: conv2d(padding=(0, 4097))),
+        ('dilation', lambda: conv2d(dilation=2**62)),
+        ('dilation', lambda: conv2d(padding=4096, dilation=2**32)),
+        ('groups', lambda: conv2d(groups=2**62)),
+        ('weight_shape', lambda: conv2d(shape=[70, 2**62, 3, 3])),
+        ('weight_shape', lambda: conv2d(shape=[70, 2**32, 2**32, 1])),
+        ('weight_shape', lambda: ops.binary_prepack(
+            weight_bits, [2**62, 66, 3, 3], 2**62)),
+        ('channels', lambda: ops.binary_unpack(bits, 2**63 - 1)),
         ('pad_value', lambda: conv2d(pad_value=1)),
         ('kernel', lambda: conv2d(dilation=3)),
         ('scale', lambda: fused(scale=vector[:1])),

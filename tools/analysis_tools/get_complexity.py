@@ -9,8 +9,7 @@ import torch
 from mmengine.logging import MMLogger
 
 import mmcompress.compat  # noqa: F401
-from mmcompress.analysis.complexity import (FLOAT, LayerCost, complexity,
-                                            is_low_bit, total)
+from mmcompress.analysis.complexity import FLOAT, LayerCost, complexity, total
 from mmcompress.analysis.subject import build_subject, noise_batch, read_config
 from mmcompress.launch import add_cfg_options
 from mmcompress.tables import format_table
@@ -74,7 +73,7 @@ def as_table(title: str, costs: list[LayerCost]) -> str:
         f' | packed {sums.bytes_packed / 1e6:.2f} MB | '
         f'FLOPs {sums.flops:.3e} | BOPs {sums.bops:.3e} | OPs {sums.ops:.3e}'
     ]
-    if not any(is_low_bit(cost.bits) for cost in costs):
+    if not any(cost.is_low_bit for cost in costs):
         lines.append('No layer has low-bit weights and activations.')
     return '\n'.join(lines)
 

@@ -5,6 +5,7 @@ with the method, for each seed, all with the same budget. Each training is a
 process of its own, and appends a record to the results file. What has a record
 of the same settings and seed is not trained again, so a run that was stopped
 goes on where it was; several may run side by side. Then see report.py.
+What there is to compare stands in the metafiles (comparison/table.py).
 
   python tools/benchmarks/mini.py kd nkd
   python tools/benchmarks/mini.py all --seeds 1 2 3
@@ -13,7 +14,6 @@ goes on where it was; several may run side by side. Then see report.py.
 """
 import argparse
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -21,123 +21,17 @@ from rich.progress import (BarColumn, MofNCompleteColumn, Progress, TextColumn,
                            TimeElapsedColumn)
 
 import mmcompress.compat  # noqa: F401
-from mmcompress.benchmarks import (Records, Training, TrainingFailed,
-                                   ensure_trained, is_teacher)
+from comparison import (TEACHER_OPTION, Records, Table, Training,
+                        TrainingFailed, ensure_trained, is_teacher)
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / 'docs' / 'benchmarks'
 # weights are tuned on other seeds than the reported ones
 SEEDS = (1, 2, 3)
 TUNING_SEEDS = (11, 12)
-
-
-@dataclass(frozen=True)
-class Task:
-    """What methods are compared on.
-
-    Args:
-        student (str): Config of the student alone.
-        teacher (str): Config of the teacher.
-        metric (str): The score's name in the log of the validation.
-        scale (float): To percent.
-    """
-    student: str
-    teacher: str
-    metric: str
-    scale: float = 1.0
-
-
-@dataclass(frozen=True)
-class Method:
-    """What is compared.
-
-    Args:
-        name (str): Of the method; it may have several tasks. Names that
-            begin with ``teacher`` are other models that teach: they are
-            trained once, with seed 0.
-        task (str): Name of the task.
-        config (str): Of the student with the method.
-        after (tuple): Pairs of an option of the config that takes a
-            checkpoint, and the method of the same task that it is from;
-            ``'teacher'`` is the task's.
-        options (tuple[str]): ``KEY=VALUE``, where it has no config.
-    """
-    name: str
-    task: str
-    config: str
-    after: tuple = (('model.teacher.checkpoint', 'teacher'), )
-    options: tuple[str, ...] = ()
-
-
-TASKS = {
-    'classification':
-    Task('kd/kd_resnet_mini_student', 'kd/kd_resnet_mini_teacher',
-         'accuracy/top1'),
-    'transformers':
-    Task('vitkd/vitkd_deit_mini_student', 'vitkd/vitkd_deit_mini_teacher',
-         'accuracy/top1'),
-    'detection':
-    Task('fgd/fgd_retinanet_mini_student', 'fgd/fgd_retinanet_mini_teacher',
-         'coco/bbox_mAP', 100),
-    'segmentation':
-    Task('cwd/cwd_pspnet_mini_student', 'cwd/cwd_pspnet_mini_teacher', 'mIoU'),
-    'pose':
-    Task('dwpose/dwpose_student_mini', 'dwpose/dwpose_teacher_mini', 'PCK',
-         100),
-}
-METHODS = [
-    Method('kd', 'classification', 'kd/kd_resnet_mini'),
-    Method('mgd', 'classification', 'mgd/mgd_resnet_mini'),
-    Method('nkd', 'classification', 'nkd/nkd_resnet_mini'),
-    Method('uskd', 'classification', 'uskd/uskd_resnet_mini', after=()),
-    Method('tf_nkd', 'classification', 'uskd/tf_nkd_resnet_mini', after=()),
-    Method('teacher, autoencoder', 'classification',
-           'ie_kd/ie_kd_resnet_mini_autoencoder'),
-    Method(
-        'ie_kd',
-        'classification',
-        'ie_kd/ie_kd_resnet_mini',
-        after=(('model.teacher.checkpoint', 'teacher, autoencoder'), )),
-    Method(
-        'ie_kd_mutual',
-        'classification',
-        'ie_kd/ie_kd_resnet_mini_mutual',
-        after=()),
-    Method('vitkd', 'transformers', 'vitkd/vitkd_deit_mini'),
-    Method('vitkd_nkd', 'transformers', 'vitkd/vitkd_nkd_deit_mini'),
-    # FGD and MGD also inherit the teacher's neck and head: that alone
-    Method(
-        'inherit',
-        'detection',
-        'fgd/fgd_retinanet_mini',
-        options=tuple(f'model.losses.loss_fgd.{weight}_fgd=0'
-                      for weight in ('alpha', 'beta', 'gamma', 'lambda'))),
-    Method('fgd', 'detection', 'fgd/fgd_retinanet_mini'),
-    Method('mgd', 'detection', 'mgd/mgd_retinanet_mini'),
-    Method('pkd', 'detection', 'pkd/pkd_retinanet_mini'),
-    Method('cwd', 'segmentation', 'cwd/cwd_pspnet_mini'),
-    Method('mgd', 'segmentation', 'mgd/mgd_pspnet_mini'),
-    Method('dwpose_s1', 'pose', 'dwpose/dwpose_s1_mini'),
-    Method(
-        'dwpose_s2',
-        'pose',
-        'dwpose/dwpose_s2_mini',
-        after=(('model.teacher.checkpoint', 'dwpose_s1'), )),
-]
-NAMES = list(dict.fromkeys(m.name for m in METHODS if not is_teacher(m.name)))
-
-
-def _training(task: str, method: str, config: str, seed: int,
-              **kwargs) -> Training:
-    return Training(
-        root=ROOT,
-        task=task,
-        method=method,
-        config=f'configs/{config}.py',
-        metric=TASKS[task].metric,
-        scale=TASKS[task].scale,
-        seed=seed,
-        **kwargs)
+TABLE = Table(ROOT)
+METHODS = TABLE.methods()
+NAMES = list(dict.fromkeys(method.name for method in METHODS))
 
 
 def training_of(task: str, name: str, seed: int,
@@ -151,23 +45,19 @@ def training_of(task: str, name: str, seed: int,
         seed (int): Of the student.
         options (tuple[str]): ``KEY=VALUE`` that override the config.
     """
-    if is_teacher(name):
-        seed = 0
-    if name == 'teacher':
-        return _training(task, name, TASKS[task].teacher, seed)
-    if name == 'student':
-        return _training(task, name, TASKS[task].student, seed)
-    method = next(m for m in METHODS if (m.task, m.name) == (task, name))
-    return _training(
-        task,
-        name,
-        method.config,
-        seed,
-        options=(*method.options, *options),
-        after={
-            key: training_of(task, first, seed)
-            for key, first in method.after
-        })
+    entry = TABLE.entries[task, name]
+    teacher = TABLE.teacher_of(entry)
+    first = teacher and training_of(task, teacher.name, seed)
+    return Training(
+        root=ROOT,
+        task=task,
+        method=name,
+        config=entry.config,
+        metric=TABLE.tasks[task].metric,
+        scale=TABLE.tasks[task].scale,
+        seed=0 if is_teacher(name) else seed,
+        options=(*entry.options, *options),
+        after={TEACHER_OPTION: first} if first else {})
 
 
 def plan(names: list[str],
@@ -211,8 +101,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--tasks',
         nargs='+',
-        choices=TASKS,
-        default=list(TASKS),
+        choices=TABLE.tasks,
+        default=list(TABLE.tasks),
         help='all tasks of the methods by default')
     parser.add_argument(
         '--seeds',

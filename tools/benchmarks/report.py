@@ -3,8 +3,8 @@ import argparse
 import os
 from pathlib import Path
 
-from mmcompress.benchmarks import Records, summarize
-from mmcompress.benchmarks.page import draw_gains, gains_of, render_page
+from comparison import Records, Table, summarize
+from comparison.page import draw_gains, gains_of, render_page
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / 'docs' / 'benchmarks'
@@ -37,18 +37,18 @@ def main() -> None:
     """Run the tool."""
     args = parse_args()
     records = Records(args.results).read()
+    table = Table(ROOT)
     folder = args.out.resolve().parent
     folder.mkdir(parents=True, exist_ok=True)
     page = render_page(records,
-                       Records(args.tuning).read(),
+                       Records(args.tuning).read(), table,
                        lambda config: os.path.relpath(ROOT / config, folder),
                        plot_name)
     args.out.write_text(page)
     for task in dict.fromkeys(r['task'] for r in records):
         summaries = summarize(records, task)
-        if gains_of(summaries):
-            draw_gains(summaries, f'{task}, mean ± standard deviation',
-                       folder / plot_name(task))
+        if any(gains_of(summaries, table, task).values()):
+            draw_gains(summaries, table, task, folder / plot_name(task))
     print(f'Wrote {args.out}')
 
 

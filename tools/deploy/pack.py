@@ -2,7 +2,7 @@
 import argparse
 
 import mmcompress.compat  # noqa: F401
-from mmcompress.deploy.pack_file import LEFTOVERS, pack_file
+from mmcompress.deploy.file.convert import LEFTOVERS, pack_file
 from mmcompress.launch import add_cfg_options
 
 

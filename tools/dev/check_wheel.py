@@ -5,6 +5,8 @@ import zipfile
 NEEDED = ('mmcompress/.mim/configs/_base_/runtime.py',
           'mmcompress/.mim/tools/train.py', 'mmcompress/.mim/tools/test.py',
           'mmcompress/.mim/model-index.yml', 'mmcompress/registry.py')
+# the comparison of methods belongs to a checkout
+UNWANTED = '/benchmarks/'
 
 
 def main(path: str) -> int:
@@ -12,6 +14,7 @@ def main(path: str) -> int:
     with zipfile.ZipFile(path) as wheel:
         names = wheel.namelist()
     problems = [f'{name} is missing' for name in NEEDED if name not in names]
+    problems += [f'{n} is there' for n in names if UNWANTED in n]
     top = {name.split('/')[0] for name in names}
     extra = {t for t in top if t != 'mmcompress' and '.dist-info' not in t}
     problems += [f'{name} is installed at the top level' for name in extra]

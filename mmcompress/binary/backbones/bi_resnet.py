@@ -1,6 +1,7 @@
 """1-bit ResNets: Bi-Real, ReActNet, IDa-Det, XNOR-Net."""
 import re
 from functools import partial
+from typing import TYPE_CHECKING
 
 import torch.nn as nn
 from mmcv.cnn import build_conv_layer, build_norm_layer
@@ -8,9 +9,12 @@ from mmengine.model import BaseModule, kaiming_init
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mmcompress.lowbit import folds, refuse_packed
 from mmcompress.registry import MODELS
-from ..layers import Shift
-from ..layers.base import refuse_packed
+from ..layers import ReActConv2d, Shift
+
+if TYPE_CHECKING:
+    from mmcompress.deploy.fold import Folding
 
 
 def _shortcut(in_channels: int, out_channels: int, stride: int,
@@ -72,7 +76,7 @@ class BiBlock(nn.Module):
             3,
             stride=stride,
             padding=1)
-        if shifts and getattr(self.conv, 'move0', None) is not None:
+        if shifts and isinstance(self.conv, ReActConv2d):
             # ReActConv2d's own shift would be a second one
             self.conv.move0 = None
         self.move1 = Shift(out_channels) if shifts else nn.Identity()
@@ -93,6 +97,13 @@ class BiBlock(nn.Module):
         """
         u = self.bn1(self.conv(self.move0(x))) + self.downsample(x)
         return self.move2(self.prelu(self.move1(u)))
+
+
+@folds(BiBlock)
+def _fold_block(block: BiBlock, folding: 'Folding') -> nn.Module | None:
+    return folding.block(block, [block.move0, block.conv, block.bn1],
+                         block.downsample,
+                         [block.move1, block.prelu, block.move2])
 
 
 class XNORBlock(nn.Module):
@@ -144,6 +155,12 @@ class XNORBlock(nn.Module):
         """
         u = self.relu(self.conv1(self.norm1(x)))
         return self.relu(self.conv2(self.norm2(u)) + self.downsample(x))
+
+
+@folds(XNORBlock)
+def _fold_xnor_block(block: XNORBlock, folding: 'Folding') -> nn.Module | None:
+    main = [block.norm1, block.conv1, block.relu, block.norm2, block.conv2]
+    return folding.block(block, main, block.downsample, [block.relu])
 
 
 def map_resnet_keys(state_dict: dict,
@@ -365,3 +382,17 @@ class BiResNet(BaseModule):
             if stage in self.out_indices:
                 outs.append(x)
         return tuple(outs)
+
+
+@folds(BiResNet)
+def _fold_backbone(backbone: BiResNet, folding: 'Folding') -> nn.Module:
+    """Stem and blocks in one row."""
+    stem = nn.Sequential(backbone.conv1, backbone.bn1, backbone.maxpool)
+    layers = list(folding.fuse_norms(stem))
+    outs = []
+    for stage in range(backbone.num_stages):
+        blocks = getattr(backbone, f'layer{stage + 1}')
+        layers += [folding.fold(block) for block in blocks]
+        if stage in backbone.out_indices:
+            outs.append(len(layers) - 1)
+    return folding.backbone(layers, outs)

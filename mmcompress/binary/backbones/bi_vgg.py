@@ -1,13 +1,17 @@
 """1-bit VGG for SSD: a drop-in for mmdet's ``SSDVGG``."""
 import re
+from typing import TYPE_CHECKING
 
 import torch.nn as nn
 from mmcv.cnn import build_conv_layer, build_norm_layer
 from mmengine.model import BaseModule, kaiming_init
 from torch import Tensor
 
+from mmcompress.lowbit import folds, refuse_packed
 from mmcompress.registry import MODELS
-from ..layers.base import refuse_packed
+
+if TYPE_CHECKING:
+    from mmcompress.deploy.fold import Folding
 
 
 class BiVGGBlock(nn.Module):
@@ -51,6 +55,13 @@ class BiVGGBlock(nn.Module):
         """
         u = self.bn1(self.conv(x))
         return self.prelu(u + x if self.has_shortcut else u)
+
+
+@folds(BiVGGBlock)
+def _fold_block(block: BiVGGBlock, folding: 'Folding') -> nn.Module | None:
+    shortcut = nn.Identity() if block.has_shortcut else None
+    return folding.block(block, [block.conv, block.bn1], shortcut,
+                         [block.prelu])
 
 
 @MODELS.register_module()
@@ -172,3 +183,15 @@ class BiSSDVGG(BaseModule):
             if i in self.out_feature_indices:
                 outs.append(x)
         return tuple(outs)
+
+
+@folds(BiSSDVGG)
+def _fold_backbone(backbone: BiSSDVGG, folding: 'Folding') -> nn.Module:
+    """The layers but the placeholders, so that blocks follow each other."""
+    layers, outs = [], []
+    for i, layer in enumerate(backbone.features):
+        if not isinstance(layer, nn.Identity):
+            layers.append(folding.fold(layer))
+        if i in backbone.out_feature_indices:
+            outs.append(len(layers) - 1)
+    return folding.backbone(layers, outs)

@@ -1,11 +1,18 @@
 """PointNet: one small network for all points, then the maximum over them."""
+from typing import TYPE_CHECKING
+
 import torch
 import torch.nn as nn
 from mmengine.model import BaseModule
 from torch import Tensor
 
+from mmcompress.lowbit import folds, row_of
+from mmcompress.pixels import as_pixels, from_pixels
 from mmcompress.registry import MODELS
 from ..layers.poem import PoemConv1d, PoemLinear
+
+if TYPE_CHECKING:
+    from mmcompress.deploy.fold import Folding
 
 _ACTS = dict(relu=nn.ReLU, prelu=nn.PReLU)
 
@@ -25,8 +32,12 @@ class _XNORUnitLayer(nn.Module):
                 **kwargs))
 
     def forward(self, x: Tensor) -> Tensor:
-        image = x.reshape(*x.shape[:2], -1, 1)
-        return self.conv(image).reshape(len(x), -1, *x.shape[2:])
+        return from_pixels(self.conv(as_pixels(x, False)), x, False)
+
+
+@row_of(_XNORUnitLayer)
+def _layer_row(layer: _XNORUnitLayer) -> list[nn.Module]:
+    return [layer.conv]
 
 
 # of a layer on features, and of one that the points share
@@ -95,6 +106,18 @@ class PointUnit(nn.Module):
         if self.is_binary:
             x = self.bn_in(x)
         return self.act(self.bn(self.fc(x)))
+
+
+@row_of(PointUnit)
+def _unit_row(unit: PointUnit) -> list[nn.Module] | None:
+    if not unit.is_binary:
+        return None
+    return [unit.bn_in, unit.fc, unit.bn, unit.act]
+
+
+@folds(PointUnit)
+def _fold_unit(unit: PointUnit, folding: 'Folding') -> nn.Module | None:
+    return folding.row([unit], is_unit=True)
 
 
 def build_units(channels: tuple[int, ...], binary: dict | None, act: str,

@@ -1,10 +1,16 @@
 """The network in network that XNOR-Net's PyTorch port trains on CIFAR-10."""
+from typing import TYPE_CHECKING
+
 import torch.nn as nn
 from mmengine.model import BaseModule
 from torch import Tensor
 
 from mmcompress.binary.layers.xnor import XNORConv2d
+from mmcompress.lowbit import folds, row_of
 from mmcompress.registry import MODELS
+
+if TYPE_CHECKING:
+    from mmcompress.deploy.fold import Folding
 
 
 class XNORUnit(nn.Module):
@@ -37,6 +43,16 @@ class XNORUnit(nn.Module):
             return self.relu(self.conv(x))
         signs = self.conv.binarize_input(x)
         return self.relu(self.conv.convolve(self.dropout(signs)))
+
+
+@row_of(XNORUnit)
+def _row(unit: XNORUnit) -> list[nn.Module]:
+    return [unit.bn, unit.conv, unit.relu]
+
+
+@folds(XNORUnit)
+def _fold_unit(unit: XNORUnit, folding: 'Folding') -> nn.Module | None:
+    return folding.row([unit], is_unit=True)
 
 
 @MODELS.register_module()

@@ -1,10 +1,16 @@
 """The 1-bit region proposal head of IDa-Det."""
+from typing import TYPE_CHECKING
+
 import torch.nn as nn
 from mmcv.cnn import build_conv_layer
 from mmdet.models.dense_heads import RPNHead
 from torch import Tensor
 
+from mmcompress.lowbit import folds
 from mmcompress.registry import MODELS
+
+if TYPE_CHECKING:
+    from mmcompress.deploy.fold import Folding
 
 
 @MODELS.register_module()
@@ -52,3 +58,12 @@ class IDaDetRPNHead(RPNHead):
         """
         x = self.prelu(self.rpn_conv(x))
         return self.rpn_cls(x), self.rpn_reg(x)
+
+
+@folds(IDaDetRPNHead)
+def _fold_head(head: IDaDetRPNHead, folding: 'Folding') -> nn.Module:
+    """The PReLU goes into the convolution."""
+    packed = folding.row([head.rpn_conv, head.prelu])
+    if packed is not None:
+        head.rpn_conv, head.prelu = packed, nn.Identity()
+    return head

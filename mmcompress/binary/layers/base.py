@@ -1,45 +1,15 @@
 """What 1-bit layers share: checkpoints, dtypes, geometry."""
-from dataclasses import dataclass
-
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmcompress.lowbit import (FLOAT, InferenceRule, LowBitLayer, OperandBits,
+                               refuse_packed)
+from mmcompress.pixels import as_pixels, from_pixels
 from mmcompress.precision import at_least_float32
-from .binary_conv import binary_conv2d, binary_linear
-from .optimizer_step import call_before_step
+from .binary_conv import binary_conv2d
 from .sign import binary_sign, bireal_sign
-
-
-@dataclass(frozen=True, eq=False)
-class InferenceRule:
-    """What a trained 1-bit layer computes in eval mode.
-
-    ``y = alpha * k + bias``, with ``k`` the dot product of the signs of the
-    weight and the bits ``x > threshold`` of the input, counted as -1 and +1.
-
-    Attributes:
-        signs (Tensor): -1 and +1, shape (C_out, C_in / groups, kh, kw);
-            (C_out, C_in, 1, 1) of a linear layer.
-        alpha (Tensor): Shape (C_out, ), not negative.
-        bias (Tensor | None): Shape (C_out, ).
-        threshold (Tensor): Shape (C_in, ).
-        stride (tuple[int, int]): Of the convolution.
-        padding (tuple[int, int]): Of the convolution.
-        dilation (tuple[int, int]): Of the convolution.
-        groups (int): Of the convolution.
-        pad_value (int): What a tap outside of the image counts, 0 or -1.
-    """
-    signs: Tensor
-    alpha: Tensor
-    bias: Tensor | None
-    threshold: Tensor
-    stride: tuple[int, int] = (1, 1)
-    padding: tuple[int, int] = (0, 0)
-    dilation: tuple[int, int] = (1, 1)
-    groups: int = 1
-    pad_value: int = 0
 
 
 def check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
@@ -49,30 +19,11 @@ def check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
         raise ValueError(f'{name} must be {options}, got {value!r}')
 
 
-def refuse_packed(state_dict: dict, prefix: str = '') -> None:
-    """Refuse the weights of a packed model, before anything is loaded.
-
-    mmengine would warn of keys that don't match, and go on with random
-    weights.
-
-    Args:
-        state_dict (dict): What is about to be loaded.
-        prefix (str): Of the module that it is loaded into.
-
-    Raises:
-        RuntimeError: If it has packed weights of that module.
-    """
-    if any(
-            key.startswith(prefix) and key.endswith('weight_bits')
-            for key in state_dict):
-        raise RuntimeError(
-            'the checkpoint is a packed one, and the config that of the '
-            'trained model: use the config that tools/deploy/pack.py wrote '
-            'beside the checkpoint')
-
-
-class _BinaryLayer(nn.Module):
+class _BinaryLayer(LowBitLayer):
     """What the layers share; stands before the float layer's class."""
+
+    # until the constructor has its arguments
+    binary_weight = False
 
     def __init__(self,
                  *args,
@@ -85,20 +36,21 @@ class _BinaryLayer(nn.Module):
         self.binary_weight = binary_weight
         self._listen_to_steps()
 
-    def __setstate__(self, state: dict) -> None:
-        super().__setstate__(state)
-        self._listen_to_steps()
-
     def _listen_to_steps(self) -> None:
-        if self.binary_weight and hasattr(self, 'before_step'):
-            call_before_step(self)
+        # the first step of the two-step pretraining adds nothing
+        if self.binary_weight:
+            super()._listen_to_steps()
+
+    def operand_bits(self) -> OperandBits:
+        """1 and 1; a weight that is still real is no operand of a kernel."""
+        return OperandBits(1 if self.binary_weight else FLOAT, (1, ))
 
     def binarize_input(self, x: Tensor) -> Tensor:
         """Signs of the input, same shape and dtype, at least float32."""
         return bireal_sign(x, self.zero_as)
 
     def binarize_weight(self) -> Tensor:
-        """Signs times :meth:`alpha`, with the method's gradient.
+        """Signs times :meth:`weight_scale`, with the method's gradient.
 
         Returns:
             Tensor: Shape of the weight, at least float32.
@@ -109,14 +61,13 @@ class _BinaryLayer(nn.Module):
         """The weight whose signs are taken in eval mode."""
         return self.weight
 
-    def alpha(self) -> Tensor:
+    def weight_scale(self) -> Tensor:
         """Scale of each output channel, shape (C_out, ), not negative."""
         raise NotImplementedError
 
     def threshold(self) -> Tensor:
         """Inputs above it are +1, shape (C_in, )."""
-        groups = getattr(self, 'groups', 1)
-        return self.weight.new_zeros(self.weight.shape[1] * groups)
+        return self.weight.new_zeros(self.weight.shape[1])
 
     def initial_state(self, weight: Tensor) -> dict[str, Tensor]:
         """What, besides a bias, a float layer's checkpoint lacks.
@@ -165,8 +116,9 @@ class _BinaryLayer(nn.Module):
         signs = binary_sign(self.at_least_float32(self.latent_weight()))
         bias = None if self.bias is None else self.bias.detach()
         return InferenceRule(
-            signs=signs if signs.dim() == 4 else signs[..., None, None],
-            alpha=self.at_least_float32(self.alpha()),
+            codes=signs.reshape(*signs.shape,
+                                *(1, ) * (4 - signs.dim())),
+            scale=self.at_least_float32(self.weight_scale()),
             bias=None if bias is None else self.at_least_float32(bias),
             threshold=self.at_least_float32(self.threshold()),
             **self._geometry())
@@ -176,9 +128,8 @@ class BinaryConv2d(_BinaryLayer, nn.Conv2d):
     """Base of the 1-bit convolutions.
 
     ``y = conv2d(binarize_input(x), binarize_weight()) + bias``. A subclass
-    gives ``binarize_weight`` and ``alpha``, and where it differs,
-    ``binarize_input``, ``latent_weight``, ``threshold`` and ``pad_value``. If
-    it has a ``before_step()``, see :mod:`.optimizer_step` for its calls. It
+    gives ``binarize_weight`` and ``weight_scale``, and where it differs,
+    ``binarize_input``, ``latent_weight``, ``threshold`` and ``pad_value``. It
     names :class:`torch.nn.Conv2d` as a base, too: mmengine looks for the
     ``layer='Conv2d'`` of an ``init_cfg`` among direct bases.
 
@@ -211,6 +162,10 @@ class BinaryConv2d(_BinaryLayer, nn.Conv2d):
                 'a 1-bit convolution pads with a constant, by a given number; '
                 f'got padding={self.padding!r}, '
                 f'padding_mode={self.padding_mode!r}')
+
+    def threshold(self) -> Tensor:
+        """Inputs above it are +1, shape (C_in, )."""
+        return self.weight.new_zeros(self.in_channels)
 
     def _geometry(self) -> dict:
         return dict(
@@ -257,7 +212,39 @@ class BinaryConv2d(_BinaryLayer, nn.Conv2d):
         return y.to(self.weight.dtype)
 
 
-class BinaryLinear(_BinaryLayer, nn.Linear):
+class _BinaryDense(_BinaryLayer):
+    """A layer that multiplies each token or point by the same matrix."""
+
+    # tokens (..., C), not points (N, C, L)
+    channels_last = False
+
+    def _float_product(self, signs: Tensor) -> Tensor:
+        """The float layer's, with its real weight."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Multiply.
+
+        Args:
+            x (Tensor): Real-valued, of the float layer's input shape.
+
+        Returns:
+            Tensor: Of the float layer's output shape, in the dtype of the
+            weight, also under autocast.
+        """
+        signs = self.binarize_input(self.at_least_float32(x))
+        if not self.binary_weight:
+            return self._float_product(signs.to(self.weight.dtype))
+        weight = self.binarize_weight()
+        y = binary_conv2d(
+            as_pixels(signs, self.channels_last),
+            weight.view(*weight.shape[:2], 1, 1))
+        if self.bias is not None:
+            y = y + self.bias.view(-1, 1, 1)
+        return from_pixels(y, signs, self.channels_last).to(self.weight.dtype)
+
+
+class BinaryLinear(_BinaryDense, nn.Linear):
     """Base of the 1-bit linear layers, as :class:`BinaryConv2d`.
 
     Args:
@@ -270,21 +257,32 @@ class BinaryLinear(_BinaryLayer, nn.Linear):
         ValueError: On an unknown ``zero_as``.
     """
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Multiply.
+    channels_last = True
 
-        Args:
-            x (Tensor): Real-valued, shape (..., in_features).
+    def _float_product(self, signs: Tensor) -> Tensor:
+        return F.linear(signs, self.weight, self.bias)
 
-        Returns:
-            Tensor: Shape (..., out_features), in the dtype of the weight,
-            also under autocast.
-        """
-        signs = self.binarize_input(self.at_least_float32(x))
-        if not self.binary_weight:
-            return F.linear(
-                signs.to(self.weight.dtype), self.weight, self.bias)
-        y = binary_linear(signs, self.binarize_weight())
-        if self.bias is not None:
-            y = y + self.bias
-        return y.to(self.weight.dtype)
+
+class BinaryConv1d(_BinaryDense, nn.Conv1d):
+    """Base of the 1-bit layers that all points of a cloud share.
+
+    From (N, in_channels, L) to (N, out_channels, L), otherwise as
+    :class:`BinaryLinear`. Arguments are those of :class:`torch.nn.Conv1d`
+    with ``kernel_size=1``.
+
+    Raises:
+        ValueError: On an unknown ``zero_as``; on a kernel of another size, a
+            stride, groups or padding.
+    """
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        geometry = self.kernel_size + self.stride + (self.groups, )
+        if geometry != (1, 1, 1) or self.padding != (0, ):
+            raise ValueError(
+                f'{type(self).__name__} is a layer that the points share: '
+                'kernel_size, stride and groups must be 1 and padding 0, got '
+                f'{self}')
+
+    def _float_product(self, signs: Tensor) -> Tensor:
+        return F.conv1d(signs, self.weight, self.bias)

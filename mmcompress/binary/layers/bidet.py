@@ -50,7 +50,7 @@ class BiDetConv2d(BinaryConv2d, nn.Conv2d):
         weight = self.at_least_float32(self.weight)
         return mean_magnitude(weight) * straight_sign(weight, self.zero_as)
 
-    def alpha(self) -> Tensor:
+    def weight_scale(self) -> Tensor:
         """``mean(|weight|)``."""
         return mean_magnitude(self.at_least_float32(self.weight)).flatten()
 
@@ -84,6 +84,6 @@ class BiDetLinear(BinaryLinear, nn.Linear):
         """``sign(weight)``."""
         return straight_sign(self.at_least_float32(self.weight), self.zero_as)
 
-    def alpha(self) -> Tensor:
+    def weight_scale(self) -> Tensor:
         """1."""
         return self.weight.new_ones(self.out_features)

@@ -5,6 +5,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.grad import conv2d_input, conv2d_weight
 
+from mmcompress.pixels import as_pixels, from_pixels
+
 
 class _BinaryConv2d(torch.autograd.Function):
 
@@ -67,9 +69,5 @@ def binary_linear(signs: Tensor, weight: Tensor) -> Tensor:
     Returns:
         Tensor: Shape (..., C_out).
     """
-    # tokens are the pixels of one image; without any there is no image
-    tokens = signs.shape[:-1].numel()
-    pixels = signs.reshape(min(tokens, 1), max(tokens, 1), 1, signs.shape[-1])
-    pixels = pixels.permute(0, 3, 1, 2)
-    y = binary_conv2d(pixels, weight[..., None, None])
-    return y.permute(0, 2, 3, 1).reshape(*signs.shape[:-1], len(weight))
+    y = binary_conv2d(as_pixels(signs, True), weight[..., None, None])
+    return from_pixels(y, signs, True)

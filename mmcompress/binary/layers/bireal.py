@@ -61,6 +61,6 @@ class BiRealConv2d(BinaryConv2d, nn.Conv2d):
         """See :func:`bireal_weight`."""
         return bireal_weight(self.at_least_float32(self.weight), self.zero_as)
 
-    def alpha(self) -> Tensor:
+    def weight_scale(self) -> Tensor:
         """``mean(|weight|)``."""
         return mean_magnitude(self.at_least_float32(self.weight)).flatten()

@@ -2,9 +2,9 @@
 import torch.nn as nn
 from torch import Tensor
 
+from mmcompress.lowbit import add_gradient
 from mmcompress.registry import MODELS
 from .base import BinaryConv2d, check_choice
-from .optimizer_step import add_gradient
 from .scaled_sign import reconstruction_gradients, scaled_sign
 
 
@@ -108,6 +108,6 @@ class IDaDetConv2d(BinaryConv2d, nn.Conv2d):
             self.at_least_float32(self.scale), self.bin, self.zero_as,
             self.variant == 'fixed')
 
-    def alpha(self) -> Tensor:
+    def weight_scale(self) -> Tensor:
         """``bin * |scale|``."""
         return self.bin * self.at_least_float32(self.scale).abs().flatten()

@@ -3,15 +3,12 @@ import math
 
 import torch
 import torch.nn as nn
-import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from mmcompress.precision import at_least_float32
+from mmcompress.lowbit import LowBitLayer, add_gradient
 from mmcompress.registry import MODELS
-from .base import InferenceRule, refuse_packed
-from .optimizer_step import call_before_step
-from .sign import binary_sign
+from .base import BinaryConv1d, BinaryLinear
+from .sign import binary_sign, clipped_sign
 
 # below it a component's variance, and its share of the weights, is no number
 # to divide by or to take the logarithm of
@@ -109,32 +106,6 @@ def expectation_maximization(weight: Tensor) -> Tensor:
     return torch.where(enough, em_pull(weight, xi, theta), 0)
 
 
-class _ClosedSign(torch.autograd.Function):
-
-    @staticmethod
-    def forward(ctx, x: Tensor) -> Tensor:
-        ctx.save_for_backward(x.abs() <= 1)
-        return binary_sign(x)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad: Tensor) -> Tensor:
-        inside, = ctx.saved_tensors
-        return torch.where(inside, grad, 0)
-
-
-def closed_sign(x: Tensor) -> Tensor:
-    """Sign whose derivative is taken as 1 where ``|x| <= 1``, else as 0.
-
-    Args:
-        x (Tensor): Any shape.
-
-    Returns:
-        Tensor: -1 (also for zeros) and +1, same shape and dtype.
-    """
-    return _ClosedSign.apply(x)
-
-
 def extra_gradients(weight: Tensor, alpha: Tensor, rec_weight: float,
                     em_weight: float) -> tuple[Tensor, Tensor]:
     """What POEM adds to the gradients of the task's loss.
@@ -188,8 +159,8 @@ def matching_alpha(weight: Tensor) -> Tensor:
     return weight.detach().flatten(1).abs().mean(1)
 
 
-class _PoemLayer(nn.Module):
-    """What the layers share; stands before the float layer's class."""
+class _PoemLayer(LowBitLayer):
+    """What the layers share; stands before the 1-bit layer's class."""
 
     def __init__(self,
                  *args,
@@ -203,90 +174,51 @@ class _PoemLayer(nn.Module):
                              f'got {rec_weight} and {em_weight}')
         self.rec_weight = rec_weight
         self.em_weight = em_weight
-        self.alpha = nn.Parameter(matching_alpha(self.weight))
-        call_before_step(self)
-
-    def __setstate__(self, state: dict) -> None:
-        super().__setstate__(state)
-        call_before_step(self)
+        alpha = nn.Parameter(matching_alpha(self.weight))
+        self.register_parameter('alpha', alpha if self.binary_weight else None)
 
     def init_weights(self) -> None:
         """Match alpha to the weight.
 
         mmengine calls this after the weight's own initialisation.
         """
-        self.alpha.data.copy_(matching_alpha(self.weight))
+        if self.binary_weight:
+            self.alpha.data.copy_(matching_alpha(self.weight))
 
-    def _load_from_state_dict(self, state_dict: dict, prefix: str,
-                              *args) -> None:
-        refuse_packed(state_dict, prefix)
-        weight = state_dict.get(f'{prefix}weight')
-        if weight is not None:
-            state_dict.setdefault(f'{prefix}alpha', matching_alpha(weight))
-            if self.bias is not None:
-                state_dict.setdefault(f'{prefix}bias',
-                                      torch.zeros_like(self.bias))
-        super()._load_from_state_dict(state_dict, prefix, *args)
-
-    def _at_least_float32(self, x: Tensor) -> Tensor:
-        """Half precision can't count; and float64 stays float64."""
-        return at_least_float32(x, like=self.weight)
+    def initial_state(self, weight: Tensor) -> dict[str, Tensor]:
+        """An alpha that matches the weight."""
+        return dict(alpha=matching_alpha(weight)) if self.binary_weight else {}
 
     def before_step(self) -> None:
         """Add :func:`extra_gradients`."""
         grads = extra_gradients(
-            self._at_least_float32(self.weight).flatten(1),
-            self._at_least_float32(self.alpha), self.rec_weight,
-            self.em_weight)
-        self.weight.grad += grads[0].view_as(self.weight)
-        if self.alpha.grad is not None:
-            self.alpha.grad += grads[1]
+            self.at_least_float32(self.weight).flatten(1),
+            self.at_least_float32(self.alpha), self.rec_weight, self.em_weight)
+        add_gradient(self.weight, grads[0].view_as(self.weight))
+        add_gradient(self.alpha, grads[1])
 
-    def _multiply(self, x: Tensor, weight: Tensor) -> Tensor:
-        """The float layer's product, without bias."""
-        raise NotImplementedError
+    def binarize_input(self, x: Tensor) -> Tensor:
+        """``sign(x)``."""
+        return clipped_sign(x, self.zero_as, closed=True)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Apply the layer.
+    def binarize_weight(self) -> Tensor:
+        """``|alpha| * sign(weight)``."""
+        weight = self.at_least_float32(self.weight)
+        alpha = self.weight_scale().view(-1, *(1, ) * (weight.dim() - 1))
+        return alpha * clipped_sign(weight, self.zero_as, closed=True)
 
-        Args:
-            x (Tensor): Real-valued, of the float layer's input shape.
-
-        Returns:
-            Tensor: Of the float layer's output shape, in the dtype of the
-            weight, also under autocast.
-        """
-        x, weight, alpha = map(self._at_least_float32,
-                               (x, self.weight, self.alpha))
-        # half precision holds integers up to 2048 only, bfloat16 up to 256
-        with torch.autocast(x.device.type, enabled=False):
-            count = self._multiply(closed_sign(x), closed_sign(weight))
-        # (C_out, 1) for points, (C_out, ) for features that come last
-        per_channel = (-1, *weight.shape[2:])
-        y = count * alpha.abs().view(per_channel)
-        if self.bias is not None:
-            y = y + self.bias.view(per_channel)
-        return y.to(self.weight.dtype)
-
-    @torch.no_grad()
-    def inference_rule(self) -> InferenceRule:
-        """What the layer computes in eval mode, for packing."""
-        weight = self._at_least_float32(self.weight).flatten(1)
-        bias = self.bias
-        return InferenceRule(
-            signs=binary_sign(weight)[..., None, None],
-            alpha=self._at_least_float32(self.alpha).abs(),
-            bias=None if bias is None else self._at_least_float32(bias),
-            threshold=weight.new_zeros(weight.shape[1]))
+    def weight_scale(self) -> Tensor:
+        """``|alpha|``."""
+        return self.at_least_float32(self.alpha).abs()
 
 
 @MODELS.register_module()
-class PoemLinear(_PoemLayer, nn.Linear):
+class PoemLinear(_PoemLayer, BinaryLinear, nn.Linear):
     """1-bit fully-connected layer of POEM (Xu et al., BMVC 2021,
     arXiv:2111.13386).
 
     ``y = |alpha| * (sign(x) @ sign(weight).T)``, zeros counting as negative.
-    The derivative of both signs is :func:`closed_sign`'s.
+    The derivative of both signs is that of :func:`clipped_sign`, closed.
 
     :func:`extra_gradients`, which pull the weights to the means of a mixture
     of two Gaussians and to ``|alpha| * sign(weight)``, are added once per
@@ -318,12 +250,9 @@ class PoemLinear(_PoemLayer, nn.Linear):
         ValueError: On a negative ``rec_weight`` or ``em_weight``.
     """
 
-    def _multiply(self, x: Tensor, weight: Tensor) -> Tensor:
-        return F.linear(x, weight)
-
 
 @MODELS.register_module()
-class PoemConv1d(_PoemLayer, nn.Conv1d):
+class PoemConv1d(_PoemLayer, BinaryConv1d, nn.Conv1d):
     """:class:`PoemLinear` that all points of a cloud share.
 
     From (B, in_channels, N) to (B, out_channels, N). Arguments and attributes
@@ -346,11 +275,3 @@ class PoemConv1d(_PoemLayer, nn.Conv1d):
                  kernel_size: int = 1,
                  **kwargs) -> None:
         super().__init__(in_channels, out_channels, kernel_size, **kwargs)
-        geometry = self.kernel_size + self.stride + (self.groups, )
-        if geometry != (1, 1, 1) or self.padding != (0, ):
-            raise ValueError(
-                'PoemConv1d is a layer that the points share: kernel_size, '
-                f'stride and groups must be 1 and padding 0, got {self}')
-
-    def _multiply(self, x: Tensor, weight: Tensor) -> Tensor:
-        return F.conv1d(x, weight)

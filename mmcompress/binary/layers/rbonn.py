@@ -3,9 +3,9 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
+from mmcompress.lowbit import add_gradient
 from mmcompress.registry import MODELS
 from .base import BinaryConv2d, check_choice
-from .optimizer_step import add_gradient
 from .scaled_sign import reconstruction_gradients, scaled_sign
 
 
@@ -160,7 +160,7 @@ class RBONNConv2d(BinaryConv2d, nn.Conv2d):
                            self.at_least_float32(self.scale_factor), self.bin,
                            self.zero_as)
 
-    def alpha(self) -> Tensor:
+    def weight_scale(self) -> Tensor:
         """``bin * |scale_factor|``."""
         scale = self.at_least_float32(self.scale_factor)
         return self.bin * scale.abs().flatten()

@@ -3,6 +3,7 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
+from mmcompress.lowbit import row_of
 from mmcompress.registry import MODELS
 from .base import BinaryConv2d
 from .bireal import bireal_weight
@@ -69,6 +70,11 @@ class RPReLU(nn.Module):
         return self.move2(self.prelu(self.move1(x)))
 
 
+@row_of(RPReLU)
+def _row(act: RPReLU) -> list[nn.Module]:
+    return [act.move1, act.prelu, act.move2]
+
+
 @MODELS.register_module()
 class ReActConv2d(BinaryConv2d, nn.Conv2d):
     """1-bit convolution of ReActNet (Liu et al., ECCV 2020,
@@ -103,7 +109,7 @@ class ReActConv2d(BinaryConv2d, nn.Conv2d):
         """See :func:`bireal_weight`."""
         return bireal_weight(self.at_least_float32(self.weight), self.zero_as)
 
-    def alpha(self) -> Tensor:
+    def weight_scale(self) -> Tensor:
         """``mean(|weight|)``."""
         return mean_magnitude(self.at_least_float32(self.weight)).flatten()
 

@@ -61,28 +61,31 @@ def bireal_sign(x: Tensor, zero_as: str = 'neg') -> Tensor:
 class _ClippedSign(torch.autograd.Function):
 
     @staticmethod
-    def forward(ctx, x: Tensor, zero_as: str) -> Tensor:
-        ctx.save_for_backward(x.abs() < 1)
+    def forward(ctx, x: Tensor, zero_as: str, closed: bool) -> Tensor:
+        ctx.save_for_backward(x.abs() <= 1 if closed else x.abs() < 1)
         return binary_sign(x, zero_as)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
         inside, = ctx.saved_tensors
-        return torch.where(inside, grad, 0), None
+        return torch.where(inside, grad, 0), None, None
 
 
-def clipped_sign(x: Tensor, zero_as: str = 'neg') -> Tensor:
+def clipped_sign(x: Tensor,
+                 zero_as: str = 'neg',
+                 closed: bool = False) -> Tensor:
     """Sign whose derivative is taken as 1 where ``|x| < 1``, else as 0.
 
     Args:
         x (Tensor): Any shape.
         zero_as (str): As in :func:`binary_sign`.
+        closed (bool): The derivative is 1 at ``|x| = 1``, too.
 
     Returns:
         Tensor: -1, +1 (and 0), same shape and dtype.
     """
-    return _ClippedSign.apply(x, zero_as)
+    return _ClippedSign.apply(x, zero_as, closed)
 
 
 class _StraightSign(torch.autograd.Function):

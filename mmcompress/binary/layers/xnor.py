@@ -85,7 +85,7 @@ class _XNORLayer(nn.Module):
         """W, the centred and clamped weight."""
         return xnor_latent(self.at_least_float32(self.weight))
 
-    def alpha(self) -> Tensor:
+    def weight_scale(self) -> Tensor:
         """``mean(|W|)``."""
         return mean_magnitude(self.latent_weight()).flatten()
 

@@ -1,11 +1,17 @@
 """The 1-bit feature pyramid of IDa-Det."""
+from typing import TYPE_CHECKING
+
 import torch.nn as nn
 import torch.nn.functional as F
 from mmcv.cnn import ConvModule
 from mmengine.model import BaseModule
 from torch import Tensor
 
+from mmcompress.lowbit import folds
 from mmcompress.registry import MODELS
+
+if TYPE_CHECKING:
+    from mmcompress.deploy.fold import Folding
 
 
 @MODELS.register_module()
@@ -86,3 +92,15 @@ class IDaDetFPN(BaseModule):
         while len(outs) < self.num_outs:
             outs.append(F.max_pool2d(outs[-1], 1, stride=2))
         return tuple(outs)
+
+
+@folds(IDaDetFPN)
+def _fold_neck(neck: IDaDetFPN, folding: 'Folding') -> nn.Module:
+    """Each PReLU goes into the convolution in front of it."""
+    for convs, prelus in ((neck.lateral_convs, neck.prelu_ls),
+                          (neck.fpn_convs, neck.prelu_fs)):
+        for i, (module, prelu) in enumerate(zip(convs, prelus)):
+            packed = folding.row([module.conv, prelu])
+            if packed is not None:
+                convs[i], prelus[i] = packed, nn.Identity()
+    return neck

@@ -1,12 +1,15 @@
 """What every distillation loss has in common."""
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch.nn as nn
 from torch import Tensor
 
+from mmcompress.precision import at_least_float32
 from ..gradient_norms import short_name
+from ..tap_syntax import map_taps, parse_tap
+from .checks import check_images_first, describe
 
 # keywords that a loss may name in its forward; the distiller passes those
 INPUTS = ('student', 'teacher', 'data_samples', 'student_model',
@@ -38,9 +41,36 @@ class DistillLoss(nn.Module):
             at a time, and is called for each pair of levels when the taps
             yield sequences. True: it sees the list of all levels, also when
             there is only one.
+        images_first (bool): Whether the loss takes the second of four axes
+            for channels or classes, whatever its length. Then tensors with
+            the images there are refused.
     """
 
     takes_levels = False
+    images_first = False
+
+    def look_at_tap(self, model: nn.Module, path: str) -> None:
+        """Called for each tap of the student, once, in the first step.
+
+        Args:
+            model (nn.Module): The student.
+            path (str): Of the tapped module.
+        """
+
+    def zero(self, *tensors: Tensor) -> Tensor:
+        """What a loss is where there is nothing to compare, such as no RoI.
+
+        Args:
+            *tensors (Tensor): The student's.
+
+        Returns:
+            Tensor: 0, whose gradient is 0 for them and for the loss's own
+            parameters: DDP waits for each of these.
+        """
+        # of none of their elements: 0 times an infinite one is NaN
+        return sum(
+            at_least_float32(x.flatten()[:0]).sum()
+            for x in (*tensors, *self.parameters()))
 
 
 def channel_adapter(student_channels: int | None,
@@ -81,16 +111,20 @@ def _call(name: str, loss: DistillLoss, inputs: dict) -> Any:
     }
     if not num_levels:
         return loss(**inputs)
-    if num_levels.keys() != tapped.keys() or len(set(num_levels.values())) > 1:
-        raise ValueError(f'losses.{name}: the taps yield different numbers '
-                         f'of levels: {num_levels}')
+    if num_levels.keys() != tapped.keys() or \
+            len(set(num_levels.values())) > 1 or 0 in num_levels.values():
+        shown = {k: num_levels.get(k, describe(v)) for k, v in tapped.items()}
+        raise ValueError(
+            f'losses.{name}: the taps yield different numbers of levels: '
+            f'{shown}; choose as many on both sides, by [a:b], or one, by '
+            '[0], at the end of a tap')
     results = [
         loss(**{
             **inputs,
             **dict(zip(tapped, level))
         }) for level in zip(*tapped.values())
     ]
-    if results and isinstance(results[0], dict):
+    if isinstance(results[0], dict):
         return {key: [r[key] for r in results] for key in results[0]}
     return results
 
@@ -106,12 +140,14 @@ class Slot:
         taps (dict): Tap, list or dict of taps for ``student`` and
             ``teacher``; None where it doesn't look.
         schedule (Callable | None): Factor as a function of the progress.
+        looked (bool): Whether the loss has looked at where it is tapped.
     """
     name: str
     loss: DistillLoss
     wants: list[str]
     taps: dict
     schedule: Callable[[float], float] | None = None
+    looked: bool = False
 
     def summary(self) -> list:
         """Cells of a table's row."""
@@ -134,8 +170,20 @@ class Slot:
             lose the ``loss_`` of the name, so that they are not added up.
 
         Raises:
-            ValueError: If the taps yield different numbers of levels.
+            ValueError: If the taps yield different numbers of levels, or have
+                the images on their second axis where the loss minds.
         """
+        if self.loss.images_first and given.get('data_samples'):
+            for side in ('student', 'teacher'):
+                check_images_first(self.name, side, given.get(side),
+                                   len(given['data_samples']))
+        if not self.looked and given.get('student_model') is not None and \
+                self.taps.get('student') is not None:
+            self.looked = True
+            map_taps(
+                self.taps['student'],
+                lambda tap: self.loss.look_at_tap(given['student_model'],
+                                                  parse_tap(tap).path))
         result = _call(self.name, self.loss, {k: given[k] for k in self.wants})
         if not isinstance(result, dict):
             result = {'loss': result}
@@ -152,28 +200,3 @@ class Slot:
             entries[self.name if key == 'loss' else f'{self.name}.{key}'] = \
                 value
         return entries
-
-
-def check_levels(loss: DistillLoss, channels: tuple[int, int], num_levels: int,
-                 student: Sequence[Tensor], teacher: Sequence[Tensor]) -> None:
-    """Check features against what a loss was made for.
-
-    Args:
-        loss (DistillLoss): Named in the message.
-        channels (tuple[int, int]): Of the student and of the teacher.
-        num_levels (int): How many features both yield.
-        student (Sequence[Tensor]): Shape (N, C_s, H_i, W_i).
-        teacher (Sequence[Tensor]): Shape (N, C_t, H_i, W_i).
-
-    Raises:
-        ValueError: If levels, channels or sizes don't fit.
-    """
-    shapes = [[tuple(x.shape) for x in xs] for xs in (student, teacher)]
-    fits = all(
-        (s[1], t[1]) == channels and s[2:] == t[2:] for s, t in zip(*shapes))
-    if not fits or any(len(xs) != num_levels for xs in shapes):
-        raise ValueError(
-            f'{type(loss).__name__} got student {shapes[0]} and teacher '
-            f'{shapes[1]}, and was made for {num_levels} levels (num_levels) '
-            f'of {channels} channels (student_channels, teacher_channels); '
-            'sizes must agree')

@@ -1,10 +1,13 @@
 """Channel-wise distillation: match where each channel is active."""
+import warnings
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from mmcompress.registry import MODELS
 from .base import DistillLoss, channel_adapter
+from .checks import check_maps
 
 
 def channel_wise_kl(student: Tensor, teacher: Tensor, tau: float) -> Tensor:
@@ -43,8 +46,11 @@ class CWDLoss(DistillLoss):
         teacher_channels (int | None): See ``student_channels``.
 
     Raises:
-        ValueError: If ``tau <= 0``, or in ``forward`` if the shapes differ.
+        ValueError: If ``tau <= 0``, or in ``forward`` if the shapes are not
+            those of maps, or differ.
     """
+
+    images_first = True
 
     def __init__(self,
                  tau: float = 1.0,
@@ -56,6 +62,7 @@ class CWDLoss(DistillLoss):
             raise ValueError(f'tau must be positive, got {tau}')
         self.tau = tau
         self.loss_weight = loss_weight
+        self.channels = student_channels, teacher_channels
         self.adapter = channel_adapter(student_channels, teacher_channels)
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
@@ -66,13 +73,15 @@ class CWDLoss(DistillLoss):
             teacher (Tensor): Shape (N, C, H, W), without gradient.
 
         Returns:
-            Tensor: Scalar.
+            Tensor: Scalar; 0 without images or RoIs, and for maps of one
+            position, with a warning.
         """
-        student = self.adapter(student)
-        if student.shape != teacher.shape:
-            raise ValueError(
-                f'CWDLoss: student {tuple(student.shape)} and teacher '
-                f'{tuple(teacher.shape)} differ in shape; student_channels '
-                'and teacher_channels adapt channels, but not sizes')
-        kl = channel_wise_kl(student, teacher, self.tau)
+        check_maps(self, student, teacher, self.channels)
+        if not student.numel():
+            return self.zero(student)
+        if student.shape[2:].numel() == 1:
+            warnings.warn('CWDLoss compares positions, and maps of one '
+                          f'position, {tuple(student.shape)}, add nothing; '
+                          'tap what comes before the pooling')
+        kl = channel_wise_kl(self.adapter(student), teacher, self.tau)
         return self.loss_weight * self.tau**2 * kl.mean()

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from mmcompress.registry import MODELS
 from .base import DistillLoss
+from .checks import check_lists, check_maps, shapes_of
 from .cwd import channel_wise_kl
 
 
@@ -48,17 +49,11 @@ class DWPoseFeatureLoss(DistillLoss):
             teacher (Tensor): Shape (N, C_t, H, W), without gradient.
 
         Returns:
-            Tensor: Scalar.
+            Tensor: Scalar; 0 without images.
         """
-        channels = student.shape[1], teacher.shape[1]
-        if channels != self.channels or \
-                student.shape[2:] != teacher.shape[2:] or \
-                len(student) != len(teacher):
-            raise ValueError(
-                f'DWPoseFeatureLoss got student {tuple(student.shape)} and '
-                f'teacher {tuple(teacher.shape)}, and was made for '
-                f'{self.channels} channels (student_channels, '
-                'teacher_channels); sizes must agree')
+        check_maps(self, student, teacher, self.channels)
+        if not student.numel():
+            return self.zero(student)
         student = self.align(student)
         # a sum over thousands of squares overflows in half precision
         dtype = torch.promote_types(student.dtype, torch.float32)
@@ -108,20 +103,29 @@ class DWPoseLogitLoss(DistillLoss):
             student_model (nn.Module | None): Where ``beta`` is looked up.
 
         Returns:
-            Tensor: Scalar, in nats.
+            Tensor: Scalar, in nats; 0 without images.
         """
-        shapes = [[tuple(x.shape) for x in xs] for xs in (student, teacher)]
-        if shapes[0] != shapes[1] or [len(s) for s in shapes[0]] != [3, 3]:
-            raise ValueError(
-                f'DWPoseLogitLoss got student {shapes[0]} and teacher '
-                f'{shapes[1]}; it wants the two outputs of SimCC heads, '
-                '(N, K, W) and (N, K, H), with the same keypoints, input_size '
-                'and simcc_split_ratio')
+        self._check(student, teacher)
+        if not student[0].numel():
+            return self.zero(*student)
         # the factor is the inverse of a temperature
         tau = 1 / self._beta(student_model)
         return self.weight * sum(
             channel_wise_kl(s, t.detach(), tau).mean()
             for s, t in zip(student, teacher))
+
+    def _check(self, student: Sequence[Tensor],
+               teacher: Sequence[Tensor]) -> None:
+        check_lists(self, student=student, teacher=teacher)
+        wants = ('it wants the two outputs of SimCC heads, (N, K, W) and '
+                 '(N, K, H), with the same keypoints, input_size and '
+                 'simcc_split_ratio')
+        shapes = shapes_of(student), shapes_of(teacher)
+        if shapes[0] != shapes[1] or \
+                [len(s) for s in shapes[0]] != [3, 3] or \
+                shapes[0][0][:2] != shapes[0][1][:2]:
+            raise ValueError(f'DWPoseLogitLoss got student {shapes[0]} and '
+                             f'teacher {shapes[1]}; {wants}')
 
     def _beta(self, student_model: nn.Module | None) -> float:
         if self.beta is not None:

@@ -1,9 +1,12 @@
 """Feature distillation by squared differences (FitNets)."""
+import warnings
+
 import torch
 from torch import Tensor
 
 from mmcompress.registry import MODELS
 from .base import DistillLoss, channel_adapter
+from .checks import check_maps, check_tensors
 
 
 def unit_norm(feature: Tensor, mult: float = 1.0) -> Tensor:
@@ -44,7 +47,8 @@ class FeatureL2Loss(DistillLoss):
 
     Raises:
         ValueError: If only one of the channels is given, or in ``forward`` if
-            the shapes differ.
+            the shapes differ, are not those of maps where there is an
+            adapter, or leave a single number to be normalized.
     """
 
     def __init__(self,
@@ -61,6 +65,7 @@ class FeatureL2Loss(DistillLoss):
         self.mult = mult
         self.div_element = div_element
         self.dist = dist
+        self.channels = student_channels, teacher_channels
         self.adapter = channel_adapter(
             student_channels, teacher_channels, norm_and_relu=True)
 
@@ -68,18 +73,23 @@ class FeatureL2Loss(DistillLoss):
         """Compute the loss of one level.
 
         Args:
-            student (Tensor): Shape (N, ...).
+            student (Tensor): Shape (N, ...); (N, C, H, W) with an adapter.
             teacher (Tensor): The same shape, without gradient.
 
         Returns:
-            Tensor: Scalar.
+            Tensor: Scalar; 0 without images or RoIs, and where the adapter's
+            BN would see a single value, with a warning.
         """
-        student = self.adapter(student)
-        if student.shape != teacher.shape:
-            raise ValueError(
-                f'FeatureL2Loss: student {tuple(student.shape)} and teacher '
-                f'{tuple(teacher.shape)} differ in shape; student_channels '
-                'and teacher_channels adapt channels, but not sizes')
+        self._check(student, teacher)
+        if not student.numel():
+            return self.zero(student)
+        if None not in self.channels:
+            if self.training and student[:, 0].numel() == 1:
+                warnings.warn(
+                    'FeatureL2Loss: BN of the adapter cannot normalize one '
+                    '1x1 map, which adds nothing; use larger maps or batches')
+                return self.zero(student)
+            student = self.adapter(student)
         dtype = torch.promote_types(student.dtype, torch.float32)
         student, teacher = student.to(dtype), teacher.to(dtype)
         if self.normalize:
@@ -93,3 +103,19 @@ class FeatureL2Loss(DistillLoss):
                                                   squares)
         count = student.numel() if self.div_element else len(student)
         return self.loss_weight * squares / count
+
+    def _check(self, student: Tensor, teacher: Tensor) -> None:
+        if None not in self.channels:
+            check_maps(self, student, teacher, self.channels)
+        check_tensors(self, student=student, teacher=teacher)
+        given = (f'FeatureL2Loss: student {tuple(student.shape)} and teacher '
+                 f'{tuple(teacher.shape)}')
+        if None in self.channels and student.shape != teacher.shape:
+            raise ValueError(
+                f'{given} differ in shape; student_channels and '
+                'teacher_channels adapt the channels of maps, but not sizes')
+        if student.dim() < 2:
+            raise ValueError(f'{given} must be (N, ...), features of images')
+        if self.normalize and teacher.shape[1:].numel() == 1:
+            raise ValueError(f'{given}: one number, normalized, is its sign '
+                             'and gets no gradient; use normalize=False')

@@ -6,7 +6,8 @@ import torch.nn as nn
 from torch import Tensor
 
 from mmcompress.registry import MODELS
-from .base import DistillLoss, check_levels
+from .base import DistillLoss
+from .checks import check_levels, check_num_samples
 
 
 def attention(x: Tensor, temp: float) -> tuple[Tensor, Tensor]:
@@ -135,13 +136,19 @@ class FGDLoss(DistillLoss):
         beta_fgd (float): Weight of the background.
         gamma_fgd (float): Weight of the attentions.
         lambda_fgd (float): Weight of the relations.
-        mask_ref (str): What the maps cover: ``'img_shape'``, the image before
-            it was padded to the batch's size, as in the official code, or
-            ``'batch_input_shape'``, with padding, which is the true geometry.
+        mask_ref (str): What the maps are taken to cover. ``'img_shape'``,
+            the default and the official code's: the image before it was
+            padded to the batch's size. But the maps cover the padding as
+            well: in a padded image the boxes are stretched by its share, and
+            those near the border mask padding instead of objects.
+            ``'batch_input_shape'``, with padding, is the true geometry. The
+            background and the teacher's attention cover the padding in
+            either case.
 
     Raises:
-        ValueError: If ``mask_ref`` is none of these, or in ``forward`` if
-            levels, channels or sizes don't fit.
+        ValueError: If ``mask_ref`` is none of these or there is a single
+            channel, or in ``forward`` if levels, channels, sizes or boxes
+            don't fit.
     """
 
     takes_levels = True
@@ -160,6 +167,9 @@ class FGDLoss(DistillLoss):
         if mask_ref not in ('img_shape', 'batch_input_shape'):
             raise ValueError("mask_ref must be 'img_shape' or "
                              f"'batch_input_shape', got {mask_ref!r}")
+        if teacher_channels < 2:
+            raise ValueError('teacher_channels must be at least 2: the context'
+                             f' block halves them; got {teacher_channels}')
         self.channels = student_channels, teacher_channels
         self.weights = dict(
             foreground=alpha_fgd, background=beta_fgd,
@@ -178,13 +188,18 @@ class FGDLoss(DistillLoss):
             teacher (Sequence[Tensor]): Levels, shape (N, C_t, H_i, W_i).
             data_samples (list): mmdet's, with ``gt_instances.bboxes`` in
                 pixels of the input, (x1, y1, x2, y2).
+
+        Returns:
+            list[Tensor]: Scalars; 0 without images.
         """
         check_levels(self, self.channels, len(self.levels), student, teacher)
-        boxes = [sample.gt_instances.bboxes for sample in data_samples]
-        boxes = [getattr(b, 'tensor', b) for b in boxes]
-        sizes = [s.metainfo[self.mask_ref][:2] for s in data_samples]
+        check_num_samples(self, data_samples, len(student[0]))
+        boxes, sizes = self._boxes(data_samples)
         losses = []
         for level, s, t in zip(self.levels, student, teacher):
+            if not s.numel():
+                losses.append(self.zero(s))
+                continue
             masks = zip(*(foreground_background(b, size, s.shape[-2:])
                           for b, size in zip(boxes, sizes)))
             # the sums run over thousands of positions
@@ -194,3 +209,22 @@ class FGDLoss(DistillLoss):
                                 for x in (s, t, *map(torch.stack, masks))))
             losses.append(sum(w * terms[k] for k, w in self.weights.items()))
         return losses
+
+    def _boxes(self, data_samples: list) -> tuple[list, list]:
+        """Boxes of each image, and the height and width of what is masked."""
+        if any(self.mask_ref not in s.metainfo for s in data_samples):
+            raise ValueError(f'FGDLoss: a data sample has no {self.mask_ref} '
+                             '(mask_ref) in its metainfo; the pipeline and '
+                             'the data preprocessor set it')
+        if not all(hasattr(s, 'gt_instances') for s in data_samples):
+            raise ValueError('FGDLoss needs boxes, and a data sample has no '
+                             'gt_instances; MGDLoss needs none')
+        boxes = [sample.gt_instances.bboxes for sample in data_samples]
+        boxes = [getattr(b, 'tensor', b) for b in boxes]
+        for b in boxes:
+            if b.dim() != 2 or b.shape[1] != 4:
+                raise ValueError(
+                    f'FGDLoss: the boxes {tuple(b.shape)} of an image must be '
+                    '(x1, y1, x2, y2), shape (M, 4); rotated boxes are not '
+                    'supported')
+        return boxes, [s.metainfo[self.mask_ref][:2] for s in data_samples]

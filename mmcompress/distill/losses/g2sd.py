@@ -6,7 +6,9 @@ from torch import Tensor
 
 from mmcompress.precision import at_least_float32
 from mmcompress.registry import MODELS
-from .base import DistillLoss, check_levels
+from .base import DistillLoss
+from .checks import (check_classifier, check_keys, check_levels, check_lists,
+                     check_tensors, describe, shapes_of)
 
 
 @MODELS.register_module()
@@ -68,9 +70,11 @@ class G2SDGenericLoss(DistillLoss):
             teacher (dict): The same, with teacher_dims.
 
         Returns:
-            Tensor: Scalar.
+            Tensor: Scalar; 0 without images.
         """
         self._check(student, teacher)
+        if not student['hidden'].numel():
+            return self.zero(student['hidden'])
         loss = F.smooth_l1_loss(
             at_least_float32(self.predictor(student['hidden'])),
             self.target(teacher['hidden']),
@@ -83,19 +87,29 @@ class G2SDGenericLoss(DistillLoss):
         return (loss[:, 1:] * masked).sum() / masked.sum().clamp(min=1)
 
     def _check(self, student: dict, teacher: dict) -> None:
-        shapes = [tuple(side['hidden'].shape) for side in (student, teacher)]
+        check_keys(self, ('hidden', 'mask'), student=student, teacher=teacher)
+        hidden = [side['hidden'] for side in (student, teacher)]
+        masks = [side['mask'] for side in (student, teacher)]
+        for name, x, mask in zip(('student', 'teacher'), hidden, masks):
+            check_tensors(self, **{f'{name}.hidden': x})
+            if not isinstance(mask, torch.Tensor) or mask.dim() != 2 or \
+                    x.dim() != 3 or len(x) != len(mask):
+                raise ValueError(
+                    f'G2SDGenericLoss: hidden {tuple(x.shape)} and mask '
+                    f'{describe(mask)} of the {name} must be (N, 1 + L, C) '
+                    'and (N, L)')
+        shapes = shapes_of(hidden)
         if tuple(shape[-1] for shape in shapes) != self.dims:
             raise ValueError(
                 f'G2SDGenericLoss: the decoders give {shapes}, and '
                 f'student_dims and teacher_dims are {self.dims}')
-        masks = [side['mask'].bool() for side in (student, teacher)]
         num_tokens = {m.shape[1] + 1 for m in masks} | {s[1] for s in shapes}
         if len(num_tokens) > 1:
             raise ValueError(
                 'G2SDGenericLoss: a class token and the same patches are '
                 f'needed; hidden {shapes}, masks '
-                f'{[tuple(mask.shape) for mask in masks]}')
-        if not torch.equal(*masks):
+                f'{shapes_of(masks)}')
+        if not torch.equal(*(mask.bool() for mask in masks)):
             raise ValueError(
                 'G2SDGenericLoss: student and teacher saw different patches; '
                 "give Distill shared_draws='backbone.random_masking', and "
@@ -113,7 +127,8 @@ class HardKDLoss(DistillLoss):
         loss_weight (float): Defaults to 1.0.
 
     Raises:
-        ValueError: In ``forward``, if the shapes differ.
+        ValueError: In ``forward``, if the shapes differ or are not those of
+            2 or more classes.
     """
 
     def __init__(self, loss_weight: float = 1.0) -> None:
@@ -128,13 +143,11 @@ class HardKDLoss(DistillLoss):
             teacher (Tensor): Logits, shape (N, C).
 
         Returns:
-            Tensor: Scalar.
+            Tensor: Scalar; 0 without images.
         """
-        if student.shape != teacher.shape:
-            raise ValueError(
-                f'HardKDLoss: student {tuple(student.shape)} and teacher '
-                f'{tuple(teacher.shape)} differ in shape; both need the same '
-                'classes, in the same order')
+        check_classifier(self, student=student, teacher=teacher)
+        if not len(student):
+            return self.zero(student)
         return self.loss_weight * F.cross_entropy(
             at_least_float32(student), teacher.argmax(1))
 
@@ -193,9 +206,13 @@ class G2SDDetLoss(DistillLoss):
             teacher (dict): The same, with teacher_channels.
 
         Returns:
-            dict[str, Tensor]: ``loss_feat`` and ``loss_cls``, scalars.
+            dict[str, Tensor]: ``loss_feat`` and ``loss_cls``, scalars; 0
+            without images.
         """
         self._check(student, teacher)
+        if not all(feat.numel() for feat in student['feats']):
+            zero = self.zero(*student['feats'], *student['objectness'])
+            return dict(loss_feat=zero, loss_cls=zero)
         feat_loss = cls_loss = 0
         for adapter, f_s, f_t, o_s, o_t in zip(self.adapters, student['feats'],
                                                teacher['feats'],
@@ -217,12 +234,21 @@ class G2SDDetLoss(DistillLoss):
             loss_cls=self.distill_cls_weight * cls_loss)
 
     def _check(self, student: dict, teacher: dict) -> None:
+        check_keys(
+            self, ('feats', 'objectness'), student=student, teacher=teacher)
         check_levels(self, self.channels, self.num_levels, student['feats'],
                      teacher['feats'])
-        shapes = [[tuple(o.shape) for o in side['objectness']]
-                  for side in (student, teacher)]
+        objectness = [side['objectness'] for side in (student, teacher)]
+        check_lists(
+            self, **{
+                'student.objectness': objectness[0],
+                'teacher.objectness': objectness[1]
+            })
+        shapes = [shapes_of(levels) for levels in objectness]
         sizes = [feat.shape[2:] for feat in student['feats']]
-        if shapes[0] != shapes[1] or [s[2:] for s in shapes[0]] != sizes:
+        if shapes[0] != shapes[1] or \
+                [s[2:] for s in shapes[0]] != sizes or \
+                any(len(s) != 4 for s in shapes[0]):
             raise ValueError(
                 f'G2SDDetLoss: objectness of student {shapes[0]} and teacher '
                 f'{shapes[1]}, features of sizes {list(map(tuple, sizes))}; '

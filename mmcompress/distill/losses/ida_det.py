@@ -6,6 +6,7 @@ from torch import Tensor
 from mmcompress.precision import at_least_float32
 from mmcompress.registry import MODELS
 from .base import DistillLoss
+from .checks import check_keys, check_lists, check_num_samples, shapes_of
 
 
 def confident_boxes(proposals: Tensor, score_thr: float,
@@ -383,15 +384,14 @@ class IDaDetLoss(DistillLoss):
 
         Returns:
             dict[str, Tensor]: ``loss``, and the statistics ``num_boxes`` and
-            ``mask_area``.
+            ``mask_area``; 0 without images.
         """
-        shapes = [[tuple(x.shape) for x in levels]
-                  for levels in (student, teacher)]
-        if shapes[0] != shapes[1] or len(student) != self.num_levels:
-            raise ValueError(
-                f'IDaDetLoss compares {self.num_levels} levels channel by '
-                f'channel; student {shapes[0]} and teacher {shapes[1]} need '
-                'necks with the same num_outs and out_channels')
+        self._check(student, teacher)
+        check_num_samples(self, metas, len(student[0]))
+        if not all(level.numel() for level in student):
+            zero = self.zero(*student)
+            return dict(
+                loss=zero, num_boxes=zero.detach(), mask_area=zero.detach())
         boxes = self.boxes(student_proposals, teacher_proposals)
         masks, nums = self.masks(student, teacher, boxes, metas)
         losses = self.level_losses(student, teacher, masks)
@@ -400,6 +400,19 @@ class IDaDetLoss(DistillLoss):
             loss=self.hint_neck_w * sum(losses) / len(losses),
             num_boxes=losses[0].new_tensor(sum(nums) / len(nums)),
             mask_area=sum(areas) / len(areas))
+
+    def _check(self, student: tuple[Tensor, ...], teacher: tuple[Tensor,
+                                                                 ...]) -> None:
+        check_lists(self, student=student, teacher=teacher)
+        shapes = shapes_of(student), shapes_of(teacher)
+        channels = self.adapters[0].in_channels
+        if shapes[0] != shapes[1] or len(student) != self.num_levels or \
+                any(len(s) != 4 or s[1] != channels for s in shapes[0]):
+            raise ValueError(
+                f'IDaDetLoss compares {self.num_levels} levels (num_levels) '
+                f'of {channels} channels (channels), (N, C, H, W), channel by '
+                f'channel; student {shapes[0]} and teacher {shapes[1]} need '
+                'necks with the same num_outs and out_channels')
 
     def forward(self, student: dict, teacher: dict, data_samples: list,
                 student_model: nn.Module,
@@ -417,6 +430,9 @@ class IDaDetLoss(DistillLoss):
         Returns:
             dict[str, Tensor]: As :meth:`loss_from_proposals`.
         """
+        check_keys(self, ('neck', 'rpn'), student=student, teacher=teacher)
+        self._check(student['neck'], teacher['neck'])
+        check_num_samples(self, data_samples, len(student['neck'][0]))
         metas = [sample.metainfo for sample in data_samples]
         # the teacher's proposals as well are made as the student trains
         cfg = student_model.train_cfg.get('rpn_proposal',

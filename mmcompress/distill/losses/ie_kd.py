@@ -1,4 +1,5 @@
 """IE-KD: one half of the student inherits, the other one explores."""
+import warnings
 from collections.abc import Sequence
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 from mmcompress.precision import at_least_float32
 from mmcompress.registry import MODELS
 from .base import DistillLoss
+from .checks import check_levels
 
 # a factor that is shorter counts as zero
 EPS = 1e-12
@@ -234,6 +236,7 @@ class IEKDLoss(DistillLoss):
         self.p = p
         self.inh_weight = inh_weight
         self.exp_weight = exp_weight
+        self.use_bn = use_bn
         # buffers: a random division must survive a resume
         channels = torch.randperm(student_channels) if divide == 'random' \
             else torch.arange(student_channels)
@@ -256,8 +259,16 @@ class IEKDLoss(DistillLoss):
             teacher (Sequence[Tensor]): Factors, shape
                 (N, factor_channels, H_i, W_i), or features, of
                 ``teacher_channels``. They get no gradient.
+
+        Returns:
+            dict[str, list[Tensor]]: Scalars. All are 0 without images, and
+            where BN would see a single value, with a warning.
         """
         self._check(student, teacher)
+        if self._skips(student):
+            zero = [self.zero(*student)] * len(student)
+            names = [] if self.autoencoder is None else ['loss_rec']
+            return {name: zero for name in (*names, 'loss_inh', 'loss_exp')}
         losses = {}
         # means over whole maps lose precision in half
         with torch.autocast(student[0].device.type, enabled=False):
@@ -297,16 +308,23 @@ class IEKDLoss(DistillLoss):
 
     def _check(self, student: Sequence[Tensor],
                teacher: Sequence[Tensor]) -> None:
-        shapes = [[tuple(x.shape) for x in xs] for xs in (student, teacher)]
-        num_levels = len(self.embed_inh)
-        fits = len(student) == len(teacher) == num_levels
-        for s, t in zip(*shapes):
-            fits &= (s[0], *self.channels, 4, 4) == (t[0], s[1], t[1], len(s),
-                                                     len(t))
-        if not fits:
-            names = ('factor_channels'
-                     if self.autoencoder is None else 'teacher_channels')
-            raise ValueError(
-                f'IEKDLoss got student {shapes[0]} and teacher {shapes[1]}, '
-                f'and was made for {num_levels} levels (num_levels) of '
-                f'{self.channels} channels (student_channels, {names})')
+        name = ('factor_channels'
+                if self.autoencoder is None else 'teacher_channels')
+        check_levels(
+            self,
+            self.channels,
+            len(self.embed_inh),
+            student,
+            teacher,
+            same_size=False,
+            names=f'student_channels, {name}')
+
+    def _skips(self, student: Sequence[Tensor]) -> bool:
+        """Whether there is nothing to compare, or nothing to normalize by."""
+        fewest = min(x[:, 0].numel() for x in student)
+        if fewest == 1 and self.use_bn and self.training:
+            warnings.warn('IEKDLoss: one 1x1 map has no variance for BN, and '
+                          'the batch adds nothing; use use_bn=False, larger '
+                          'batches or larger maps')
+            return True
+        return fewest == 0

@@ -1,21 +1,77 @@
 """Labels of a classification batch, and logits without them."""
 import torch
+import torch.nn as nn
 from torch import Tensor
 
+from .checks import check_num_samples
 
-def class_targets(data_samples: list) -> Tensor:
+MULTI_LABEL = ("multi-label data has no class that is the target: KDLoss("
+               "activation='sigmoid') compares the logits instead")
+
+
+def class_targets(loss: nn.Module, data_samples: list,
+                  logits: Tensor) -> Tensor:
     """Labels of mmpretrain's data samples, as its heads read them.
 
     Args:
+        loss (nn.Module): Named in messages.
         data_samples (list): With ``gt_score`` after mixup or cutmix, else
             with ``gt_label``.
+        logits (Tensor): What the labels are for, shape (N, C).
 
     Returns:
         Tensor: Soft labels, shape (N, C), or class indices, shape (N, ).
+
+    Raises:
+        ValueError: If they are not one class, or shares of classes that add
+            up to 1, for each image.
     """
-    if 'gt_score' in data_samples[0]:
-        return torch.stack([sample.gt_score for sample in data_samples])
-    return torch.cat([sample.gt_label for sample in data_samples])
+    name, (num, num_classes) = type(loss).__name__, logits.shape
+    check_num_samples(loss, data_samples, num)
+    key = 'gt_score' if num and 'gt_score' in data_samples[0] else 'gt_label'
+    missing = [i for i, s in enumerate(data_samples) if key not in s]
+    if missing:
+        raise ValueError(
+            f'{name} needs the labels of a classifier, gt_label or gt_score; '
+            f'data samples {missing[:5]} have no {key}')
+    labels = [sample.get(key) for sample in data_samples]
+    if key == 'gt_label':
+        return _indices(name, labels, logits)
+    shapes = {tuple(label.shape) for label in labels}
+    if shapes != {(num_classes, )}:
+        raise ValueError(f'{name}: gt_score of shapes {sorted(shapes)} must '
+                         f'have a share for each of {num_classes} classes')
+    scores = torch.stack(labels)
+    # what mixup makes in half precision adds up to 1 almost
+    wrong = (scores < 0).any(1) | ((scores.sum(1) - 1).abs() > 1e-2)
+    if wrong.any():
+        raise ValueError(
+            f'{name}: gt_score of an image adds up to '
+            f'{scores[wrong][0].sum():g}, with {scores[wrong][0].min():g} as '
+            'the smallest, and shares of classes are positive and add up to '
+            f'1; {MULTI_LABEL}')
+    return scores
+
+
+def _indices(name: str, labels: list[Tensor], logits: Tensor) -> Tensor:
+    """Class indices (N, ), checked."""
+    if not labels:
+        return logits.new_zeros(0, dtype=torch.long)
+    for label in labels:
+        if label.numel() != 1:
+            raise ValueError(f'{name}: gt_label {label.tolist()} is not one '
+                             f'class; {MULTI_LABEL}')
+    index = torch.cat([label.flatten() for label in labels])
+    if index.is_floating_point():
+        raise ValueError(f'{name}: gt_label is of {index.dtype}, not the '
+                         'index of a class')
+    wrong = (index < 0) | (index >= logits.shape[1])
+    if wrong.any():
+        raise ValueError(
+            f'{name}: label {index[wrong][0].item()} is none of the '
+            f'{logits.shape[1]} classes of the logits, from 0 to '
+            f'{logits.shape[1] - 1}')
+    return index
 
 
 def log_softmax_without(logits: Tensor, left_out: Tensor) -> Tensor:

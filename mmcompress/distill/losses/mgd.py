@@ -6,7 +6,8 @@ import torch.nn as nn
 from torch import Tensor
 
 from mmcompress.registry import MODELS
-from .base import DistillLoss, check_levels
+from .base import DistillLoss
+from .checks import check_levels
 
 MASK_TYPES = ('spatial', 'channel')
 
@@ -118,10 +119,16 @@ class MGDLoss(DistillLoss):
             student (Sequence[Tensor]): Shape (N, C_s, H_i, W_i).
             teacher (Sequence[Tensor]): Shape (N, C_t, H_i, W_i), without
                 gradient.
+
+        Returns:
+            list[Tensor]: Scalars; 0 without images or RoIs.
         """
         check_levels(self, self.channels, len(self.levels), student, teacher)
         losses = []
         for level, s, t in zip(self.levels, student, teacher):
+            if not s.numel():
+                losses.append(self.zero(s))
+                continue
             # a sum over a whole map overflows in half precision
             dtype = torch.promote_types(s.dtype, torch.float32)
             with torch.autocast(s.device.type, enabled=False):

@@ -1,9 +1,12 @@
 """NKD: the teacher's opinion on the target and on the rest, separately."""
+import warnings
+
 import torch
 from torch import Tensor
 
 from mmcompress.registry import MODELS
 from .base import DistillLoss
+from .checks import check_classifier
 from .labels import class_targets, log_softmax_without
 
 
@@ -21,7 +24,8 @@ class NKDLoss(DistillLoss):
       for equal logits, too.
 
     They are added to the student's own loss. After mixup or cutmix ``y`` is
-    the class with the largest share.
+    the class with the largest share. With two classes the second part is 0:
+    a single class remains, and nothing is learnt from it.
 
     Args:
         temp (float): Temperature of the non-target classes. 1.0 for ImageNet,
@@ -31,7 +35,7 @@ class NKDLoss(DistillLoss):
 
     Raises:
         ValueError: If ``temp <= 0``, or in ``forward`` if the logits differ in
-            shape or there are fewer than 2 classes.
+            shape, there are fewer than 2 classes, or the labels don't fit.
     """
 
     def __init__(self, temp: float = 1.0, gamma: float = 1.5) -> None:
@@ -52,18 +56,21 @@ class NKDLoss(DistillLoss):
                 ``gt_score``.
 
         Returns:
-            dict[str, Tensor]: ``loss_target`` and ``loss_nontarget``.
+            dict[str, Tensor]: ``loss_target`` and ``loss_nontarget``; 0
+            without images.
         """
-        if student.shape != teacher.shape or student.dim() != 2 or \
-                student.shape[1] < 2:
-            raise ValueError(
-                f'NKDLoss: student {tuple(student.shape)} and teacher '
-                f'{tuple(teacher.shape)} must be logits (N, C) of the same 2 '
-                'or more classes')
+        check_classifier(self, student=student, teacher=teacher)
+        label = class_targets(self, data_samples, student)
+        if not len(student):
+            zero = self.zero(student)
+            return dict(loss_target=zero, loss_nontarget=zero)
+        if student.shape[1] == 2:
+            warnings.warn('NKDLoss: of two classes one remains beside the '
+                          'target, so that loss_nontarget is always 0; only '
+                          'loss_target teaches, or use KDLoss')
         # softmax of large logits, in half precision, is 0 or 1
         dtype = torch.promote_types(student.dtype, torch.float32)
         student, teacher = student.to(dtype), teacher.detach().to(dtype)
-        label = class_targets(data_samples)
         if label.dim() == 2:
             label = label.argmax(1)
         label = label[:, None]

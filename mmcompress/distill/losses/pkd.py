@@ -1,10 +1,13 @@
 """PKD: compare feature maps by their Pearson correlation."""
+import warnings
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from mmcompress.registry import MODELS
 from .base import DistillLoss, channel_adapter
+from .checks import check_maps
 
 
 def standardize(feature: Tensor) -> Tensor:
@@ -43,8 +46,11 @@ class PKDLoss(DistillLoss):
 
     Raises:
         ValueError: If only one of the channels is given, or in ``forward`` if
-            batch sizes or channels differ.
+            the shapes are not those of maps, or differ in more than height
+            and width.
     """
+
+    images_first = True
 
     def __init__(self,
                  loss_weight: float = 1.0,
@@ -54,6 +60,7 @@ class PKDLoss(DistillLoss):
         super().__init__()
         self.loss_weight = loss_weight
         self.resize_stu = resize_stu
+        self.channels = student_channels, teacher_channels
         self.adapter = channel_adapter(student_channels, teacher_channels)
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
@@ -64,14 +71,13 @@ class PKDLoss(DistillLoss):
             teacher (Tensor): Shape (N, C, H', W'), without gradient.
 
         Returns:
-            Tensor: Scalar.
+            Tensor: Scalar; 0 without images or RoIs, and for a single value
+            per channel, with a warning.
         """
+        check_maps(self, student, teacher, self.channels, same_size=False)
+        if not student.numel() or not teacher.numel():
+            return self.zero(student)
         student = self.adapter(student)
-        if student.shape[:2] != teacher.shape[:2]:
-            raise ValueError(
-                f'PKDLoss: student {tuple(student.shape)} and teacher '
-                f'{tuple(teacher.shape)} differ in more than size; '
-                'student_channels and teacher_channels adapt channels')
         # in half precision the 1e-6 next to the deviation is lost
         dtype = torch.promote_types(student.dtype, torch.float32)
         student, teacher = student.to(dtype), teacher.to(dtype)
@@ -81,8 +87,9 @@ class PKDLoss(DistillLoss):
             else:
                 teacher = _resize(teacher, student)
         if student.numel() == student.shape[1]:
-            # one value has no deviation
-            return 0 * student.sum()
+            warnings.warn('PKDLoss: one 1x1 map has no deviation to divide '
+                          'by and adds nothing; use larger maps or batches')
+            return self.zero(student)
         difference = standardize(student) - standardize(teacher)
         return self.loss_weight * difference.square().mean() / 2
 

@@ -1,4 +1,6 @@
 """USKD and tf-NKD: a network that makes its own soft labels."""
+import warnings
+
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
@@ -6,6 +8,7 @@ from torch import Tensor
 
 from mmcompress.registry import MODELS
 from .base import DistillLoss
+from .checks import check_classifier, check_keys, check_tensors
 from .labels import class_targets, log_softmax_without
 
 
@@ -113,15 +116,17 @@ class USKDLoss(DistillLoss):
         beta (float): See above.
         mu (float): See above; 0.1 for CIFAR-100.
         pool (str): How a feature map (N, C, H, W), or tokens (N, L, C), become
-            one vector: their ``'mean'``, or the first token, ``'cls'``.
+            one vector: their ``'mean'``, or the first token, ``'cls'``,
+            which a map has not.
         rank_score (str): The network ranks by ``'prob'``, or by ``'logprob'``.
         strict_targets (bool): Keep a second labelled class of share 0 among
             the others. It comes from mixing two images of a class; the
             official code drops it, and with it an arbitrary class.
 
     Raises:
-        ValueError: If ``pool`` or ``rank_score`` is none of these, or in
-            ``forward`` if channels or classes don't fit.
+        ValueError: If ``pool`` or ``rank_score`` is none of these, if there
+            are fewer than 2 classes, or in ``forward`` if shapes, channels,
+            classes or labels don't fit.
     """
 
     def __init__(self,
@@ -139,6 +144,12 @@ class USKDLoss(DistillLoss):
         if rank_score not in ('prob', 'logprob'):
             raise ValueError("rank_score must be 'prob' or 'logprob', got "
                              f'{rank_score!r}')
+        if num_classes < 2:
+            raise ValueError('USKDLoss ranks classes: num_classes must be at '
+                             f'least 2, got {num_classes}')
+        if num_classes == 2:
+            warnings.warn('USKDLoss: of two classes one remains beside the '
+                          'target, so that loss_nontarget is always 0')
         self.alpha = alpha
         self.beta = beta
         self.mu = mu
@@ -148,6 +159,15 @@ class USKDLoss(DistillLoss):
         self.fc = nn.Linear(channel, num_classes)
 
     def _vector(self, feature: Tensor) -> Tensor:
+        """One vector for each image, (N, channel)."""
+        check_tensors(self, feature=feature)
+        shape = tuple(feature.shape)
+        if len(shape) not in (2, 3, 4) or not feature.numel():
+            raise ValueError(f'USKDLoss: the feature {shape} must be a map '
+                             '(N, C, H, W), tokens (N, L, C) or (N, C)')
+        if len(shape) == 4 and self.pool == 'cls':
+            raise ValueError(f"USKDLoss: pool='cls' takes the first token of "
+                             f"(N, L, C); the map {shape} needs 'mean'")
         if feature.dim() == 4:
             feature = feature.flatten(2).mT
         if feature.dim() == 3:
@@ -167,19 +187,29 @@ class USKDLoss(DistillLoss):
 
         Returns:
             dict[str, Tensor]: ``loss_target``, ``loss_nontarget`` and
-            ``loss_weak``.
+            ``loss_weak``; 0 without images.
         """
-        feature, logits = self._vector(student['feature']), student['logits']
+        check_keys(self, ('feature', 'logits'), student=student)
+        logits = student['logits']
+        check_classifier(self, logits=logits)
+        target = class_targets(self, data_samples, logits)
+        if not len(logits):
+            zero = self.zero(*student.values())
+            return dict(loss_target=zero, loss_nontarget=zero, loss_weak=zero)
+        feature = self._vector(student['feature'])
         if (feature.shape[1], logits.shape[1]) != (self.fc.in_features,
                                                    self.fc.out_features):
             raise ValueError(
                 f'USKDLoss was made for {self.fc.in_features} channels '
                 f'(channel) and {self.fc.out_features} classes (num_classes), '
                 f'and got {feature.shape[1]} and {logits.shape[1]}')
+        if len(feature) != len(logits):
+            raise ValueError(f'USKDLoss: features of {len(feature)} images '
+                             f'and logits of {len(logits)}')
         dtype = torch.promote_types(logits.dtype, torch.float32)
         with torch.autocast(logits.device.type, enabled=False):
             weak = self.fc(feature.to(dtype))
-        logits, target = logits.to(dtype), class_targets(data_samples)
+        logits = logits.to(dtype)
         index, share = top_targets(target)
         if target.dim() == 1:
             target = F.one_hot(target, logits.shape[1])
@@ -220,6 +250,10 @@ class TfNKDLoss(DistillLoss):
     Adds to the student's own loss the cross entropy of the labelled class (of
     the two largest, after mixup or cutmix), weighted by the label plus the
     deviation of the network's own probability from its mean over the batch.
+
+    Raises:
+        ValueError: In ``forward``, if there are fewer than 2 classes, or
+            shapes or labels don't fit.
     """
 
     def forward(self, student: Tensor, data_samples: list) -> Tensor:
@@ -231,8 +265,12 @@ class TfNKDLoss(DistillLoss):
                 ``gt_score``.
 
         Returns:
-            Tensor: Scalar.
+            Tensor: Scalar; 0 without images.
         """
+        check_classifier(self, student=student)
+        target = class_targets(self, data_samples, student)
+        if not len(student):
+            return self.zero(student)
         dtype = torch.promote_types(student.dtype, torch.float32)
-        index, share = top_targets(class_targets(data_samples))
+        index, share = top_targets(target)
         return target_loss(student.to(dtype), index, share.to(dtype), power=1)

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from mmcompress.registry import MODELS
 from .base import DistillLoss
+from .checks import check_keys, check_lists, check_tensors
 
 
 def dropped_tokens(noise: Tensor, ratio: float) -> Tensor:
@@ -107,16 +108,21 @@ class ViTKDLoss(DistillLoss):
             teacher (dict): The same, of teacher_dims.
 
         Returns:
-            dict[str, Tensor]: ``loss_lr`` and ``loss_gen``.
+            dict[str, Tensor]: ``loss_lr`` and ``loss_gen``; 0 without images
+            or patches.
         """
+        check_keys(self, ('low', 'high'), student=student, teacher=teacher)
         low_s, high_s = self._patches(student, 0)
         low_t, high_t = self._patches(teacher, 1)
         shapes = [tuple(x.shape[:2]) for x in (*low_s, *low_t, high_t, high_s)]
         if len(set(shapes)) > 1:
             raise ValueError(
-                f'ViTKDLoss: images and patches differ, {shapes}; '
-                'student_extra_tokens and teacher_extra_tokens are those '
-                'before the patches')
+                f'ViTKDLoss: images and patches differ, {shapes}; both need '
+                'the same patch size, and student_extra_tokens and '
+                'teacher_extra_tokens are those before the patches')
+        if not high_s.numel():
+            zero = self.zero(*student['low'], student['high'])
+            return dict(loss_lr=zero, loss_gen=zero)
         # sums over all tokens overflow in half precision
         with torch.autocast(high_s.device.type, enabled=False):
             mimic = sum((align(s) - t).square().sum()
@@ -150,8 +156,10 @@ class ViTKDLoss(DistillLoss):
     def _patches(self, tapped: dict, side: int) -> tuple[list, Tensor]:
         """Patch tokens of the first layers and of the last, checked."""
         extra, dims = self.extra_tokens[side], self.dims[side]
-        tokens = [*tapped['low'], tapped['high']]
         name = ('student', 'teacher')[side]
+        check_lists(self, **{f'{name}.low': tapped['low']})
+        check_tensors(self, **{f'{name}.high': tapped['high']})
+        tokens = [*tapped['low'], tapped['high']]
         if len(tokens) != len(self.align2) + 1:
             raise ValueError(f'ViTKDLoss: {name}.low yields {len(tokens) - 1} '
                              f'layers, and num_low is {len(self.align2)}')

@@ -323,7 +323,6 @@ class Conv {
   }
 
   void run(const Parallel& parallel) const {
-    if (shape_.batch == 0) return;
     const int64_t products =
         shape_.batch * out_h_ * out_w_ * weight_.num_outputs *
         weight_.products();
@@ -656,6 +655,7 @@ void unpack(const uint8_t* bits, int64_t num_pixels, int64_t channels,
 
 void conv_counts(const ConvShape& shape, const ConvInput& input,
                  const Blob& blob, int32_t* k, const Parallel& parallel) {
+  if (shape.batch == 0) return;
   ConvShape flat = shape;
   ConvInput source = input;
   flatten(flat, source, nullptr);
@@ -666,6 +666,7 @@ void conv_counts(const ConvShape& shape, const ConvInput& input,
 void conv_bits(const ConvShape& shape, const ConvInput& input,
                const Blob& blob, const int32_t* limit, const bool* flip,
                uint8_t* bits, const Parallel& parallel) {
+  if (shape.batch == 0) return;
   ConvShape flat = shape;
   ConvInput source = input;
   flatten(flat, source, nullptr);
@@ -676,6 +677,7 @@ void conv_bits(const ConvShape& shape, const ConvInput& input,
 void conv_float(const ConvShape& shape, const ConvInput& input,
                 const Blob& blob, const FloatOutput& output,
                 const Parallel& parallel) {
+  if (shape.batch == 0) return;
   ConvShape flat = shape;
   ConvInput source = input;
   FloatOutput target = output;

@@ -44,8 +44,9 @@ int narrow(const char* name, int64_t value) {
 
 // The part of a ConvShape that belongs to the weight.
 ConvShape weight_shape_of(const Ints& shape, int64_t groups) {
-  // sums are int32, and four times as large on the way
-  check_weight_shape(shape, groups, int64_t(1) << 28);
+  check_weight_shape(shape, groups);
+  narrow("the bytes of weight_shape's window",
+         packed_bytes(shape[1] * groups) * shape[2] * shape[3]);
   ConvShape s = {};
   s.out_channels = narrow("weight_shape[0]", shape[0]);
   s.channels = narrow("weight_shape[1] * groups", shape[1] * groups);
@@ -212,7 +213,7 @@ Tensor binary_pack(const Tensor& x, const MaybeTensor& threshold,
 
 Tensor binary_unpack(const Tensor& bits, int64_t channels) {
   check_packed("bits", bits);
-  check_unpacked_channels(bits, channels, packed_bytes(channels));
+  check_unpacked_channels(bits, channels);
   const OnDeviceOf device(bits);
   const Tensor source = as_contiguous(bits);
   Tensor signs =

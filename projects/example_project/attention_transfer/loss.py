@@ -4,6 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmcompress.distill import DistillLoss
+from mmcompress.distill.losses.checks import check_tensors
 from mmcompress.registry import MODELS
 
 
@@ -36,7 +37,8 @@ class AttentionTransferLoss(DistillLoss):
         beta (float): Weight.
 
     Raises:
-        ValueError: In ``forward``, if heights or widths differ.
+        TypeError: In ``forward``, if student or teacher is not a tensor.
+        ValueError: If one is not a map, or heights or widths differ.
     """
 
     def __init__(self, beta: float = 1.0) -> None:
@@ -53,10 +55,15 @@ class AttentionTransferLoss(DistillLoss):
         Returns:
             Tensor: Scalar.
         """
-        if student.shape[2:] != teacher.shape[2:]:
+        check_tensors(self, student=student, teacher=teacher)
+        if student.dim() != 4 or len(student) != len(teacher) or \
+                student.shape[2:] != teacher.shape[2:]:
             raise ValueError(
                 f'AttentionTransferLoss: student {tuple(student.shape)} and '
-                f'teacher {tuple(teacher.shape)} differ in height or width; '
-                'tap modules of equal stride')
+                f'teacher {tuple(teacher.shape)} must be maps (N, C, H, W) of '
+                'equal height and width, of the same images; tap modules of '
+                'equal stride')
+        if not student.numel():
+            return self.zero(student)
         distance = attention_map(student) - attention_map(teacher)
         return self.beta / 2 * distance.square().sum(1).mean()

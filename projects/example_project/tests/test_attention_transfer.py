@@ -73,6 +73,19 @@ def test_error_names_both_shapes():
                                 torch.zeros(1, 2, 2, 2))
 
 
+def test_tokens_are_no_map():
+    tokens = torch.zeros(2, 17, 8)
+    with pytest.raises(ValueError, match='must be maps'):
+        AttentionTransferLoss()(tokens, tokens)
+
+
+def test_no_image_adds_nothing():
+    student = torch.zeros(0, 3, 4, 4, requires_grad=True)
+    loss = AttentionTransferLoss()(student, torch.zeros(0, 5, 4, 4))
+    loss.backward()
+    assert loss == 0
+
+
 def test_the_config_takes_a_step():
     cfg = Config.fromfile(CONFIG)
     cfg.merge_from_dict({

@@ -10,6 +10,7 @@ import mmcompress.compat  # noqa: F401
 from mmcompress.binary import PoemConv1d, PoemLinear, PointNet, PointNetNeck
 from mmcompress.binary.backbones.pointnet import PointUnit, TNet
 from mmcompress.deploy import PackedLayer, pack
+from mmcompress.lowbit import LowBitLayer
 
 CONFIGS = Path(__file__).parents[3] / 'configs/poem'
 BINARY = [None, dict(type='poem'), dict(type='xnor')]
@@ -152,7 +153,7 @@ def test_packed_networks_equal_their_folded_twins():
     with torch.no_grad():
         assert torch.equal(folded(points)[0], packed(points)[0])
     layers = [m for m in packed.modules() if isinstance(m, PackedLayer)]
-    one_bit = [m for m in backbone.modules() if hasattr(m, 'inference_rule')]
+    one_bit = [m for m in backbone.modules() if isinstance(m, LowBitLayer)]
     assert len(layers) == len(one_bit) == 12
 
 

@@ -47,7 +47,7 @@ def test_the_linear_layer_has_no_scale():
     y.sum().backward()
     torch.testing.assert_close(linear.weight.grad,
                                x.sign().sum(0).expand(3, 5))
-    assert linear.inference_rule().alpha.tolist() == [1, 1, 1]
+    assert linear.inference_rule().scale.tolist() == [1, 1, 1]
 
 
 @pytest.mark.parametrize('cls, args', [(BiDetConv2d, (1, 1, 1)),

@@ -24,8 +24,8 @@ def test_the_gradient_passes_up_to_one_and_ignores_the_scale():
 def test_the_mean_is_that_of_the_channel():
     conv = BiRealConv2d(2, 3, 3)
     conv.weight.data = torch.arange(3.0).view(3, 1, 1, 1).expand(3, 2, 3, 3)
-    assert conv.alpha().tolist() == [0, 1, 2]
-    assert conv.inference_rule().alpha.tolist() == [0, 1, 2]
+    assert conv.weight_scale().tolist() == [0, 1, 2]
+    assert conv.inference_rule().scale.tolist() == [0, 1, 2]
 
 
 def test_the_official_initialisation_is_a_line_of_config():

@@ -13,7 +13,7 @@ from mmcompress.binary import (BiDetConv2d, BiDetLinear, BiRealConv2d,
                                IDaDetConv2d, RBONNConv2d, ReActConv2d,
                                ReBNNConv2d, XNORConv2d, XNORLinear,
                                binary_conv2d, binary_linear, binary_sign)
-from mmcompress.compress import ReplaceConvs
+from mmcompress.lowbit import ReplaceConvs
 from mmcompress.registry import MODELS
 
 CONVS = [
@@ -62,9 +62,9 @@ def by_rule(rule, x):
     a = torch.where(x > rule.threshold.view(-1, 1, 1), 1.0, -1.0)
     high, wide = rule.padding
     a = F.pad(a, (wide, wide, high, high), value=rule.pad_value)
-    k = F.conv2d(a, rule.signs, None, rule.stride, 0, rule.dilation,
+    k = F.conv2d(a, rule.codes, None, rule.stride, 0, rule.dilation,
                  rule.groups)
-    y = rule.alpha.view(-1, 1, 1) * k
+    y = rule.scale.view(-1, 1, 1) * k
     return y if rule.bias is None else y + rule.bias.view(-1, 1, 1)
 
 
@@ -78,7 +78,7 @@ def test_evaluation_equals_the_inference_rule_bit_for_bit(cls, geometry):
     if cls is ReActConv2d:
         x[0, 1, 3, 3] = -conv.move0.bias[0, 1, 0, 0]
     rule = conv.inference_rule()
-    assert set(rule.signs.unique().tolist()) == {-1, 1}
+    assert set(rule.codes.unique().tolist()) == {-1, 1}
     assert torch.equal(conv(x), by_rule(rule, x))
 
 
@@ -88,7 +88,7 @@ def test_linear_evaluation_equals_the_inference_rule(cls, bias):
     layer = build(cls, bias=bias).eval()
     x = input_of(cls)
     rule = layer.inference_rule()
-    assert rule.signs.shape == (6, 4, 1, 1)
+    assert rule.codes.shape == (6, 4, 1, 1)
     expected = by_rule(rule, x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
     assert torch.equal(layer(x), expected)
     assert torch.equal(layer(x[0, 0, 0]), expected[0, 0, 0])
@@ -107,10 +107,10 @@ def test_the_rule_is_of_evaluation_and_has_no_gradient(cls):
         layer.prev_grad.normal_()
     rule = layer.train().inference_rule()
     expected = layer.eval().inference_rule()
-    for name in ('signs', 'alpha', 'bias', 'threshold'):
+    for name in ('codes', 'scale', 'bias', 'threshold'):
         assert torch.equal(getattr(rule, name), getattr(expected, name))
         assert not getattr(rule, name).requires_grad
-    assert (rule.alpha >= 0).all()
+    assert (rule.scale >= 0).all()
     assert rule.pad_value == (-1 if cls is BiDetConv2d else 0)
 
 
@@ -207,7 +207,7 @@ def test_half_precision_stays_half_and_finite(cls, dtype):
     for value in (y, x.grad, *[p.grad for p in layer.parameters()]):
         assert value.isfinite().all()
     rule = layer.inference_rule()
-    assert rule.alpha.dtype == rule.threshold.dtype == torch.float32
+    assert rule.scale.dtype == rule.threshold.dtype == torch.float32
 
 
 @every_layer

@@ -8,10 +8,11 @@ from golden import assert_golden, golden
 from torch.utils.checkpoint import checkpoint
 
 from mmcompress.binary import PoemConv1d, PoemLinear
-from mmcompress.binary.layers.poem import (closed_sign, em_pull, em_step,
+from mmcompress.binary.layers.poem import (em_pull, em_step,
                                            expectation_maximization,
                                            extra_gradients, matching_alpha,
                                            reconstruction_loss, sign_split)
+from mmcompress.binary.layers.sign import clipped_sign
 from mmcompress.registry import MODELS
 
 
@@ -115,7 +116,7 @@ def test_pull_of_equal_weights_is_finite(dtype):
 
 def test_derivative_of_the_sign_includes_the_ends():
     x = torch.tensor([-1.5, -1, -0.5, 0, 1, 1.5], requires_grad=True)
-    y = closed_sign(x)
+    y = clipped_sign(x, closed=True)
     y.sum().backward()
     assert y.tolist() == [-1, -1, -1, -1, 1, 1]
     assert x.grad.tolist() == [0, 1, 1, 1, 1, 0]
@@ -156,10 +157,10 @@ def test_output_is_alpha_times_an_exact_count(layer, shape, c_out):
     y = layer(x)
     rule = layer.inference_rule()
     signs = torch.where(x > 0, 1, -1).movedim(1 if c_out == 1 else -1, -1)
-    count = signs @ rule.signs[:, :, 0, 0].to(signs).T
+    count = signs @ rule.codes[:, :, 0, 0].to(signs).T
     expected = (count * layer.alpha.abs()).movedim(-1, c_out)
     assert torch.equal(y, expected)
-    assert torch.equal(rule.alpha, layer.alpha.abs())
+    assert torch.equal(rule.scale, layer.alpha.abs())
     assert rule.bias is None and (rule.threshold == 0).all()
 
 

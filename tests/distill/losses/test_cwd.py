@@ -57,7 +57,8 @@ def test_looks_at_where_a_channel_responds():
 def test_maps_of_one_pixel_have_nothing_to_say():
     student, teacher = pair(2, 3, 1, 1)
     student.requires_grad_()
-    loss = CWDLoss()(student, teacher)
+    with pytest.warns(UserWarning, match='maps of one position'):
+        loss = CWDLoss()(student, teacher)
     loss.backward()
     assert loss == 0 and not student.grad.any()
 
@@ -119,6 +120,32 @@ def test_error_names_both_shapes_and_the_remedy():
             ValueError,
             match=r'\(2, 3, 4, 4\).*\(2, 5, 4, 4\).*teacher_channels'):
         CWDLoss()(torch.zeros(2, 3, 4, 4), torch.zeros(2, 5, 4, 4))
+
+
+def test_an_adapter_is_for_features_and_not_for_logits():
+    with pytest.raises(ValueError, match='logits can only .* same classes'):
+        CWDLoss()(torch.zeros(1, 150, 4, 4), torch.zeros(1, 200, 4, 4))
+
+
+@pytest.mark.parametrize('shape, hint', [
+    ((2, 17, 8), "tap what yields a map, such as 'backbone.0.'"),
+    ((2, 8), 'before the pooling'),
+])
+def test_tokens_and_vectors_are_no_maps(shape, hint):
+    given = torch.zeros(shape)
+    with pytest.raises(ValueError, match=f'must be maps .*{hint}'):
+        CWDLoss()(given, given)
+
+
+def test_an_adapter_must_fit():
+    loss = CWDLoss(student_channels=3, teacher_channels=5)
+    with pytest.raises(ValueError, match=r'was made for \(3, 5\) channels'):
+        loss(torch.zeros(2, 4, 4, 4), torch.zeros(2, 5, 4, 4))
+
+
+def test_roi_features_of_other_rois_do_not_correspond():
+    with pytest.raises(ValueError, match='number of images or RoIs'):
+        CWDLoss()(torch.zeros(7, 3, 4, 4), torch.zeros(9, 3, 4, 4))
 
 
 @pytest.mark.parametrize('tau', [0.0, -1.0])

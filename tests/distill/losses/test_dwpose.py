@@ -51,13 +51,14 @@ def test_gradient_of_the_feature_loss_is_the_derivative():
     assert torch.autograd.gradcheck(loss, (student.requires_grad_(), teacher))
 
 
-@pytest.mark.parametrize('student, teacher', [
-    ((2, 6, 4, 4), (2, 10, 4, 4)),
-    ((2, 6, 4, 4), (2, 8, 2, 2)),
-    ((2, 5, 4, 4), (2, 8, 4, 4)),
+@pytest.mark.parametrize('student, teacher, what', [
+    ((2, 6, 4, 4), (2, 10, 4, 4), r'\(6, 8\) channels'),
+    ((2, 6, 4, 4), (2, 8, 2, 2), 'height or width'),
+    ((2, 5, 4, 4), (2, 8, 4, 4), r'\(6, 8\) channels'),
+    ((2, 6, 4, 4), (3, 8, 4, 4), 'number of images'),
 ])
-def test_features_that_do_not_fit_are_named(student, teacher):
-    with pytest.raises(ValueError, match=r'\(6, 8\) channels'):
+def test_features_that_do_not_fit_are_named(student, teacher, what):
+    with pytest.raises(ValueError, match=what):
         DWPoseFeatureLoss(6, 8)(torch.zeros(student), torch.zeros(teacher))
 
 

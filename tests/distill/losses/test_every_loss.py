@@ -1,11 +1,14 @@
 """What every distillation loss must bear, in one table.
 
-A loss that is new in mmcompress.distill.losses needs a case in `CASES`.
+A loss that is new in mmcompress.distill.losses needs a case: an entry of the
+dict `EVERY_LOSS` in its own test file, as in test_g2sd.py, or one in `CASES`.
 """
 import inspect
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -131,11 +134,13 @@ class Case:
             teacher: Any) -> list[Tensor]:
         """Its losses, always with the same random draws."""
         torch.manual_seed(0)
-        num = len(tensors_of(student)[0])
+        first = tensors_of(student)[0]
+        # whatever is not a tensor of images comes with the samples of two
+        num = len(first) if first is not None and first.dim() else 2
         given = {k: make() for k, make in self.others.items()}
         given = {k: v[:num] if isinstance(v, list) else v
                  for k, v in given.items()}  # yapf: disable
-        if teacher is not None:
+        if self.teacher is not None:
             given['teacher'] = teacher
         result = loss(student=student, **given)
         if not isinstance(result, dict):
@@ -147,7 +152,7 @@ class Case:
 
 
 def tensors_of(value: Any) -> list[Tensor]:
-    if isinstance(value, Tensor):
+    if value is None or isinstance(value, Tensor):
         return [value]
     value = list(value.values()) if isinstance(value, dict) else value
     return [t for item in value for t in tensors_of(item)]
@@ -163,6 +168,14 @@ def change(function: Callable, value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return type(value)(change(function, v) for v in value)
     return function(value)
+
+
+def cut(value: Any, images: slice) -> Any:
+    """Some images of all tensors, masks as well."""
+    if isinstance(value, dict) and 'mask' in value:
+        return dict(change(lambda x: x[images], value),
+                    mask=value['mask'][images])  # yapf: disable
+    return change(lambda x: x[images], value)
 
 
 def case(name: str, *args, student, teacher=None, samples=None, others=None,
@@ -201,6 +214,9 @@ CASES = dict(
     pkd=case('PKDLoss', **ADAPTED),
     kd=case('KDLoss', tau=2.0, **LOGITS),
     kd_dense=case('KDLoss', student=maps(4, 1), teacher=maps(4, 2)),
+    kd_sigmoid=case('KDLoss', tau=2.0, activation='sigmoid', **LOGITS),
+    kd_queries=case('KDLoss', class_axis=-1, student=randn(7, 5, seed=1),
+                    teacher=randn(7, 5, seed=2)),
     fitnets=case('FeatureL2Loss', **ADAPTED),
     nkd=case('NKDLoss', temp=3.0, samples=CLASSES, **LOGITS),
     nkd_mixed=case('NKDLoss', samples=MIXED, **LOGITS),
@@ -226,8 +242,14 @@ CASES = dict(
               teacher=decoded(6, 2)),
     g2sd_det=case('G2SDDetLoss', 4, 6, 2, student=two_stage(4, 1),
                   teacher=two_stage(6, 2)),
-    hard_kd=case('HardKDLoss', **LOGITS),
 )  # yapf: disable
+# the test file of a method may have its cases: arguments of case(), and of
+# which of the inputs above they are
+for file in sorted(Path(__file__).parent.glob('test_*.py')):
+    if '\nEVERY_LOSS = ' in file.read_text():
+        for key, own in import_module(file.stem).EVERY_LOSS.items():
+            inputs = globals()[own['inputs']]
+            CASES[key] = case(own['name'], **own.get('kwargs', {}), **inputs)
 
 EXTREMES = dict(
     large=lambda x: 1e4 * x / x.abs().max().clamp(min=1e-12),
@@ -267,7 +289,7 @@ def test_values_and_gradients_are_finite(name, teacher, num):
     it = CASES[name]
 
     def extreme(value, kind):
-        value = change(lambda x: x[:num].clone(), value)
+        value = change(torch.clone, cut(value, slice(num)))
         return change(EXTREMES[kind], value) if kind else value
 
     for kind in (None, *EXTREMES):
@@ -283,6 +305,103 @@ def test_values_and_gradients_are_finite(name, teacher, num):
         reached = [x.grad for x in tensors_of(student) if x.grad is not None]
         assert reached
         assert all(g.isfinite().all() for g in grads + reached), kind
+
+
+def assert_zero(it: Case, student: Any, teacher: Any) -> None:
+    """The loss is 0, and all that waits for a gradient gets zeros."""
+    loss = it.loss()
+    before = {k: v.clone() for k, v in loss.named_buffers()}
+    student = change(lambda x: x.detach().clone().requires_grad_(), student)
+    total = sum(it.run(loss, student, teacher))
+    total.backward()
+    assert total == 0 and total.dtype == torch.float32
+    grads = [p.grad for p in loss.parameters()]
+    assert all(grad is not None and not grad.any() for grad in grads)
+    reached = [x for x in tensors_of(student) if x.grad is not None]
+    assert reached and not any(x.grad.any() for x in reached)
+    # BN would take the mean of nothing, which is NaN
+    torch.testing.assert_close(dict(loss.named_buffers()), before)
+
+
+@every_loss
+def test_no_image_adds_nothing(name):
+    it = CASES[name]
+    nothing = [cut(side, slice(0)) for side in (it.student, it.teacher)]
+    assert_zero(it, *nothing)
+
+
+MAPS = [
+    name for name in CASES
+    if CASES[name].student is not None and 'ida_det' not in name and any(
+        x.dim() == 4 for x in tensors_of(CASES[name].student))
+]
+
+
+@pytest.mark.parametrize('name', MAPS)
+def test_an_empty_map_adds_nothing_or_is_refused(name):
+    it = CASES[name]
+    sides = [
+        change(lambda x: x[..., :0, :0] if x.dim() == 4 else x, side)
+        for side in (it.student, it.teacher)
+    ]
+    if name.startswith('uskd'):
+        with pytest.raises(ValueError, match='feature .2, 4, 0, 0. must be'):
+            it.run(it.loss(), *sides)
+        return
+    assert_zero(it, *sides)
+
+
+@pytest.mark.parametrize('name', MAPS)
+@pytest.mark.parametrize('num', [2, 1])
+@pytest.mark.filterwarnings('ignore:.* adds? nothing')
+def test_maps_of_one_position_are_finite(name, num):
+    it = CASES[name]
+    student, teacher = (
+        change(lambda x: x[..., :1, :1].clone() if x.dim() == 4 else x,
+               cut(side, slice(num))) for side in (it.student, it.teacher))
+    loss = it.loss()
+    student = change(lambda x: x.detach().clone().requires_grad_(), student)
+    total = sum(it.run(loss, student, teacher))
+    total.backward()
+    grads = [p.grad for p in loss.parameters()]
+    assert all(grad is not None for grad in grads)
+    grads += [x.grad for x in tensors_of(student) if x.grad is not None]
+    assert total.isfinite() and all(g.isfinite().all() for g in grads)
+
+
+WRONG = dict(
+    scalar=lambda x: x.sum(),
+    one_axis=lambda x: x.flatten(),
+    five_axes=lambda x: x.reshape(*x.shape, *[1] * (5 - x.dim())),
+    another_batch=lambda x: torch.cat([x, x[:1]]),
+    integers=lambda x: x.long(),
+    a_list=lambda x: [x],
+    none=lambda x: None,
+)
+NAMED = dict(integers='int64', a_list='list of 1', none='got None')
+
+
+@every_loss
+@pytest.mark.parametrize('wrong', WRONG)
+@pytest.mark.parametrize('side', ['student', 'teacher'])
+def test_other_inputs_are_refused_in_a_sentence(name, wrong, side):
+    it = CASES[name]
+    sides = dict(student=it.student, teacher=it.teacher)
+    if sides[side] is None:
+        return
+    sides[side] = change(WRONG[wrong], sides[side])
+    loss = it.loss()
+    with pytest.raises((TypeError, ValueError)) as error:
+        it.run(loss, **sides)
+    text = str(error.value)
+    assert text.startswith(type(loss).__name__)
+    given = tensors_of(sides[side])
+    if wrong == 'another_batch':
+        assert '(3, ' in text or ' of 3 images' in text
+    elif wrong in NAMED:
+        assert NAMED[wrong] in text
+    else:
+        assert any(str(tuple(x.shape)) in text for x in given)
 
 
 @every_loss
@@ -363,8 +482,8 @@ class OnOneImage(nn.Module):
 
     def forward(self, image: int) -> Tensor:
         part = slice(image, image + 1)
-        student = change(lambda x: self.scale * x[part], self.it.student)
-        teacher = change(lambda x: x[part], self.it.teacher)
+        student = change(lambda x: self.scale * x, cut(self.it.student, part))
+        teacher = cut(self.it.teacher, part)
         return sum(self.it.run(self.loss, student, teacher))
 
 

@@ -128,6 +128,24 @@ def test_the_adapter_is_a_regressor_of_positive_features():
     assert not list(FeatureL2Loss().parameters())
 
 
+def test_one_number_has_nothing_but_its_sign():
+    with pytest.raises(ValueError, match='is its sign.*normalize=False'):
+        FeatureL2Loss()(*pair(4, 1))
+    assert plain()(*pair(4, 1)) > 0
+
+
+def test_an_adapter_does_not_normalize_a_single_value():
+    loss = FeatureL2Loss(student_channels=3, teacher_channels=5)
+    student = torch.ones(1, 3, 1, 1, requires_grad=True)
+    teacher = torch.ones(1, 5, 1, 1)
+    with pytest.warns(UserWarning, match='cannot normalize one 1x1 map'):
+        nothing = loss(student, teacher)
+    nothing.backward()
+    assert nothing == 0 and not student.grad.any()
+    assert all(not p.grad.any() for p in loss.parameters())
+    assert loss.eval()(student, teacher) > 0
+
+
 def test_error_names_both_shapes_and_the_remedy():
     with pytest.raises(
             ValueError,

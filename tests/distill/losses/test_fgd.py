@@ -466,3 +466,19 @@ def test_rejects_another_number_of_levels(num_student, num_teacher):
 def test_rejects_an_unknown_mask_ref():
     with pytest.raises(ValueError, match="mask_ref must be.*got 'pad_shape'"):
         fgd(mask_ref='pad_shape')
+
+
+def test_rejects_what_it_cannot_mask_by():
+    level = [torch.zeros(2, 4, 6, 8)]
+    with pytest.raises(ValueError, match='1 data samples and .* 2 images'):
+        fgd()(level, level, samples(BOX))
+    rotated = torch.zeros(3, 5)
+    with pytest.raises(ValueError, match=r'boxes \(3, 5\).*rotated'):
+        fgd()(level, level, samples(BOX, rotated))
+    without = [SimpleNamespace(metainfo=dict(img_shape=IMAGE))] * 2
+    with pytest.raises(ValueError, match='no gt_instances'):
+        fgd()(level, level, without)
+    with pytest.raises(ValueError, match='no batch_input_shape .mask_ref.'):
+        fgd(mask_ref='batch_input_shape')(level, level, without)
+    with pytest.raises(ValueError, match='teacher_channels must be at least'):
+        fgd(channels=1, teacher_channels=1)

@@ -8,6 +8,9 @@ import mmcompress.compat  # noqa: F401
 from mmcompress.distill.losses import (CWDLoss, G2SDDetLoss, G2SDGenericLoss,
                                        HardKDLoss)
 
+# for test_every_loss.py
+EVERY_LOSS = dict(hard_kd=dict(name='HardKDLoss', inputs='LOGITS'))
+
 
 @golden('g2sd')
 def test_matches_the_official_numbers(case):

@@ -210,8 +210,17 @@ def test_larger_factors_are_pooled():
 def test_a_batch_of_one():
     assert total(ie_kd()(maps(6, num=1), maps(4, num=1))).isfinite()
     single = maps(6, size=1, num=1), maps(4, size=1, num=1)
+    loss = ie_kd()
+    for x in single[0]:
+        x.requires_grad_()
+    with pytest.warns(UserWarning, match='use_bn=False'):
+        nothing = total(loss(*single))
+    nothing.backward()
+    assert nothing == 0
+    assert not any(p.grad.any() for p in (*single[0], *loss.parameters()))
     with pytest.raises(ValueError, match='use_bn=False'):
-        ie_kd()(*single)
+        Coder(6, 4)(*single[0])
+    assert total(loss.eval()(*single)).isfinite()
     assert total(ie_kd(use_bn=False)(*single)).isfinite()
 
 

@@ -54,6 +54,24 @@ def test_either_side_can_be_resized():
     assert PKDLoss()(student, wide) != PKDLoss()(student, teacher)
 
 
+def test_one_value_has_no_deviation():
+    student, teacher = maps(3, 1, 1)
+    student = student[None].requires_grad_()
+    with pytest.warns(UserWarning, match='no deviation'):
+        loss = PKDLoss()(student, teacher[None])
+    loss.backward()
+    assert loss == 0 and not student.grad.any()
+
+
+def test_one_value_that_is_resized_stays_finite():
+    student, teacher = maps(3, 1, 1)[0], maps(3, 4, 4)[1]
+    student = student[None].requires_grad_()
+    loss = PKDLoss()(student, teacher[None])
+    loss.backward()
+    assert loss.isfinite() and student.grad.isfinite().all()
+
+
+@pytest.mark.filterwarnings('ignore:.*no deviation')
 @pytest.mark.parametrize('shape', [(1, 3, 1, 1), (2, 3, 4, 4)])
 def test_constant_maps_stay_finite(shape):
     student = torch.full(shape, 5.0, requires_grad=True)

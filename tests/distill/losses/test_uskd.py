@@ -121,7 +121,9 @@ def test_a_target_without_share_may_stay_among_the_others():
                torch.tensor([[.5, .5]] * 4)])
 def test_two_classes_have_no_others(target):
     data = {k: v[:, :2] if k == 'logits' else v for k, v in inputs().items()}
-    loss = USKDLoss(CHANNELS, 2).double()(data, labelled(target))
+    with pytest.warns(UserWarning, match='loss_nontarget is always 0'):
+        of_two = USKDLoss(CHANNELS, 2).double()
+    loss = of_two(data, labelled(target))
     assert loss['loss_nontarget'] == 0
     grad, = torch.autograd.grad(loss['loss_nontarget'], data['logits'])
     assert not grad.any()
@@ -151,6 +153,13 @@ def test_autocast_gives_nearly_the_same_loss(dtype):
 def test_errors_say_what_is_allowed():
     with pytest.raises(ValueError, match=r'5 channels \(channel\).* 7 and 6'):
         uskd()(dict(inputs(), feature=torch.zeros(4, 7)), LABELS)
+    with pytest.raises(ValueError, match='num_classes must be at least 2'):
+        USKDLoss(CHANNELS, 1)
+    with pytest.raises(ValueError, match='features of 3 images.* of 4'):
+        uskd()(dict(inputs(), feature=torch.zeros(3, 5)), LABELS)
+    with pytest.raises(ValueError, match=r"pool='cls'.*\(4, 5, 2, 2\)"):
+        uskd(pool='cls')(dict(inputs(), feature=torch.zeros(4, 5, 2, 2)),
+                         LABELS)  # yapf: disable
     with pytest.raises(ValueError, match="'prob' or 'logprob', got 'p'"):
         uskd(rank_score='p')
     with pytest.raises(ValueError, match="'mean' or 'cls', got 'max'"):

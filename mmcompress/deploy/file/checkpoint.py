@@ -1,0 +1,49 @@
+"""Write a packed model: its checkpoint, and the config beside it."""
+import os
+from collections import OrderedDict
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Iterator
+
+import torch
+import torch.nn as nn
+from mmengine.config import Config
+
+from mmcompress.version import __version__
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A file beside ``path`` that takes its place in the end, or never."""
+    beside = path.with_name(f'.{path.name}.{os.getpid()}.tmp{path.suffix}')
+    try:
+        yield beside
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def write_packed(packed: nn.Module, cfg: Config, meta: dict, out: Path,
+                 in_half: list[str]) -> None:
+    """Write checkpoint and config; each is complete or not there.
+
+    Args:
+        packed (nn.Module): The packed model.
+        cfg (Config): Its config, see :mod:`.config`.
+        meta (dict): Of the trained checkpoint.
+        out (Path): The checkpoint, ``*.pth``. The config lies beside it, with
+            the same name and the suffix ``.py``.
+        in_half (list[str]): What is stored in half precision.
+    """
+    state = OrderedDict((name, tensor.detach().cpu().contiguous())
+                        for name, tensor in packed.state_dict().items())
+    for name in in_half:
+        state[name] = state[name].half()
+    kept = {key: meta[key] for key in ('dataset_meta', ) if key in meta}
+    checkpoint = dict(
+        meta=dict(kept, mmcompress_version=__version__), state_dict=state)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with _replacing(out) as weights, \
+            _replacing(out.with_suffix('.py')) as config:
+        torch.save(checkpoint, weights)
+        cfg.dump(str(config))

@@ -1,0 +1,185 @@
+"""Replace the low-bit parts of a trained model by packed layers."""
+import torch.nn as nn
+
+from mmcompress.lowbit import LowBitLayer, folds
+from mmcompress.ops import integer_limits
+from ..integer_layer import PackedIntegerLayer
+from ..packed_layers import (PackedBackbone, PackedBitsConv2d, PackedBlock,
+                             PackedChain, PackedConv2d, PackedLayer)
+from .constants import (as_float, fold_affine, input_bits, slope_of,
+                        through_relu)
+from .float_layers import fuse_float_norms
+from .links import Link, Trace, parts_of, read_links, read_tail
+
+
+def without_identities(modules: list[nn.Module]) -> list[nn.Module]:
+    return [m for m in modules if not isinstance(m, nn.Identity)]
+
+
+class Folding:
+    """One pass over a model, which changes it in place.
+
+    Args:
+        model (nn.Module): In eval mode.
+
+    Attributes:
+        names (dict[nn.Module, str]): Of the modules as they were.
+        traces (list[Trace]): What became of them.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.names = {module: name for name, module in model.named_modules()}
+        self.traces: list[Trace] = []
+        self._done: dict[nn.Module, nn.Module] = {}
+
+    def fold(self, module: nn.Module) -> nn.Module:
+        """What stands in for a module; the module itself if nothing does."""
+        if module not in self._done:
+            rule = folds.find(module)
+            result = None if rule is None else rule(module, self)
+            if result is None and isinstance(module, LowBitLayer):
+                result = self._alone(module)
+            if result is None:
+                for name, child in module._modules.items():
+                    if child is not None:
+                        module._modules[name] = self.fold(child)
+                result = module
+            self._done[module] = result
+        return self._done[module]
+
+    def layers(self,
+               links: list[Link],
+               residual: str | None = None,
+               output: nn.Module | None = None) -> PackedChain:
+        """Packed layers of links in a row.
+
+        Args:
+            links (list[Link]): All but the last hand on bits only.
+            residual (str | None): What the last one adds, see
+                :class:`Trace`.
+            output (nn.Module | None): The module whose output is that of the
+                last one, where it isn't the link's end.
+        """
+        rules = [link.conv.inference_rule() for link in links]
+        inputs = [input_bits(link.before, r) for link, r in zip(links, rules)]
+        layers = []
+        for i, (link, rule) in enumerate(zip(links, rules)):
+            is_last = i + 1 == len(links)
+            following = None if is_last else inputs[i + 1]
+            layer = self._layer(link, rule, inputs[i], following)
+            layers.append(layer)
+            name = self.names[link.conv]
+            self.traces.append(
+                Trace(
+                    layer,
+                    conv=name,
+                    source=self.names[(link.before or [link.conv])[0]],
+                    output=self.names[(is_last and output) or link.end],
+                    residual=residual if is_last else None,
+                    following=None if is_last else self.names[links[i +
+                                                                    1].conv]))
+        return PackedChain(
+            *layers, features_last=isinstance(links[0].conv, nn.Linear))
+
+    def row(self,
+            modules: list[nn.Module],
+            is_unit: bool = False) -> nn.Module | None:
+        """Packed layers of modules that run in a row.
+
+        Args:
+            modules (list[nn.Module]): In the order of execution.
+            is_unit (bool): What stands in for them is called with the input
+                of the whole row, which may be points or features, and not
+                with that of a convolution.
+
+        Returns:
+            nn.Module | None: None unless all of them fold.
+        """
+        parts = [part for module in modules for part in parts_of(module)]
+        links, end = read_links(parts)
+        if not links or end < len(parts):
+            return None
+        return self.layers(links) if is_unit else self.chain(links)
+
+    def backbone(self, layers: list[nn.Module],
+                 out_indices: list[int]) -> PackedBackbone:
+        """Layers in a row, folded already, of which some outputs count."""
+        return PackedBackbone(layers, out_indices)
+
+    def fuse_norms(self, modules: nn.Sequential) -> nn.Sequential:
+        """Real-valued convolutions with the norms behind them."""
+        return fuse_float_norms(modules)
+
+    def _alone(self, layer: LowBitLayer) -> nn.Module | None:
+        """A low-bit layer with nothing that is folded into it."""
+        rule = layer.inference_rule()
+        if rule is None:
+            return None
+        if rule.is_one_bit:
+            return self.chain([Link(layer)])
+        packed = PackedIntegerLayer(rule, isinstance(layer, nn.Linear))
+        name = self.names[layer]
+        self.traces.append(Trace(packed, name, source=name, output=name))
+        return packed
+
+    def chain(self, links: list[Link]) -> nn.Module:
+        """Packed layers of links in a row; the layer, if it is only one."""
+        chain = self.layers(links)
+        if len(links) == 1 and isinstance(links[0].conv, nn.Conv2d):
+            return chain[0]
+        return chain
+
+    def _layer(self, link: Link, rule, inputs: tuple,
+               following: tuple | None) -> PackedLayer:
+        scale, shift = map(as_float, fold_affine(rule, link.norm))
+        if (following is not None and not isinstance(link.act, nn.PReLU)
+                and link.pre is None and link.post is None):
+            threshold, flip = following
+            if link.act is not None:
+                threshold = through_relu(threshold, flip)
+            limits = integer_limits(scale, shift, threshold, flip,
+                                    rule.codes[0].numel())
+            return PackedBitsConv2d(rule, *inputs, *limits)
+        return PackedConv2d(
+            rule,
+            *inputs,
+            scale,
+            shift,
+            pre=link.pre and as_float(link.pre.bias),
+            slope=slope_of(link.act, len(scale)),
+            post=link.post and as_float(link.post.bias))
+
+    def block(self, block: nn.Module, main: list[nn.Module],
+              shortcut: nn.Module | None,
+              tail: list[nn.Module]) -> PackedBlock | None:
+        """A residual block: ``tail(main(x) + shortcut(x))``.
+
+        Args:
+            block (nn.Module): The trained block.
+            main (list[nn.Module]): The main path.
+            shortcut (nn.Module | None): None: nothing is added.
+            tail (list[nn.Module]): Shift, PReLU or ReLU, shift; or fewer.
+
+        Returns:
+            PackedBlock | None: None if something in it can't be folded.
+        """
+        main, tail = without_identities(main), without_identities(tail)
+        links, end = read_links(main)
+        if not links or end < len(main) or links[-1].act is not None:
+            return None
+        if read_tail(tail, links[-1]) < len(tail):
+            return None
+        residual = None
+        if shortcut is not None:
+            name = self.names.get(shortcut)
+            residual = name or f'{self.names[block]}@input'
+            shortcut = self.shortcut(shortcut)
+        return PackedBlock(self.layers(links, residual, block), shortcut)
+
+    def shortcut(self, shortcut: nn.Module) -> nn.Module:
+        """A shortcut, its norm folded into its convolution."""
+        if any(isinstance(m, LowBitLayer) for m in shortcut.modules()):
+            return self.fold(shortcut)
+        if isinstance(shortcut, nn.Sequential):
+            return fuse_float_norms(shortcut)
+        return shortcut

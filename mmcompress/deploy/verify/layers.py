@@ -1,0 +1,195 @@
+"""Compare packed layers with the trained ones, each on the same input."""
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch.nn as nn
+from torch import Tensor
+
+from mmcompress.ops import binary_unpack
+from mmcompress.pixels import as_pixels
+from ..fold import Trace
+from ..integer_layer import PackedIntegerLayer
+from ..packed_layers import PackedConv2d
+from .model import VerificationError, predict
+
+# folding rounds otherwise than the trained layers do
+TOLERANCE = 1e-5
+
+
+@dataclass
+class LayerCheck:
+    """What was seen of one layer.
+
+    Attributes:
+        runs (int): How often it ran.
+        ties (int): Input bits that differ, all within rounding of the
+            threshold.
+        error (float): Largest difference of an output, in units of the
+            largest output.
+    """
+    runs: int = 0
+    ties: int = 0
+    error: float = 0.0
+
+
+def _largest(x: Tensor) -> float:
+    """Largest magnitude; 0 where there is nothing, as in a head without
+    boxes."""
+    return float(x.abs().max()) if x.numel() else 0.0
+
+
+class _LayerByLayer:
+    """Feeds each packed layer what the trained one gets.
+
+    Hooks on the trained model keep a layer's input, bits and shortcut until
+    its output is there.
+    """
+
+    def __init__(self, trained: nn.Module, traces: list[Trace]) -> None:
+        self.trained = trained
+        self.traces = traces
+        self.by_conv = {trace.conv: trace for trace in traces}
+        self.checks = {trace.conv: LayerCheck() for trace in traces}
+        self.seen: dict[tuple[Trace, str], Tensor] = {}
+
+    @contextmanager
+    def watch(self) -> Iterator[None]:
+        handles = [h for trace in self.traces for h in self._hook(trace)]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _hook(self, trace: Trace) -> list:
+        last = isinstance(self._trained_layer(trace), nn.Linear)
+
+        def on_input(name: str, call: Callable, *args):
+            return self.trained.get_submodule(
+                name).register_forward_pre_hook(lambda _, inputs: call(
+                    trace, as_pixels(inputs[0], last), *args))
+
+        def on_output(name: str, call: Callable, *args):
+            return self.trained.get_submodule(name).register_forward_hook(
+                lambda _, inputs, y: call(trace, as_pixels(y, last), *args))
+
+        if isinstance(trace.layer, PackedIntegerLayer):
+            return [
+                self.trained.get_submodule(trace.conv).register_forward_hook(
+                    lambda _, inputs, y: self._compare_integer_layer(
+                        trace, inputs[0], y))
+            ]
+        handles = [
+            on_input(trace.source, self._keep, 'source'),
+            on_input(trace.conv, self._compare_input),
+            on_output(trace.conv, self._compare_integers)
+        ]
+        if trace.residual is not None:
+            name, _, is_input = trace.residual.partition('@')
+            on = on_input if is_input else on_output
+            handles.append(on(name, self._keep, 'residual'))
+        if isinstance(trace.layer, PackedConv2d):
+            handles.append(on_output(trace.output, self._compare_output))
+        if trace.following is not None:
+            handles.append(on_input(trace.following, self._compare_bits_out))
+        return handles
+
+    def _trained_layer(self, trace: Trace) -> nn.Module:
+        return self.trained.get_submodule(trace.conv)
+
+    def _keep(self, trace: Trace, tensor: Tensor, what: str) -> None:
+        # activations in place may overwrite it
+        self.seen[trace, what] = tensor.clone()
+
+    def _compare_input(self, trace: Trace, x: Tensor) -> None:
+        source = self.seen.pop((trace, 'source'))
+        ours = trace.layer.pack(source)
+        self.seen[trace, 'bits'] = self._compare_bits(trace, ours, x)
+
+    def _compare_bits(self, trace: Trace, ours: Tensor, x: Tensor) -> Tensor:
+        """The bits of a trained layer's input ``x``.
+
+        Ours may differ only where ``x`` is as good as at the threshold.
+        """
+        threshold = self._trained_layer(trace).inference_rule().threshold
+        theirs = trace.layer.engine.binary_pack(x, threshold, None)
+        channels = x.shape[1]
+        differ = binary_unpack(ours,
+                               channels) != binary_unpack(theirs, channels)
+        distance = (x - threshold.view(-1, 1, 1)).abs()
+        wrong = differ & (distance > TOLERANCE * _largest(distance))
+        if wrong.any():
+            raise VerificationError(
+                f'{trace.conv}: {int(wrong.sum())} of {wrong.numel()} input '
+                'bits differ from the trained model')
+        self.checks[trace.conv].ties += int(differ.sum())
+        return theirs
+
+    def _compare_integers(self, trace: Trace, y: Tensor) -> None:
+        rule = self._trained_layer(trace).inference_rule()
+        y = y.double()
+        if rule.bias is not None:
+            y = y - rule.bias.view(-1, 1, 1)
+        scale = rule.scale.double().view(-1, 1, 1)
+        k = trace.layer.count(self.seen[trace, 'bits'])
+        wrong = ((y / scale).round() != k) & (scale > 0)
+        if wrong.any():
+            raise VerificationError(
+                f'{trace.conv}: {int(wrong.sum())} of {k.numel()} integers '
+                'differ from the trained layer. With zero_as=\'zero\', an '
+                'input of exactly 0 is neither of the two bits; train with '
+                'the default then')
+        self.checks[trace.conv].runs += 1
+
+    def _compare_integer_layer(self, trace: Trace, x: Tensor,
+                               y: Tensor) -> None:
+        self.checks[trace.conv].runs += 1
+        self._compare_values(trace, trace.layer(x), y)
+
+    def _compare_output(self, trace: Trace, y: Tensor) -> None:
+        bits = self.seen[trace, 'bits']
+        ours = trace.layer(bits, self.seen.pop((trace, 'residual'), None))
+        self._compare_values(trace, ours, y)
+
+    def _compare_values(self, trace: Trace, ours: Tensor, y: Tensor) -> None:
+        # behind a ReLU all may be zero
+        error = _largest(ours - y) / (_largest(y) or 1.0)
+        # NaN is an error as well
+        if not error <= TOLERANCE:
+            raise VerificationError(
+                f'{trace.conv}: an output differs by {error:.1e} of the '
+                f'largest from the trained model, {TOLERANCE:.0e} is allowed '
+                'for the roundings of folding')
+        check = self.checks[trace.conv]
+        check.error = max(check.error, error)
+
+    def _compare_bits_out(self, trace: Trace, x: Tensor) -> None:
+        following = self.by_conv[trace.following]
+        bits = self.seen[trace, 'bits']
+        ours = trace.layer.only_bits(bits, following.layer)
+        self._compare_bits(following, ours, x)
+
+
+def compare_with_trained(trained: nn.Module, traces: list[Trace],
+                         batches: list) -> dict[str, LayerCheck]:
+    """Compare folded layers with trained ones, on the same input bits.
+
+    Args:
+        trained (nn.Module): The model that was folded, in eval mode.
+        traces (list[Trace]): From :class:`mmcompress.deploy.fold.Folding`.
+        batches (list): Inputs, see :func:`predict`.
+
+    Returns:
+        dict[str, LayerCheck]: By the name of the trained layer.
+
+    Raises:
+        VerificationError: If integers differ, or outputs by more than
+            ``TOLERANCE``; names the layer.
+    """
+    layers = _LayerByLayer(trained, traces)
+    with layers.watch():
+        for batch in batches:
+            predict(trained, batch)
+            layers.seen.clear()
+    return layers.checks

@@ -1,0 +1,58 @@
+"""Which modules of a model the patterns of a config select."""
+import difflib
+from fnmatch import fnmatchcase
+
+import torch.nn as nn
+
+
+def selects(pattern: str, name: str) -> bool:
+    """Whether a pattern selects a module.
+
+    Args:
+        pattern (str): Name of the module or of one above it, or its whole
+            name with wildcards (``backbone.layer*.conv1``).
+        name (str): As in ``model.named_modules()``.
+    """
+    return (name == pattern or name.startswith(f'{pattern}.')
+            or fnmatchcase(name, pattern))
+
+
+def match_modules(model: nn.Module, kinds: type | tuple[type, ...],
+                  include: list[str], exclude: list[str]) -> list[str]:
+    """Names of the modules of some kinds that patterns select.
+
+    Args:
+        model (nn.Module): The model.
+        kinds (type | tuple[type, ...]): Classes of the modules.
+        include (list[str]): Patterns of what is wanted, see :func:`selects`.
+        exclude (list[str]): Patterns of what is left out.
+
+    Raises:
+        ValueError: If a pattern selects nothing.
+    """
+    names = [
+        name for name, m in model.named_modules(remove_duplicate=False)
+        if isinstance(m, kinds)
+    ]
+    classes = kinds if isinstance(kinds, tuple) else (kinds, )
+    wanted_kind = ' or '.join(dict.fromkeys(k.__name__ for k in classes))
+    # a pattern is often the name of something above
+    existing = [name for name, _ in model.named_modules() if name]
+
+    def select(patterns: list[str], key: str) -> set[str]:
+        selected = set()
+        for pattern in patterns:
+            found = {name for name in names if selects(pattern, name)}
+            if not found:
+                close = difflib.get_close_matches(pattern, existing, 3, 0.3)
+                raise ValueError(
+                    f'{key}: {pattern!r} selects no {wanted_kind} of '
+                    f'{type(model).__name__}; closest: '
+                    f'{", ".join(close or names[:3]) or "it has none"}')
+            selected |= found
+        return selected
+
+    wanted = select(include, 'include') - select(exclude, 'exclude')
+    if not wanted:
+        raise ValueError('exclude takes away everything that include selects')
+    return [name for name in names if name in wanted]

@@ -1,0 +1,69 @@
+from pathlib import Path
+
+import pytest
+import yaml
+from mmengine.config import Config
+
+from comparison import Table
+
+ROOT = Path(__file__).parents[3]
+
+
+def model(name, teacher=None, **comparison):
+    metadata = dict(Comparison=dict(Task='pose', **comparison))
+    if teacher:
+        metadata['Teacher'] = teacher
+    return dict(Name=name, Config=f'configs/a/{name}.py', Metadata=metadata)
+
+
+STUDENT = model('small', Method='student', Metric='PCK', Scale=100)
+TEACHER = model('large', Method='teacher')
+
+
+@pytest.fixture
+def table(tmp_path):
+
+    def read(*models):
+        file = tmp_path / 'configs' / 'a' / 'metafile.yml'
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(yaml.safe_dump(dict(Models=list(models))))
+        return Table(tmp_path)
+
+    return read
+
+
+def test_reads_tasks_and_methods(table):
+    inherit = dict(Task='pose', Method='inherit', Options=['a=0'])
+    fgd = {'Task': 'pose', 'Method': 'fgd', 'Compared With': 'inherit'}
+    taught = model('fgd_mini', 'large')
+    taught['Metadata']['Comparison'] = [inherit, fgd]
+    it = table(taught, STUDENT, TEACHER, dict(Name='x', Config='x.py'))
+    assert (it.tasks['pose'].metric, it.tasks['pose'].scale) == ('PCK', 100)
+    assert [entry.name for entry in it.methods()] == ['inherit', 'fgd']
+    alone, entry = it.methods()
+    assert (alone.options, alone.compared_with) == (('a=0', ), 'student')
+    assert (entry.options, entry.compared_with) == ((), 'inherit')
+    assert it.teacher_of(entry).name == 'teacher'
+    assert it.teacher_of(it.entries['pose', 'student']) is None
+
+
+@pytest.mark.parametrize('wrong, error', [
+    (model('a', Method='a', Tusk=1), "a, Comparison: unknown keys .'Tusk'"),
+    (model('a', Method='teacher'), 'pose already has teacher, .*large.py'),
+    (model('a', Method='a', **{'Compared With': 'b'}), "pose has no 'b'; it"),
+    (model('a', 'huge', Method='a'), 'its teacher, huge, has no Comparison'),
+])
+def test_names_what_is_wrong(table, wrong, error):
+    with pytest.raises(ValueError, match=error):
+        table(STUDENT, TEACHER, wrong)
+
+
+def test_what_inherits_is_compared_with_inheriting_alone():
+    methods = Table(ROOT).methods()
+    inheriting = {
+        (entry.task, entry.name)
+        for entry in methods
+        if Config.fromfile(ROOT / entry.config).model.get('init_student')
+    }
+    told = {(e.task, e.name) for e in methods if e.compared_with == 'inherit'}
+    assert told and told == inheriting - {('detection', 'inherit')}
