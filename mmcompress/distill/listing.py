@@ -10,13 +10,14 @@ from mmengine.registry import DefaultScope
 
 from mmcompress.compress import selects
 from mmcompress.model.config import build_untrained, read_config, teacher_of
-from mmcompress.model.inputs import made_up_batch
+from mmcompress.model.inputs import image_size, made_up_batch
 from mmcompress.tables import format_table
 from .explain import describe
 from .taps import Taps, has_forward
 
 # modes of an mm model's forward: a training step, and a teacher's forward
 MODES = ('loss', 'tensor')
+_MOST_PIXELS = 640 * 640
 
 
 @dataclass
@@ -176,6 +177,14 @@ def build_side(config: str,
         return build_untrained(cfg), scope
 
 
+def _smaller(size: tuple[int, int]) -> tuple[int, int]:
+    """A size at which the outputs of all modules fit into memory at once."""
+    height, width = size
+    while height * width > _MOST_PIXELS:
+        height, width = height // 2, width // 2
+    return height, width
+
+
 def list_taps(config: str,
               side: str = 'student',
               pattern: str | None = None,
@@ -189,20 +198,32 @@ def list_taps(config: str,
         side (str): ``'student'`` or ``'teacher'``.
         pattern (str | None): See :func:`select_rows`.
         depth (int | None): See :func:`select_rows`.
-        size (Sequence[int] | None): Height and width of the images.
+        size (Sequence[int] | None): Height and width of the images; None for
+            those that the config tests on, halved while they are large.
         options (dict | None): Keys of the config to override.
 
     Raises:
         RuntimeError: If the model doesn't run with made-up inputs.
     """
     model, scope = build_side(config, side, options)
+    # a teacher sees the student's images
+    tested = size or image_size(read_config(config, options), model)
+    size = size or _smaller(tested)
     with DefaultScope.overwrite_default_scope(scope):
         batch = made_up_batch(model, scope, size)
         rows, errors = list_modules(model, batch,
                                     'loss' if side == 'student' else 'tensor')
+    stops = [
+        f"mode '{mode}' stopped early, its calls are incomplete: {error}"
+        for mode, error in errors.items()
+    ]
     if not rows:
-        raise RuntimeError(f'no module was called: {errors}')
-    shown = select_rows(rows, pattern, depth)
+        raise RuntimeError('\n'.join(['no module was called', *stops]))
+    try:
+        shown = select_rows(rows, pattern, depth)
+    except ValueError as error:
+        # what is missing may lie behind what stopped the model
+        raise ValueError('\n'.join([str(error), *stops])) from None
     table = format_table(
         f'{type(model).__name__}, input {describe(batch["inputs"])}',
         ['tap', 'class', 'output', 'training step', 'teacher forward'], [[
@@ -211,12 +232,12 @@ def list_taps(config: str,
             row.output,
             *(row.num_calls[mode] or '-' for mode in MODES),
         ] for row in shown])
-    notes = [f'{len(shown)} of {len(rows)} modules that are called are shown']
+    notes = []
+    if size != tested:
+        notes.append(f'images of {size[0]} x {size[1]}, to save memory: those '
+                     f'of the config have {tested[0]} x {tested[1]}')
+    notes += [f'{len(shown)} of {len(rows)} modules that are called are shown']
     if any(row.overwritten for row in shown):
         notes.append('* changed in place afterwards, by an activation for '
                      'example: a tap yields what it was before, a copy')
-    notes += [
-        f"mode '{mode}' stopped early, its calls are incomplete: {error}"
-        for mode, error in errors.items()
-    ]
-    return '\n'.join([table, *notes])
+    return '\n'.join([table, *notes, *stops])

@@ -54,10 +54,10 @@ def pipeline_of(dataset: Mapping) -> list[dict]:
     one, the inner one's come first; of several, those of the first.
     """
     inner = [d for d in _inner(dataset) if isinstance(d, Mapping)]
-    return [
-        *(pipeline_of(inner[0]) if inner else []),
-        *(dataset.get('pipeline') or [])
-    ]
+    first = pipeline_of(inner[0]) if inner else []
+    own = list(dataset.get('pipeline') or [])
+    # which hands its own to a data set that has none
+    return first or own if name_of(dataset) == 'Rendered' else first + own
 
 
 def _only(values: set) -> str | None:

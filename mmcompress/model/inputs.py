@@ -1,13 +1,22 @@
-"""Batches of noise with labels, for trying a model without a data set."""
+"""Inputs for trying a model: noise of the size that its config tests on."""
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
 from functools import partial
 
 import numpy as np
 import torch
 import torch.nn as nn
+from mmengine.config import Config
 from mmengine.dataset import default_collate, pseudo_collate
+from mmengine.registry import DATASETS, TRANSFORMS, DefaultScope
 from mmengine.structures import PixelData
 
 from mmcompress.datasets.point_preprocessor import PointCloudPreprocessor
+from .data import dataset_of, name_of, pipeline_of
+
+# height and width of what these hold
+_SIZES = dict(CIFAR10=32, CIFAR100=32, MNIST=28, FashionMNIST=28)
 
 
 def _image(size: tuple[int, int]) -> torch.Tensor:
@@ -154,3 +163,124 @@ def made_up_batch(model: nn.Module,
     if getattr(preprocessor, 'size', None):
         preprocessor.size = size
     return preprocessor(make(size, num), True)
+
+
+def _run_pipeline(pipeline: list, size: tuple[int, int]) -> tuple[int, int]:
+    """What transforms make of an image of some size.
+
+    Args:
+        pipeline (list): Those between loading and packing.
+        size (tuple[int, int]): Height and width before.
+    """
+    height, width = size
+    results = dict(
+        img=np.zeros((height, width, 3), np.uint8),
+        img_shape=size,
+        ori_shape=size,
+        img_id=0,
+        img_path='',
+        # a person, for pose estimators
+        bbox=np.array([[0, 0, width, height]], np.float32),
+        bbox_score=np.ones(1, np.float32))
+    for transform in pipeline:
+        results = TRANSFORMS.build(dict(transform))(results)
+    image = results['img']
+    # of PIL images, it is the other way round
+    return (image.shape[:2]
+            if isinstance(image, np.ndarray) else image.size[::-1])
+
+
+def _first_image(dataset: dict) -> tuple[int, int] | None:
+    """Size of the first image of a data set, if that is on this machine."""
+    if not dataset:
+        return None
+    try:
+        # standard output is the tool's
+        with redirect_stdout(sys.stderr):
+            inputs = DATASETS.build(dataset)[0]['inputs']
+    except Exception:
+        # whatever is missing there; the caller does without
+        return None
+    return tuple(inputs.shape[-2:]) if hasattr(inputs, 'shape') else None
+
+
+def pipeline_size(cfg: Config) -> tuple[int, int] | None:
+    """Height and width of the images that a config tests on.
+
+    Its test pipeline is run on a made-up image. Where the pipeline keeps the
+    ratio of images, it is the largest that comes out, lying; where it keeps
+    their size, that of the first image of the data. Of point clouds, it is
+    coordinates and number of points.
+
+    Args:
+        cfg (Config): Whole config.
+
+    Returns:
+        tuple[int, int] | None: None if neither says.
+    """
+    dataset = dataset_of(cfg, ('test_dataloader', 'val_dataloader'))
+    pipeline = [t for t in pipeline_of(dataset) if isinstance(t, Mapping)]
+    for transform in pipeline:
+        if name_of(transform) == 'LoadPoints':
+            return 3, transform['num_points']
+    pipeline = [
+        t for t in pipeline if not name_of(t).startswith(('Load', 'Pack'))
+    ]
+    scales = [
+        sorted(t['scale']) for t in pipeline
+        if name_of(t) == 'Resize' and isinstance(t.get('scale'), Sequence)
+    ]
+    before = tuple(scales[0]) if scales else (480, 640)
+    innermost = dataset
+    while isinstance(innermost.get('dataset'), Mapping):
+        innermost = innermost['dataset']
+    if side := _SIZES.get(name_of(innermost)):
+        before = side, side
+    with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
+        try:
+            after = _run_pipeline(pipeline, before)
+            other = _run_pipeline(pipeline, (before[0] // 2, before[1] // 3))
+        except Exception:
+            # a transform that wants more than an image
+            after = other = None
+        if after and (side or scales or after == other):
+            return after
+        # those that hold their data would download it
+        return None if side else _first_image(dataset)
+
+
+def image_size(cfg: Config, model: nn.Module) -> tuple[int, int]:
+    """Height and width of images to measure a config's model with.
+
+    Args:
+        cfg (Config): Whole config.
+        model (nn.Module): Its model, asked where :func:`pipeline_size` doesn't
+            say; that is told on stderr.
+    """
+    size = pipeline_size(cfg)
+    if size is None:
+        size = default_size(model, cfg.get('default_scope'))
+        print(
+            'The test pipeline of the config does not say how large its '
+            f'images are, and its data is not here: {size[0]} x {size[1]} is '
+            'assumed. Give the size that counts (--shape H W, --size H W)',
+            file=sys.stderr)
+    return size
+
+
+def noise_batch(cfg: Config,
+                model: nn.Module,
+                size: Sequence[int] | None = None,
+                num: int = 1) -> dict:
+    """Preprocessed noise, as ``model(**batch, mode=...)`` wants it.
+
+    Args:
+        cfg (Config): Whole config.
+        model (nn.Module): Its model.
+        size (Sequence[int] | None): Height and width; None for
+            :func:`image_size`.
+        num (int): Number of images.
+    """
+    scope = cfg.get('default_scope')
+    with DefaultScope.overwrite_default_scope(scope):
+        return made_up_batch(model, scope, size or image_size(cfg, model), num)

@@ -12,8 +12,7 @@ from mmengine.dataset import Compose, pseudo_collate
 from mmengine.registry import DefaultScope
 from torch import Tensor
 
-from mmcompress.analysis.subject import test_pipeline
-from mmcompress.model.data import training_data
+from mmcompress.model.data import dataset_of, pipeline_of, training_data
 from mmcompress.registry import MODELS
 
 
@@ -51,7 +50,8 @@ def image_batch(cfg: Config, model: nn.Module, image: str) -> dict:
         dict: ``inputs``, a tensor of shape (1, 3, H, W), and ``data_samples``.
     """
     pipeline = [
-        copy.deepcopy(step) for step in test_pipeline(cfg)
+        copy.deepcopy(step)
+        for step in pipeline_of(dataset_of(cfg, ['test_dataloader']))
         if 'Annotation' not in step['type']
     ]
     data = dict(img_path=image, img_id=0, id=0)

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import ConfigDict
+from mmengine.structures import InstanceData
 
 ROOT = Path(__file__).parents[2]
 TOOL = ROOT / 'tools' / 'analysis_tools' / 'benchmark.py'
@@ -67,7 +69,9 @@ def test_a_detector_is_timed_whole_with_its_parts(run, capsys):
             'backbone', 'neck', 'rpn_head', 'roi_head', 'rest'
         }
         assert form['fastest'] <= form['median'] <= form['slowest']
-        assert form['proposals'] > 0
+        assert form['proposals'] == result['forms']['packed']['proposals'] > 0
+        assert sum(form['parts'].values()) == pytest.approx(form['median'])
+    assert result['proposals_from'] == 'as trained'
     text = capsys.readouterr().out
     assert 'times as fast as the faster float' in text
     assert 'roi_head' in text
@@ -99,3 +103,80 @@ def test_a_network_of_point_clouds_is_timed_where_floats_are_limited(
     assert result['fp32_limits'] == dict(ATEN_CPU_CAPABILITY='avx2')
     text, = tmp_path.glob('*_limited_fp32.txt')
     assert 'ATEN_CPU_CAPABILITY=avx2' in text.read_text()
+
+
+class Rpn(torch.nn.Module):
+    """Proposes a number of boxes."""
+
+    def __init__(self, number):
+        super().__init__()
+        self.number = number
+
+    def predict(self, features, samples, rescale=False):
+        """As mmdet's, per image."""
+        return [
+            InstanceData(bboxes=torch.full((self.number, 4), self.number))
+            for _ in features
+        ]
+
+
+class RoI(torch.nn.Module):
+    """Remembers what it gets."""
+
+    def predict(self, features, proposals, samples):
+        """As mmdet's."""
+        self.seen = proposals
+
+
+class TwoStage(torch.nn.Module):
+    """A detector of two stages without anything inside."""
+
+    def __init__(self, number):
+        super().__init__()
+        self.rpn_head, self.roi_head = Rpn(number), RoI()
+        self.test_cfg = ConfigDict(rpn=dict(max_per_img=7))
+
+    def forward(self, inputs, data_samples, mode):
+        """Both stages."""
+        found = self.rpn_head.predict(inputs, data_samples, rescale=False)
+        self.roi_head.predict(inputs, found, data_samples)
+
+
+def shared(**numbers):
+    """Boxes that each form's second stage gets, of the first image."""
+    models = {name.replace('_', ' '): TwoStage(n)
+              for name, n in numbers.items()}  # yapf: disable
+    batch = dict(inputs=torch.zeros(2, 3, 8, 16), data_samples=None)
+    origin = benchmark.share_proposals(models, batch, 'tensor')
+    for model in models.values():
+        model(**batch, mode='tensor')
+    seen = [model.roi_head.seen for model in models.values()]
+    assert all(len(boxes) == 2 for boxes in seen)
+    return origin, [boxes[0].bboxes for boxes in seen]
+
+
+def test_all_forms_pool_what_the_trained_model_proposes():
+    origin, boxes = shared(float=0, as_trained=5, packed=4)
+    assert origin == 'as trained'
+    assert all(torch.equal(b, torch.full((5, 4), 5)) for b in boxes)
+
+
+def test_boxes_are_made_up_where_nothing_is_proposed():
+    origin, boxes = shared(float=3, as_trained=0)
+    assert origin == 'made up' and torch.equal(*boxes)
+    x1, y1, x2, y2 = boxes[0].unbind(1)
+    assert len(x1) == 7 and (x1 <= x2).all() and (y1 <= y2).all()
+    assert x2.max() <= 16 and y2.max() <= 8
+
+
+def test_a_network_of_one_stage_has_nothing_to_share():
+    model = torch.nn.Linear(2, 2)
+    assert benchmark.share_proposals(dict(float=model), {}, 'tensor') is None
+
+
+def test_parts_add_up_to_the_median_that_the_table_shows():
+    rounds = [dict(a=1.0, rest=8.0), dict(a=5.0, rest=1.0),
+              dict(a=2.0, rest=2.0)]  # yapf: disable
+    parts = benchmark.parts_of(rounds, 6.0)
+    assert sum(parts.values()) == pytest.approx(6.0)
+    assert parts['a'] == pytest.approx(parts['rest'])

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn as nn
+from mmengine.config import Config
 from mmengine.logging import MessageHub
 
 import mmcompress.compat  # noqa: F401
@@ -181,6 +182,34 @@ def test_lists_the_teacher_without_its_checkpoint(configs):
 def test_a_config_without_a_teacher_is_named(configs):
     with pytest.raises(ValueError, match='student.py has no model.teacher'):
         build_side(str(configs / 'student.py'), 'teacher')
+
+
+def test_images_have_the_size_that_the_config_tests_on(tmp_path, configs):
+    cfg = Config.fromfile(str(configs / 'student.py'))
+    cfg.test_dataloader = dict(dataset=dict(type='CIFAR10', pipeline=[]))
+    cfg.dump(str(tmp_path / 'small.py'))
+    table = list_taps(str(tmp_path / 'small.py'), pattern='head')
+    assert 'input 2x3x32x32' in table and 'to save memory' not in table
+    cfg.test_dataloader.dataset.pipeline = [
+        dict(type='Resize', scale=(2000, 1000))
+    ]
+    cfg.dump(str(tmp_path / 'large.py'))
+    table = list_taps(str(tmp_path / 'large.py'), pattern='head')
+    assert 'input 2x3x250x500' in table
+    assert 'those of the config have 1000 x 2000' in table
+
+
+def test_the_models_own_error_is_not_hidden(tmp_path, configs):
+    """Where it stops before what one asks for, the reason is told."""
+    cfg = Config.fromfile(str(configs / 'student.py'))
+    cfg.model.head.in_channels = 3
+    cfg.dump(str(tmp_path / 'wrong.py'))
+    with pytest.raises(
+            ValueError, match='(?s)fits --filter head.loss.*shapes'):
+        list_taps(
+            str(tmp_path / 'wrong.py'), pattern='head.loss', size=(32, 32))
+    table = list_taps(str(tmp_path / 'wrong.py'), size=(32, 32))
+    assert "mode 'loss' stopped early" in table and 'shapes' in table
 
 
 def test_weights_are_random_whatever_the_config_wants_to_load(configs):

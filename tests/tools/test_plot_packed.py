@@ -89,6 +89,36 @@ def test_numbers_are_those_of_the_test_and_of_the_benchmark(run, capsys):
     assert '4.40' in capsys.readouterr().out
 
 
+def test_table_and_picture_show_the_same_numbers(run, files, capsys):
+    run()
+    table = capsys.readouterr().out
+    picture = (files / 'out' / 'plot.svg').read_text()
+    for latency, ratio in (('9.0', '1.00'), ('2.0', '4.40')):
+        assert latency in table and ratio in table
+        assert f'{latency} ({ratio} x)' in picture
+    for accuracy in ('91.000', '90.500'):
+        assert accuracy in table and accuracy in picture
+
+
+def test_ratios_are_to_the_first_form(run, files, monkeypatch):
+    latency = json.loads(json.dumps(LATENCY))
+    latency['forms']['as trained'] = timed(0.018, 0.5)
+    (files / 'latency.json').write_text(json.dumps(latency))
+    out = files / 'out.svg'
+    monkeypatch.setattr('sys.argv', [
+        str(TOOL),
+        str(out), '--latency',
+        str(files / 'latency.json'), '--model', 'a', 'as trained',
+        str(files / 'trained.pth'),
+        str(files / 'test_trained'), '--model', 'b', 'packed',
+        str(files / 'packed.pth'),
+        str(files / 'test_packed')
+    ])
+    plot_packed.main()
+    forms = json.loads(out.with_suffix('.json').read_text())['forms']
+    assert [form['speed_up'] for form in forms] == [1.0, 8.8]
+
+
 def test_size_is_that_of_the_weights_alone(run):
     for form, numbers in zip(run()['forms'], (32_000, 1_000)):
         assert 4 * numbers < form['size'] < 4 * numbers + 2_000

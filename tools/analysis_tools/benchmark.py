@@ -9,9 +9,11 @@ from pathlib import Path
 import matplotlib
 import mmengine
 import torch
+import torch.nn as nn
 from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 from mmengine.runner import set_random_seed
+from mmengine.structures import InstanceData
 from mmengine.utils import mkdir_or_exist
 
 import mmcompress.compat  # noqa: F401
@@ -29,6 +31,71 @@ DESCRIPTION = '''Times one forward of a network in its forms, in turn, in one
 process: with plain float layers in both memory layouts, as it was trained
 (1-bit layers that compute in float), and packed. Images are noise; without a
 checkpoint the weights are random.'''
+
+
+def _made_up_proposals(model: nn.Module, batch: dict) -> list[InstanceData]:
+    """Boxes anywhere, as many as the test keeps of an image."""
+    height, width = batch['inputs'].shape[2:]
+    number = model.test_cfg.rpn.max_per_img
+    proposals = []
+    for _ in range(len(batch['inputs'])):
+        ends = torch.rand(number, 2, 2) * torch.tensor([width, height])
+        boxes = torch.cat([ends.min(1).values, ends.max(1).values], 1)
+        proposals.append(
+            InstanceData(
+                bboxes=boxes.to(batch['inputs']),
+                scores=torch.ones(number).to(batch['inputs']),
+                labels=torch.zeros(number).to(batch['inputs']).long()))
+    return proposals
+
+
+def share_proposals(models: dict[str, nn.Module], batch: dict,
+                    mode: str) -> str | None:
+    """Give the second stages of all forms the same boxes.
+
+    A float twin of 1-bit layers computes something else with their weights,
+    and so proposes other boxes, or none: its second stage would have other
+    work. All forms still search for proposals; what they find is replaced by
+    what the model as it was trained finds.
+
+    Args:
+        models (dict[str, nn.Module]): By name. Their ``rpn_head.predict`` is
+            replaced.
+        batch (dict): Preprocessed inputs.
+        mode (str): Of the model's forward.
+
+    Returns:
+        str | None: Where the boxes come from; None without a second stage.
+    """
+    source = 'as trained' if 'as trained' in models else next(iter(models))
+    model = models[source]
+    if not (hasattr(model, 'rpn_head') and hasattr(model, 'roi_head')):
+        return None
+    found = []
+
+    def keep(*args, **kwargs):
+        found.append(search(*args, **kwargs))
+        return found[-1]
+
+    search, model.rpn_head.predict = model.rpn_head.predict, keep
+    with torch.no_grad():
+        model(**batch, mode=mode)
+    model.rpn_head.predict = search
+    boxes, origin = found[-1], source
+    if not sum(map(len, boxes)):
+        boxes, origin = _made_up_proposals(model, batch), 'made up'
+
+    def replace(search):
+
+        def predict(*args, **kwargs):
+            search(*args, **kwargs)
+            return [proposals.clone() for proposals in boxes]
+
+        return predict
+
+    for form in models.values():
+        form.rpn_head.predict = replace(form.rpn_head.predict)
+    return origin
 
 
 def measure(models: dict, batch: dict, mode: str, rounds: int,
@@ -95,8 +162,24 @@ def medians_of_parts(rounds: list[dict]) -> dict[str, float]:
     }
 
 
+def parts_of(rounds: list[dict], total: float) -> dict[str, float]:
+    """Seconds of each part of a model, which add up to those of the whole.
+
+    Medians of parts don't add up to the median of their sums by themselves.
+
+    Args:
+        rounds (list[dict]): Seconds by part, of each round.
+        total (float): Median of the whole.
+    """
+    medians = medians_of_parts(rounds)
+    return {
+        name: seconds * total / sum(medians.values())
+        for name, seconds in medians.items()
+    }
+
+
 def report(args: argparse.Namespace, shape: list[int], seconds: dict,
-           parts: dict) -> dict:
+           parts: dict, proposals_from: str | None) -> dict:
     """All that was measured, and on what."""
     info = build_info()
     return dict(
@@ -108,6 +191,7 @@ def report(args: argparse.Namespace, shape: list[int], seconds: dict,
         clock=args.clock,
         seed=args.seed,
         rounds=args.rounds,
+        proposals_from=proposals_from,
         machine=machine(args.device),
         kernels=info.get('isa'),
         fp32_limits=float_limits(),
@@ -122,7 +206,7 @@ def report(args: argparse.Namespace, shape: list[int], seconds: dict,
                 fastest=min(values),
                 slowest=max(values),
                 speed_up=speed_up,
-                parts=medians_of_parts(parts[name].rounds),
+                parts=parts_of(parts[name].rounds, statistics.median(values)),
                 proposals=parts[name].num_boxes)
             for (name, values), speed_up in zip(seconds.items(),
                                                 speed_ups(seconds).values())
@@ -158,8 +242,10 @@ def as_text(result: dict) -> str:
         name, *(f'{1000 * form["parts"].get(part, 0):.1f}'
                 for part in names), form['proposals'] or '-'
     ] for name, form in result['forms'].items()]
-    return text + format_table('Where the time is, median ms',
-                               ['form', *names, 'proposals'], rows)
+    title = 'Where the time is, ms of the median'
+    if result['proposals_from']:
+        title += (f"; proposals of all forms: {result['proposals_from']}")
+    return text + format_table(title, ['form', *names, 'proposals'], rows)
 
 
 def draw(result: dict, path: Path) -> None:
@@ -180,7 +266,7 @@ def draw(result: dict, path: Path) -> None:
               markersize=14,
               label='fastest round')
     for name, end in zip(names, left):
-        axes.text(end, name, f' {forms[name]["speed_up"]["median"]:.1f} x',
+        axes.text(end, name, f' {forms[name]["speed_up"]["median"]:.2f} x',
                   va='center')  # yapf: disable
     axes.invert_yaxis()
     axes.margins(x=0.12)
@@ -219,7 +305,8 @@ def parse_args() -> argparse.Namespace:
         type=int,
         default=0,
         help='of the noise and of random weights; in a two-stage detector '
-        'they decide how large the boxes are that its second stage pools')
+        'they decide how large the boxes are that its second stage pools, '
+        'which are the same in all forms')
     parser.add_argument(
         '--clock',
         choices=['wall', 'cpu'],
@@ -246,10 +333,11 @@ def main() -> None:
     model = build_subject(cfg, args.checkpoint).to(args.device)
     batch = noise_batch(cfg, model, args.shape, args.batch)
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
-        seconds, parts = measure(
-            forms(model), batch, 'predict' if args.whole else 'tensor',
-            args.rounds, clock)
-    result = report(args, list(batch['inputs'].shape), seconds, parts)
+        models = forms(model)
+        mode = 'predict' if args.whole else 'tensor'
+        origin = share_proposals(models, batch, mode)
+        seconds, parts = measure(models, batch, mode, args.rounds, clock)
+    result = report(args, list(batch['inputs'].shape), seconds, parts, origin)
     text = as_text(result)
     print(text)
     mkdir_or_exist(args.out)

@@ -25,8 +25,8 @@ class Form:
         label (str): What it is called.
         size (int): Bytes of a file that holds its weights and nothing else.
         latency (float): Seconds, median.
-        speed_up (float): How many times as fast as the faster float form,
-            median of the rounds.
+        speed_up (float): How many times as fast as the first form, by the
+            medians of the rounds' ratios.
         accuracy (float): As the test wrote it.
     """
     label: str
@@ -90,8 +90,9 @@ def timed_form(latency: dict, name: str) -> dict:
         raise ValueError(f'{name!r} is not among the forms that were timed: '
                          f'{", ".join(forms)}')
     if name == 'float':
-        return max((form for key, form in forms.items() if key[:5] == 'float'),
-                   key=lambda form: form['speed_up']['median'])
+        # that which benchmark.py divides by
+        return min((form for key, form in forms.items() if key[:5] == 'float'),
+                   key=lambda form: form['median'])
     return forms[name]
 
 
@@ -109,6 +110,7 @@ def draw(forms: list[Form], metric: str, title: str, path: Path) -> None:
     panels = [('size of the file, MB', [f.size / 1e6 for f in forms], '.2f'),
               ('latency, ms', [1000 * f.latency for f in forms], '.1f'),
               (metric, [f.accuracy for f in forms], '.3f')]
+    ratios = [f'{f.speed_up:.2f} x' for f in forms]
     labels = [form.label for form in forms]
     # the same file for the same numbers
     with plt.rc_context({'svg.hashsalt': 'packed', 'svg.fonttype': 'none'}):
@@ -121,8 +123,12 @@ def draw(forms: list[Form], metric: str, title: str, path: Path) -> None:
         for i, (axes, panel) in enumerate(zip(all_axes, panels)):
             name, values, digits = panel
             bars = axes.barh(labels, values, color=f'C{i}')
-            axes.bar_label(bars, fmt=f'{{:{digits}}}', padding=3)
-            axes.margins(x=0.22)
+            # the same figures as in the table
+            texts = [f'{value:{digits}}' for value in values]
+            if name.startswith('latency'):
+                texts = [f'{a} ({b})' for a, b in zip(texts, ratios)]
+            axes.bar_label(bars, texts, padding=3)
+            axes.margins(x=0.35)
             axes.set_title(name, fontsize=10)
             axes.set_xticks([])
             axes.tick_params(left=False)
@@ -142,7 +148,8 @@ def as_table(forms: list[Form], metric: str, title: str) -> str:
         title,
         ['form', 'bytes', 'smaller', 'latency ms', 'times as fast', metric], [[
             form.label, f'{form.size:,}', f'{first.size / form.size:.1f} x',
-            f'{1000 * form.latency:.1f}', f'{form.speed_up:.2f}', form.accuracy
+            f'{1000 * form.latency:.1f}', f'{form.speed_up:.2f}',
+            f'{form.accuracy:.3f}'
         ] for form in forms])
 
 
@@ -184,6 +191,9 @@ def main() -> None:
         forms.append(
             Form(label, size_of(checkpoint), timed['median'],
                  timed['speed_up']['median'], metrics[metric]))
+    base = forms[0].speed_up
+    for form in forms:
+        form.speed_up /= base
     shape = ' x '.join(map(str, latency['shape']))
     title = (f'{Path(latency["config"]).stem}, {shape}, '
              f'{latency["machine"]}')
