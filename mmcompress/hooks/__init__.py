@@ -5,9 +5,10 @@ from .exact_resume import ExactResumeHook
 from .loss_gradients import LossGradientHook
 from .non_finite_loss import NonFiniteLossHook
 from .plain_checkpoint import PlainCheckpointHook
+from .safe_checkpoint import SafeCheckpointHook
 
 __all__ = [
     'CacheTeacherHook', 'CheckPretrainedHook', 'DistillHook',
     'ExactResumeHook', 'LossGradientHook', 'NonFiniteLossHook',
-    'PlainCheckpointHook'
+    'PlainCheckpointHook', 'SafeCheckpointHook'
 ]
