@@ -14,11 +14,11 @@ import time
 from pathlib import Path
 
 import torch
+from hooks.toy_runner import LossLog, toy_runner
 from mmengine.fileio import LocalBackend
 from mmengine.runner import Runner
 
 import mmcompress.compat  # noqa: F401
-from hooks.toy_runner import LossLog, toy_runner
 from mmcompress.hooks import ExactResumeHook, PlainCheckpointHook
 
 put = LocalBackend.put

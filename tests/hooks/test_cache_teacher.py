@@ -2,11 +2,11 @@ import errno
 
 import pytest
 import torch
+from hooks.toy_runner import ToyModel, toy_runner
 from integration.small_runs import fgd, write_config
 from mmengine.config import Config
 from mmengine.runner import CheckpointLoader, Runner
 
-from hooks.toy_runner import ToyModel, toy_runner
 from mmcompress.cache import cached_teacher, check_seal, seal
 from mmcompress.distill.teacher import load_strictly
 from mmcompress.hooks import CacheTeacherHook

@@ -2,9 +2,9 @@ import shutil
 
 import pytest
 import torch
+from hooks.toy_runner import LossLog, ToyModel, toy_runner
 
 import mmcompress.compat  # noqa: F401
-from hooks.toy_runner import LossLog, ToyModel, toy_runner
 from mmcompress.hooks import ExactResumeHook, PlainCheckpointHook
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from hooks.toy_runner import LossLog, toy_runner
 from mmengine.fileio import LocalBackend
 from mmengine.hooks import CheckpointHook
 
 import mmcompress.compat  # noqa: F401
-from hooks.toy_runner import LossLog, toy_runner
 from mmcompress.hooks import (ExactResumeHook, PlainCheckpointHook,
                               SafeCheckpointHook)
 

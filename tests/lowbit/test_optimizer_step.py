@@ -13,13 +13,13 @@ import pytest
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
+from hooks.toy_runner import LossLog, toy_runner
 from mmengine.model import BaseModel
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.optim.optimizer import amp_optimizer_wrapper
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
-from hooks.toy_runner import LossLog, toy_runner
 from mmcompress.binary import (IDaDetConv2d, RBONNConv2d, ReBNNConv2d,
                                XNORConv2d)
 from mmcompress.compat import close_process_group
