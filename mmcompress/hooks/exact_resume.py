@@ -8,11 +8,14 @@ import torch
 from mmengine.dataset import worker_init_fn
 from mmengine.dist import all_gather_object, get_rank, get_world_size
 from mmengine.hooks import CheckpointHook, Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from mmcompress.registry import HOOKS
+from .resume_differences import (config_differences, group_differences,
+                                 progress_differences, rate_differences,
+                                 schedule_differences, settings_of,
+                                 weight_differences)
 
 
 def random_state() -> Dict[str, Any]:
@@ -94,26 +97,44 @@ class ExactResumeHook(Hook):
     Validation is made neutral: it draws from the same generators, and a
     resumed run does not repeat the one that followed its checkpoint.
 
-    A resume whose checkpoint lacks a parameter or buffer of the model, of
-    which mmengine only warns, is an error.
+    The checkpoint must be of the same training: the same keys and shapes, the
+    same groups of the optimizer, batch size, iterations per epoch, learning
+    rates, schedules, and types of models, losses and optimizers. What differs
+    is named in one error. Other changes of the config, such as more epochs,
+    are named in a warning.
 
     Not restored: what a dataset or transform caches between images
     (``CachedMosaic``), and gradients accumulated when the checkpoint was
     written (choose its interval as a multiple of ``accumulative_counts``).
 
+    Args:
+        strict (bool): Whether a change of batch size, learning rates,
+            schedules or types is an error. If not, it is a warning, and rates
+            and schedules are the checkpoint's.
+
     Raises:
-        RuntimeError: On resume, if the checkpoint lacks keys of the model.
+        RuntimeError: On resume, if the checkpoint is of another training.
     """
 
     # after every hook that may draw, before CheckpointHook (VERY_LOW, 90)
     priority = 85
 
-    def __init__(self) -> None:
+    def __init__(self, strict: bool = True) -> None:
+        self.strict = strict
         self.states: List[dict] = []
         self.gathered_at: Optional[int] = None
         self.iters = 0
+        self.settings: Optional[dict] = None
         self.resumed: Optional[dict] = None
         self.before_validation: Optional[dict] = None
+
+    def before_run(self, runner: Runner) -> None:
+        """Note the settings, before building changes the config."""
+        self.settings = settings_of(runner)
+
+    def _settings_of(self, runner: Runner) -> dict:
+        # a hook that is registered later misses the beginning
+        return self.settings or settings_of(runner)
 
     def before_train(self, runner: Runner) -> None:
         """Restore, now or when a loop over iterations has skipped its data.
@@ -218,6 +239,7 @@ class ExactResumeHook(Hook):
                     'holds the random state of the first process only.')
             self.states = [random_state()]
         sampler = _sampler(runner.train_dataloader)
+        checkpoint['training'] = self._settings_of(runner)
         checkpoint['random_states'] = dict(
             states=self.states, sampler_seed=getattr(sampler, 'seed', None))
 
@@ -225,27 +247,43 @@ class ExactResumeHook(Hook):
         """Take the states of a checkpoint that is resumed, and check it."""
         if not runner._resume:
             return
-        model = runner.model
-        model = model.module if is_model_wrapper(model) else model
-        saved = {
-            key.removeprefix('module.')
-            for key in checkpoint['state_dict']
-        }
-        missing = [
-            key for key in model.state_dict()
-            if key not in saved and 'num_batches_tracked' not in key
-        ]
-        if missing:
-            raise RuntimeError(
-                'Cannot resume: the checkpoint lacks '
-                f'{len(missing)} keys of the model: {", ".join(missing)}. '
-                'Was it written with another config? To start from its '
-                'weights instead, use `load_from` without `resume`.')
+        self._compare(runner, checkpoint)
         self.resumed = checkpoint.get('random_states')
         if self.resumed is None:
             runner.logger.warning(
                 'The checkpoint holds no random states: the resumed run '
                 'differs from the uninterrupted one.')
+
+    def _compare(self, runner: Runner, checkpoint: dict) -> None:
+        """Refuse what is of another training, tell of smaller changes."""
+        settings = self._settings_of(runner)
+        broken = [
+            f'the checkpoint {what}'
+            for what in weight_differences(runner, checkpoint)
+        ] + group_differences(runner, checkpoint)
+        kinds, others = config_differences(checkpoint, settings)
+        counts, other = progress_differences(runner, checkpoint, settings)
+        changed = [
+            *counts, *rate_differences(runner, checkpoint),
+            *schedule_differences(runner, checkpoint), *kinds
+        ]
+        other += others
+        if broken or (changed and self.strict):
+            found = [*broken, *changed, *other]
+            raise RuntimeError(
+                f'Cannot resume: {"; ".join(found)}. Was it written with '
+                'another config? To start from its weights instead, use '
+                '`load_from` without `resume`.' +
+                ('' if broken else ' To go on all the same, with the learning '
+                 'rates and schedules of the checkpoint, set '
+                 'mmcompress.ExactResumeHook(strict=False).'))
+        if changed or other:
+            runner.logger.warning(
+                'The resumed run goes on with other settings, so it differs '
+                'from the uninterrupted one: '
+                f'{"; ".join([*changed, *other])}.' +
+                (' Learning rates and schedules are those of the checkpoint.'
+                 if changed else ''))
 
 
 def _checkpoint_hooks(runner: Runner) -> List[CheckpointHook]:
