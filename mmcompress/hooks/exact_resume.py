@@ -9,13 +9,13 @@ from mmengine.dataset import worker_init_fn
 from mmengine.dist import all_gather_object, get_rank, get_world_size
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.runner import Runner
-from torch.utils.data import DataLoader
 
 from mmcompress.registry import HOOKS
 from .resume_differences import (config_differences, group_differences,
                                  progress_differences, rate_differences,
                                  schedule_differences, settings_of,
                                  weight_differences)
+from .skip_data import go_on_with_data, has_begun, sampler_of, seed_all
 
 
 def random_state() -> Dict[str, Any]:
@@ -62,26 +62,7 @@ def seed_worker(worker_id: int, init: Callable, seed: int, epoch: int,
         rank (int): Which process.
     """
     init(worker_id)
-    words = np.random.SeedSequence((seed, epoch, rank, worker_id))
-    seeds = words.generate_state(3).tolist()
-    random.seed(seeds[0])
-    np.random.seed(seeds[1])
-    torch.manual_seed(seeds[2])
-
-
-class _RestoringIterator:
-    """Counts the batches of a resumed run; restores after the skipped ones."""
-
-    def __init__(self, loop: Any, restore: Callable[[], None]) -> None:
-        self.loop, self.restore = loop, restore
-        self.iterator, self.skip = loop.dataloader_iterator, loop.iter
-
-    def __next__(self) -> Any:
-        if self.skip == 0:
-            self.loop.dataloader_iterator = self.iterator
-            self.restore()
-        self.skip -= 1
-        return next(self.iterator)
+    seed_all(seed, epoch, rank, worker_id)
 
 
 @HOOKS.register_module()
@@ -90,9 +71,11 @@ class ExactResumeHook(Hook):
 
     With ``num_workers=0`` a resumed run then has the losses of the
     uninterrupted one, whatever its augmentation, its samplers and its model
-    draw. With workers the same holds if they are not persistent: their seeds
-    depend on the run's seed, the epoch, the rank and the worker. (Persistent
-    workers go on with states that nobody can store.)
+    draw. With workers, seeds depend on the run's seed and the rank, and in
+    trainings by epochs on the epoch and the worker: there the same holds if
+    workers are not persistent, because nobody can store the states with which
+    those go on. In trainings by iterations they depend on the iteration and
+    the place in the batch, and earlier data is not loaded again.
 
     Validation is made neutral: it draws from the same generators, and a
     resumed run does not repeat the one that followed its checkpoint.
@@ -137,16 +120,35 @@ class ExactResumeHook(Hook):
         return self.settings or settings_of(runner)
 
     def before_train(self, runner: Runner) -> None:
-        """Restore, now or when a loop over iterations has skipped its data.
+        """Restore, now or when a loop over iterations takes its first batch.
 
         This is the last moment before the first epoch: what other hooks draw
         in ``before_train_epoch``, they drew after the checkpoint as well.
         """
         self.iters = runner.iter
-        if self.resumed is None:
-            return
         resumed, self.resumed = self.resumed, None
-        self._restore_sampler(runner, resumed)
+        restore = self._restorer(runner, resumed)
+        if hasattr(runner.train_loop, 'dataloader_iterator'):
+            go_on_with_data(runner, restore)
+        else:
+            restore()
+
+    def _restorer(self, runner: Runner,
+                  resumed: Optional[dict]) -> Callable[[], None]:
+        """Give the sampler its seed; the rest is restored by what returns."""
+        if resumed is None:
+            return lambda: None
+        seed = resumed['sampler_seed']
+        sampler = sampler_of(runner.train_dataloader)
+        # without a seed in its config, a run draws one, and mmengine builds
+        # the sampler before it reads the checkpoint
+        if seed is not None and getattr(sampler, 'seed', seed) != seed:
+            sampler.seed = seed
+            if has_begun(runner):
+                runner.logger.warning(
+                    'The workers have already begun to load images in another '
+                    'order than the resumed run. Set `randomness=dict('
+                    'seed=...)` to resume such runs exactly.')
         states = resumed['states']
         if len(states) != get_world_size():
             runner.logger.warning(
@@ -154,32 +156,8 @@ class ExactResumeHook(Hook):
                 f'{get_world_size()} resume it: the run continues, but '
                 'differs from the uninterrupted one.')
         if get_rank() >= len(states):
-            return
-        restore = functools.partial(set_random_state, states[get_rank()])
-        loop = runner.train_loop
-        if hasattr(loop, 'dataloader_iterator'):
-            loop.dataloader_iterator = _RestoringIterator(loop, restore)
-        else:
-            restore()
-
-    def _restore_sampler(self, runner: Runner, resumed: dict) -> None:
-        """Give the sampler the seed of the run that is resumed.
-
-        Without a seed in its config, a run draws one, and mmengine builds the
-        sampler before it reads the checkpoint.
-        """
-        loader = runner.train_dataloader
-        sampler = _sampler(loader)
-        seed = resumed['sampler_seed']
-        if seed is None or getattr(sampler, 'seed', seed) == seed:
-            return
-        sampler.seed = seed
-        if loader.num_workers and hasattr(runner.train_loop,
-                                          'dataloader_iterator'):
-            runner.logger.warning(
-                'The workers have already begun to load images in another '
-                'order than the resumed run. Set `randomness=dict(seed=...)` '
-                'to resume such runs exactly.')
+            return lambda: None
+        return functools.partial(set_random_state, states[get_rank()])
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Seed the workers that this epoch will start."""
@@ -238,7 +216,7 @@ class ExactResumeHook(Hook):
                     'This checkpoint is not written by CheckpointHook: it '
                     'holds the random state of the first process only.')
             self.states = [random_state()]
-        sampler = _sampler(runner.train_dataloader)
+        sampler = sampler_of(runner.train_dataloader)
         checkpoint['training'] = self._settings_of(runner)
         checkpoint['random_states'] = dict(
             states=self.states, sampler_seed=getattr(sampler, 'seed', None))
@@ -288,10 +266,3 @@ class ExactResumeHook(Hook):
 
 def _checkpoint_hooks(runner: Runner) -> List[CheckpointHook]:
     return [hook for hook in runner.hooks if isinstance(hook, CheckpointHook)]
-
-
-def _sampler(loader: DataLoader) -> Any:
-    """The sampler that decides the order, also below a batch sampler."""
-    if hasattr(loader.sampler, 'seed'):
-        return loader.sampler
-    return getattr(loader.batch_sampler, 'sampler', loader.batch_sampler)
