@@ -10,4 +10,5 @@ __getattr__, __dir__, __all__ = lazy_exports(
         loss_gradients=['LossGradientHook'],
         non_finite_loss=['NonFiniteLossHook'],
         plain_checkpoint=['PlainCheckpointHook'],
+        safe_checkpoint=['SafeCheckpointHook'],
         standard=['StandardHooks']))
