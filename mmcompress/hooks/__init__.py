@@ -1,4 +1,5 @@
 from .cache_teacher import CacheTeacherHook
+from .check_data import CheckDataHook
 from .check_pretrained import CheckPretrainedHook
 from .distill import DistillHook
 from .exact_resume import ExactResumeHook
@@ -7,7 +8,7 @@ from .non_finite_loss import NonFiniteLossHook
 from .plain_checkpoint import PlainCheckpointHook
 
 __all__ = [
-    'CacheTeacherHook', 'CheckPretrainedHook', 'DistillHook',
+    'CacheTeacherHook', 'CheckDataHook', 'CheckPretrainedHook', 'DistillHook',
     'ExactResumeHook', 'LossGradientHook', 'NonFiniteLossHook',
     'PlainCheckpointHook'
 ]
