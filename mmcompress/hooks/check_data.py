@@ -262,7 +262,11 @@ class CheckDataHook(Hook):
             try:
                 check_dataset(key, dataset)
             except NoLabels as error:
-                empty.append(error)
+                # the first images of many, for a trial
+                if getattr(dataset, '_indices', None) is not None:
+                    _warn(f'{error}. They are chosen by indices')
+                else:
+                    empty.append(error)
             except ValueError as error:
                 self._stop(error)
         for error in empty:

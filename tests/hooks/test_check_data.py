@@ -15,11 +15,12 @@ from mmcompress.hooks.check_data import check_dataset, inner_datasets
 class Boxes(BaseDataset):
     """Boxes by their labels, images that cannot be loaded."""
 
-    def __init__(self, *images, classes=('cat', 'dog'), **info):
+    def __init__(self, *images, classes=('cat', 'dog'), indices=None, **info):
         self.images, self.info = images, info
         super().__init__(
             metainfo=dict(classes=classes),
             pipeline=[load],
+            indices=indices,
             # mmengine cannot join the bytes of no image
             serialize_data=bool(images))
 
@@ -119,6 +120,12 @@ def test_an_error_can_be_made_a_warning(messages):
     train(Boxes([]), only_warn=True)
     (level, text), = messages
     assert level == 'WARNING' and 'none of 1 images' in text
+
+
+def test_a_few_images_may_have_no_box(messages):
+    train(Boxes([], [0], indices=1))
+    (level, text), = messages
+    assert level == 'WARNING' and 'chosen by indices' in text
 
 
 def test_validation_data_is_looked_at():
