@@ -97,17 +97,26 @@ class Labels:
                 self.counts[int(box['bbox_label'])] += 1
 
 
+def _numbers_like_coco(dataset: Any, classes: list[str]) -> bool:
+    """Whether mmdet's CocoDataset reads the file, with classes of the user."""
+    kind = type(dataset)
+    load = getattr(kind, 'load_data_list', None)
+    is_coco = getattr(load, '__qualname__', '') == 'CocoDataset.load_data_list'
+    if not is_coco or not hasattr(dataset, 'cat2label'):
+        return False
+    # a data set that mmdet knows, with the names that mmdet gives it
+    is_known = kind.__name__ != 'CocoDataset' and list(
+        kind.METAINFO.get('classes', [])) == classes
+    return not is_known and os.path.isfile(dataset.ann_file)
+
+
 def _check_names(key: str, dataset: Any, classes: list[str]) -> str:
     """Compare the classes with the names in the annotations.
 
     Returns:
         str: A warning of classes that they lack, or nothing.
     """
-    # CocoDataset, and what reads its file in the same way
-    load = getattr(type(dataset), 'load_data_list', None)
-    if (getattr(load, '__qualname__', '') == 'CocoDataset.load_data_list'
-            and hasattr(dataset, 'cat2label')
-            and os.path.isfile(dataset.ann_file)):
+    if _numbers_like_coco(dataset, classes):
         return check_coco_names(key, classes, dataset.ann_file)
     paths = [info.get('xml_path', '') for info in _infos(dataset, MOST_FILES)]
     found = xml_names(path for path in paths if os.path.isfile(path))

@@ -219,7 +219,7 @@ def test_datasets_of_others_are_left_alone():
     train([1, 2, 3], None)
 
 
-def coco(folder, classes):
+def coco(folder, classes, kind=None):
     from mmdet.datasets import CocoDataset
     box = dict(image_id=1, bbox=[1, 1, 30, 30], area=900)
     (folder / 'a.json').write_text(
@@ -232,7 +232,7 @@ def coco(folder, classes):
                 ],
                 categories=[dict(id=7, name='cat'),
                             dict(id=90, name='dog')])))
-    return CocoDataset(
+    return (kind or CocoDataset)(
         data_root=str(folder),
         ann_file='a.json',
         data_prefix=dict(img=''),
@@ -248,6 +248,17 @@ def test_names_of_coco_datasets(tmp_path, classes, message):
     check_dataset('here', coco(tmp_path, ('cat', 'dog')))
     with pytest.raises(ValueError, match=message):
         check_dataset('here', coco(tmp_path, classes))
+
+
+def test_names_of_data_sets_that_mmdet_knows_are_its_own(tmp_path):
+    from mmdet.datasets import CocoDataset
+
+    class Known(CocoDataset):
+        METAINFO = dict(classes=('dog', 'cat'))
+
+    check_dataset('here', coco(tmp_path, ('dog', 'cat'), Known))
+    with pytest.raises(ValueError, match="label 0 means 'dog'"):
+        check_dataset('here', coco(tmp_path, ('cats', 'dog'), Known))
 
 
 def voc(folder, classes):
