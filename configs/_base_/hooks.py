@@ -16,4 +16,6 @@ mmcompress_hooks = [
     dict(type='mmcompress.ExactResumeHook'),
     # a loss that is not finite stops the run, in words
     dict(type='mmcompress.NonFiniteLossHook'),
+    # classes that no annotation names stop the run, in words
+    dict(type='mmcompress.CheckDataHook'),
 ]

@@ -4,6 +4,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     dict(
         cache_teacher=['CacheTeacherHook'],
+        check_data=['CheckDataHook'],
         check_pretrained=['CheckPretrainedHook'],
         distill=['DistillHook'],
         exact_resume=['ExactResumeHook'],

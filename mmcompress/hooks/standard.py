@@ -10,7 +10,7 @@ from mmcompress.registry import HOOKS
 
 # as in configs/_base_/hooks.py
 STANDARD = ('DistillHook', 'PlainCheckpointHook', 'ExactResumeHook',
-            'NonFiniteLossHook')
+            'NonFiniteLossHook', 'CheckDataHook')
 LINE = "default_hooks = dict(mmcompress=dict(type='mmcompress.StandardHooks'))"
 
 
@@ -23,9 +23,9 @@ class StandardHooks(Hook):
         default_hooks = dict(mmcompress=dict(type='mmcompress.StandardHooks'))
 
     They are :class:`DistillHook`, :class:`PlainCheckpointHook`,
-    :class:`ExactResumeHook` and :class:`NonFiniteLossHook`, each with its own
-    priority. One that the config itself has, with its own arguments, stays as
-    it is.
+    :class:`ExactResumeHook`, :class:`NonFiniteLossHook` and
+    :class:`CheckDataHook`, each with its own priority. One that the config
+    itself has, with its own arguments, stays as it is.
     """
 
     # what is registered comes behind this hook, and is called in turn

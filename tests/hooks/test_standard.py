@@ -6,13 +6,17 @@ from hooks.toy_runner import LossLog, toy_runner
 from mmengine.config import Config
 from mmengine.logging import MessageHub
 
-from mmcompress.hooks import (DistillHook, ExactResumeHook, NonFiniteLossHook,
-                              PlainCheckpointHook, StandardHooks)
+from mmcompress.hooks import (CheckDataHook, DistillHook, ExactResumeHook,
+                              NonFiniteLossHook, PlainCheckpointHook,
+                              SafeCheckpointHook, StandardHooks)
 from mmcompress.hooks.standard import (LINE, STANDARD, remind_of_hooks,
                                        without_standard_hooks)
 
 ROOT = Path(__file__).parents[2]
-OURS = [NonFiniteLossHook, DistillHook, ExactResumeHook, PlainCheckpointHook]
+OURS = [
+    NonFiniteLossHook, DistillHook, CheckDataHook, ExactResumeHook,
+    PlainCheckpointHook
+]
 
 
 def ours(runner):
@@ -54,7 +58,16 @@ def test_what_is_registered_is_called_in_the_same_stage(tmp_path):
     runner = toy_runner(tmp_path, hooks=[Later(), StandardHooks()])
     runner.call_hook('before_run')
     # a subclass is one as well
-    assert seen == [[NonFiniteLossHook, ExactResumeHook, PlainCheckpointHook]]
+    assert seen == [[kind for kind in OURS if kind is not DistillHook]]
+
+
+def test_checkpoints_are_written_safely(tmp_path):
+    runner = toy_runner(
+        tmp_path,
+        hooks=[StandardHooks()],
+        default_hooks=dict(checkpoint=dict(type='CheckpointHook')))
+    runner.call_hook('before_run')
+    assert sum(isinstance(h, SafeCheckpointHook) for h in runner.hooks) == 1
 
 
 def test_a_resumed_run_continues_exactly(tmp_path):
