@@ -40,8 +40,8 @@ class BuildWithMim(build_py):
         if self.editable_mode:
             return
         # read at every start of Python, see mmcompress/config_prefix.py
-        (Path(self.build_lib) / 'mmcompress.pth').write_text(
-            'import mmcompress.config_prefix as _p; _p.install()\n')
+        line = 'import mmcompress.config_prefix as _p; _p.install()\n'
+        Path(self.build_lib, 'mmcompress.pth').write_text(line)
         target = Path(self.build_lib) / 'mmcompress' / '.mim'
         shutil.rmtree(target, ignore_errors=True)
         target.mkdir(parents=True)

@@ -102,13 +102,9 @@ def _refuse_empty_hooks(hooks: dict) -> None:
 
 
 def lacks_our_hooks(cfg: Config) -> bool:
-    """Whether a config trains something of ours without our hooks.
-
-    ``default_hooks = dict(mmcompress=None)`` says that this is meant.
-    """
-    hooks = cfg.get('default_hooks') or {}
-    text = str((hooks, cfg.get('custom_hooks')))
-    return ('mmcompress' not in hooks and without_standard_hooks(text)
+    """Whether a config trains something of ours without our hooks."""
+    hooks = str((cfg.get('default_hooks'), cfg.get('custom_hooks')))
+    return (without_standard_hooks(hooks)
             and "'mmcompress." in str(cfg.get('model')))
 
 

@@ -1,7 +1,8 @@
 """Registries that import what is asked for, and nothing else.
 
 Which module registers a name is read off the sources, without importing any:
-a line ``@MODELS.register_module()`` in front of a class or function.
+a line ``@MODELS.register_module()`` in front of a class or function, or a
+call ``MODELS.register_module(module=...)``, with names as they are written.
 """
 import difflib
 import logging
@@ -22,10 +23,13 @@ SCOPE = 'mmcompress'
 # repairs torchvision, which several libraries import, restricts what files
 # may contain; and lets checkpoints be called `cache://name`
 _ALWAYS = ('mmcompress.compat', 'mmcompress.hooks.cache_teacher')
-_REGISTRATION = re.compile(
-    r'^@(\w+)\.register_module\(([^)]*)\)\s*\n'  # MODELS, its arguments
-    r'(?:@.*\n)*(?:class|def) (\w+)',  # other decorators, the name
-    re.M)
+# MODELS, its arguments, and the class: in front of it, or of a call
+_REGISTRATIONS = (
+    re.compile(
+        r'^@(\w+)\.register_module\(([^)]*)\)\s*\n'
+        r'(?=(?:@.*\n)*(?:class|def) (\w+))', re.M),
+    re.compile(r'^(\w+)\.register_module\(([^)]*\bmodule=(\w+)[^)]*)\)', re.M),
+)
 
 
 @lru_cache(maxsize=None)
@@ -34,10 +38,14 @@ def registrations() -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
     root = Path(__file__).parent
     for file in sorted(root.rglob('*.py')):
-        module = '.'.join(
-            (SCOPE, *file.relative_to(root).with_suffix('').parts))
+        parts = file.relative_to(root).with_suffix('').parts
+        if parts[0] == '.mim':
+            # in a wheel, configs and tools
+            continue
+        module = '.'.join((SCOPE, *parts)).removesuffix('.__init__')
         text = file.read_text(encoding='utf-8')
-        for registry, arguments, own in _REGISTRATION.findall(text):
+        for registry, arguments, own in (line for form in _REGISTRATIONS
+                                         for line in form.findall(text)):
             # name='x' or name=['x', 'y']
             names = re.findall(r'[\'"](\w+)[\'"]', arguments) or [own]
             found.setdefault(registry, {}).update(dict.fromkeys(names, module))

@@ -152,8 +152,6 @@ def test_rendered_and_remote_data_are_not_looked_for():
     ("model = dict(type='mmcompress.Distill')\n"
      "default_hooks = dict(mmcompress=dict(type='mmcompress.StandardHooks'))",
      False),
-    ("model = dict(type='mmcompress.Distill')\n"
-     'default_hooks = dict(mmcompress=None)', False),
     ("_base_ = 'ours.py'\nmodel = dict(type='mmcompress.Distill')", False),
 ])
 def test_our_hooks_are_added_where_a_config_forgot_them(

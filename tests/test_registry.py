@@ -95,12 +95,23 @@ def test_a_registration_may_have_names(tmp_path, monkeypatch):
     (tmp_path / 'a.py').write_text(
         "@MODELS.register_module(name=['One', 'Two'])\n"
         '@torch.no_grad()\ndef Three():\n    pass\n\n\n'
-        "@HOOKS.register_module('Four', force=True)\nclass Five:\n    pass\n")
+        "@HOOKS.register_module('Four', force=True)\n"
+        '@HOOKS.register_module()\nclass Five:\n    pass\n\n\n'
+        "STEPS.register_module(name='Six', module=Five)\n"
+        'STEPS.register_module(\n    module=Five)\n')
+    (tmp_path / 'b').mkdir()
+    (tmp_path / 'b' / '__init__.py'
+     ).write_text('@HOOKS.register_module()\nclass Seven:\n    pass\n')
+    (tmp_path / '.mim').mkdir()
+    (tmp_path / '.mim' /
+     'a.py').write_text('@HOOKS.register_module()\nclass Eight:\n    pass\n')
     monkeypatch.setattr('mmcompress.scoped_registry.__file__',
                         str(tmp_path / 'scoped_registry.py'))
+    home = 'mmcompress.a'
     assert registrations.__wrapped__() == dict(
-        MODELS=dict(One='mmcompress.a', Two='mmcompress.a'),
-        HOOKS=dict(Four='mmcompress.a'))
+        MODELS=dict(One=home, Two=home),
+        HOOKS=dict(Four=home, Five=home, Seven='mmcompress.b'),
+        STEPS=dict(Six=home, Five=home))
 
 
 @pytest.mark.parametrize('key', [
