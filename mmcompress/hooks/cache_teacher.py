@@ -47,7 +47,8 @@ class CacheTeacherHook(Hook):
             model = model.module
         if self.part is not None:
             model = model.get_submodule(self.part)
-        cfg = getattr(runner, 'cfg', None)
+        # empty where the runner was not made from a config
+        cfg = getattr(runner, 'cfg', None) or None
         path = place_for(self.name, cfg, model)
         if path != Path(cached_teacher(self.name)):
             runner.logger.warning(
@@ -61,8 +62,7 @@ class CacheTeacherHook(Hook):
                  if k in metainfo}  # yapf: disable
         checkpoint = dict(
             state_dict=weights_to_cpu(model.state_dict()),
-            meta=dict(
-                dataset_meta=names, **{IDENTITY: cfg and identity(cfg)}))
+            meta=dict(dataset_meta=names, **{IDENTITY: cfg and identity(cfg)}))
         # another process may be reading
         with replacing(path) as beside:
             torch.save(seal(checkpoint), beside)

@@ -115,9 +115,8 @@ def _set_epoch(loader: DataLoader, epoch: int) -> None:
             break
 
 
-def _advance(runner: Runner, steps: int) -> None:
+def _advance(iterator: Iterator[Any], runner: Runner, steps: int) -> None:
     """Take a loop's iterator over some batches, by their indices alone."""
-    iterator = runner.train_loop.dataloader_iterator
     loader = runner.train_dataloader
     if (loader.num_workers or isinstance(loader.dataset, IterableDataset)
             or not hasattr(iterator, '_iterator')):
@@ -142,20 +141,24 @@ def _advance(runner: Runner, steps: int) -> None:
 
 
 class _Resumed:
-    """An iterator that was advanced, for a loop that doesn't know it."""
+    """An iterator of the batches from somewhere on.
+
+    The loop doesn't know it, and takes the earlier ones as well: it gets
+    nothing. What has to be done is done before the first batch that counts.
+    """
 
     def __init__(self, batches: Iterator[Any], skip: int,
-                 restore: Callable[[], None]) -> None:
-        self.batches, self.skip, self.restore = batches, skip, restore
-        self.is_restored = False
+                 begin: Callable[[], None]) -> None:
+        self.batches, self.skip, self.begin = batches, skip, begin
+        self.has_begun = False
 
     def __next__(self) -> Any:
         if self.skip:
             self.skip -= 1
             return None
-        if not self.is_restored:
-            self.restore()
-            self.is_restored = True
+        if not self.has_begun:
+            self.begin()
+            self.has_begun = True
         return next(self.batches)
 
     def skip_iter(self, num_iters: int) -> None:
@@ -174,13 +177,19 @@ def go_on_with_data(runner: Runner, restore: Callable[[], None]) -> None:
         restore (Callable): Called before the first batch of a resumed run is
             loaded: earlier ones may draw random numbers, as may hooks.
     """
-    loop = runner.train_loop
-    if can_seed_samples(runner.train_dataloader):
-        loop.dataloader_iterator = _seeded_batches(runner, loop.iter)
-    elif loop.iter:
-        _advance(runner, loop.iter)
-    if loop.iter:
-        # a loop may be told not to skip
-        skips = not getattr(loop, 'fast_forward_on_resume', False)
-        loop.dataloader_iterator = _Resumed(loop.dataloader_iterator,
-                                            loop.iter if skips else 0, restore)
+    loop, steps = runner.train_loop, runner.train_loop.iter
+    is_seeded = can_seed_samples(runner.train_dataloader)
+    if is_seeded:
+        loop.dataloader_iterator = _seeded_batches(runner, steps)
+    if steps == 0:
+        return
+    batches = loop.dataloader_iterator
+
+    def begin() -> None:
+        if not is_seeded:
+            _advance(batches, runner, steps)
+        restore()
+
+    # a loop may be told not to skip
+    skips = not getattr(loop, 'fast_forward_on_resume', False)
+    loop.dataloader_iterator = _Resumed(batches, steps if skips else 0, begin)

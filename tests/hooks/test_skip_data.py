@@ -220,7 +220,8 @@ def test_a_stream_is_read_again(tmp_path):
         log, said = LossLog(stop_at), []
         runner = toy_runner(
             folder,
-            'iter', [log, ExactResumeHook()],
+            'iter', [log, PlainCheckpointHook(),
+                     ExactResumeHook()],
             val=False,
             train_dataloader=torch.utils.data.DataLoader(
                 Stream(), batch_size=2),
