@@ -255,8 +255,8 @@ class Teacher:
                 other = (f'; {named} is of another model or of other data'
                          if osp.isfile(named) else '')
                 raise FileNotFoundError(
-                    f'teacher.checkpoint: {path} does not exist yet{other}. '
-                    f'Train the teacher once: `{self._training()}`')
+                    f'teacher.checkpoint: {path} does not exist yet{other}; '
+                    f'train the teacher once: `{self._training()}`')
             return path
         if '://' in self.checkpoint:
             return self.checkpoint
