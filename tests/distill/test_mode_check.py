@@ -167,7 +167,11 @@ def test_leaves_no_trace():
     net = Net(part)
     before = {k: v.clone() for k, v in net.state_dict().items()}
     drawn = random.getstate(), np.random.get_state()[1].copy()
+    watched = []
+    net.stem.register_forward_hook(lambda *_: watched.append(1))
+    net.norm.register_forward_pre_hook(lambda *_: watched.append(1))
     net, runs = check(part, net=net)
+    assert len(watched) == 2
     assert len(runs) > 1 and net.forwards == 1
     assert not any(module.training for module in net.modules())
     for key, value in net.state_dict().items():
