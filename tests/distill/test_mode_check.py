@@ -184,8 +184,15 @@ def test_leaves_no_trace():
     assert torch.equal(after, torch.get_rng_state())
 
 
-def test_costs_one_forward():
-    _, runs = check(nn.Sequential(nn.Conv2d(4, 4, 1), nn.Dropout(0.5)))
+class OwnNorm(nn.BatchNorm2d):
+    """A norm that is not torch's."""
+
+
+@pytest.mark.parametrize(
+    'part', [nn.Dropout(0.5), DropPath(0.5),
+             OwnNorm(4)], ids=str)
+def test_costs_one_forward(part):
+    _, runs = check(nn.Sequential(nn.Conv2d(4, 4, 1), part))
     assert runs == [True]
 
 
