@@ -34,6 +34,9 @@ def training_twin(model: nn.Module, tapped: set[str],
     """
     twin = deepcopy(model)
     for path, module in twin.named_modules():
+        # whoever watches the model sees its own forwards alone
+        module._forward_hooks.clear()
+        module._forward_pre_hooks.clear()
         own = {name for name, _ in module.named_buffers(recurse=False)}
         plain = next(module.parameters(), None) is None and \
             next(module.children(), None) is None

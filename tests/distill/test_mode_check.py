@@ -167,7 +167,11 @@ def test_leaves_no_trace():
     net = Net(part)
     before = {k: v.clone() for k, v in net.state_dict().items()}
     drawn = random.getstate(), np.random.get_state()[1].copy()
+    watched = []
+    net.stem.register_forward_hook(lambda *_: watched.append(1))
+    net.norm.register_forward_pre_hook(lambda *_: watched.append(1))
     net, runs = check(part, net=net)
+    assert len(watched) == 2
     assert len(runs) > 1 and net.forwards == 1
     assert not any(module.training for module in net.modules())
     for key, value in net.state_dict().items():
@@ -180,8 +184,15 @@ def test_leaves_no_trace():
     assert torch.equal(after, torch.get_rng_state())
 
 
-def test_costs_one_forward():
-    _, runs = check(nn.Sequential(nn.Conv2d(4, 4, 1), nn.Dropout(0.5)))
+class OwnNorm(nn.BatchNorm2d):
+    """A norm that is not torch's."""
+
+
+@pytest.mark.parametrize(
+    'part', [nn.Dropout(0.5), DropPath(0.5),
+             OwnNorm(4)], ids=str)
+def test_costs_one_forward(part):
+    _, runs = check(nn.Sequential(nn.Conv2d(4, 4, 1), part))
     assert runs == [True]
 
 

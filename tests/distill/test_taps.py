@@ -344,6 +344,16 @@ def test_what_is_newly_overwritten_in_a_later_step_is_an_error():
         see(taps, net, x)
 
 
+def test_a_list_that_grows_later_yields_what_it_was():
+    net = nn.ModuleDict(dict(stages=Stages()))
+    taps = Taps(dict(a='stages'), net, 'student')
+    for _ in range(2):
+        with taps.record(net) as calls:
+            given = net['stages'](torch.zeros(1))
+            given['a'].append(given.pop('b'))
+        assert taps.select(calls) == dict(a=dict(a=[1, 2], b=3))
+
+
 def test_containers_keep_their_types():
     Pair = namedtuple('Pair', 'x y')
     value = dict(a=Pair(torch.ones(1), None), b=[(torch.ones(2), 'text')])
