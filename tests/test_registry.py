@@ -60,7 +60,8 @@ def test_a_look_up_imports_the_module_that_has_the_name():
     base = 'mmcompress.distill.losses.base'
     losses = [{m for m in modules if m.startswith(base[:-4])}
               for modules in imported]  # yapf: disable
-    assert losses[:3] == [set(), {base, f'{base[:-4]}fgd'}, set()]
+    own = {base, f'{base[:-4]}checks', f'{base[:-4]}fgd'}
+    assert losses[:3] == [set(), own, set()]
     assert losses[3] == {f'{base[:-4]}kd'}
     assert 'mmcompress.compat' in imported[1]
 

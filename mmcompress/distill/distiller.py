@@ -133,7 +133,7 @@ class Slot:
                 hints(self.taps, given))
         if not isinstance(result, dict):
             result = {'loss': result}
-        factor = self.factor(given['progress'])
+        factor = self.factor(given.get('progress', 0.0))
         entries = {}
         for key, value in result.items():
             if 'loss' not in key:

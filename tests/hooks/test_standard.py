@@ -14,7 +14,7 @@ from mmcompress.hooks.standard import (LINE, STANDARD, remind_of_hooks,
 
 ROOT = Path(__file__).parents[2]
 OURS = [
-    NonFiniteLossHook, DistillHook, CheckDataHook, ExactResumeHook,
+    NonFiniteLossHook, CheckDataHook, DistillHook, ExactResumeHook,
     PlainCheckpointHook
 ]
 
