@@ -179,6 +179,18 @@ def test_it_takes_the_place_of_mmengines_hook_and_no_other(tmp_path):
     assert SafeCheckpointHook in kinds and Own in kinds
 
 
+def test_it_comes_with_the_standard_hooks(tmp_path):
+    runner = toy_runner(
+        tmp_path,
+        default_hooks=dict(
+            mmcompress=dict(type='mmcompress.StandardHooks'),
+            checkpoint=KEEP_ONE))
+    runner.train()
+    hook, = [h for h in runner.hooks if isinstance(h, CheckpointHook)]
+    assert type(hook) is SafeCheckpointHook and hook.max_keep_ckpts == 1
+    assert names(tmp_path) == ['epoch_4.pth']
+
+
 BEST = dict(save_best='toy/toy', rule='greater')
 TWO = dict(save_best=['toy/toy', 'toy/toy2'], rule='greater')
 
