@@ -161,6 +161,11 @@ def test_raises_no_false_alarm(part):
     check(part)
 
 
+def test_statistics_do_not_hide_a_difference():
+    with pytest.raises(ValueError, match='part.* computes something else'):
+        check(nn.Sequential(Observed(), Head()))
+
+
 def test_leaves_no_trace():
     torch.manual_seed(0)
     part = nn.Sequential(Observed(), Random(), nn.BatchNorm2d(4))
