@@ -3,8 +3,9 @@ PYTHON ?= python3.11
 VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/ready
+ONEDL := .venv-onedl
 
-.PHONY: demo test test-all bench lint env ops clean
+.PHONY: demo test test-all test-onedl bench lint env ops clean
 
 demo: ops
 	$(RUN) tools/demo.py
@@ -14,6 +15,12 @@ test: ops lint
 
 test-all: ops lint
 	$(RUN) -m pytest -n 2 --dist loadscope
+
+# the parts that touch OpenMMLab, on its continuation under onedl-*
+test-onedl: $(ONEDL)/ready
+	@$(ONEDL)/bin/python tools/dev/build_ops.py
+	$(ONEDL)/bin/python -m pytest -m "not slow" tests/compat \
+		tests/test_check_env.py tests/distill tests/hooks tests/integration
 
 bench: ops
 	$(RUN) ops/benchmarks/bench_binary.py
@@ -37,6 +44,11 @@ $(READY): tools/dev/setup_venv.py tools/dev/build_mmcv.py $(wildcard requirement
 	$(PYTHON) tools/dev/setup_venv.py $(VENV)
 	@touch $(READY)
 
+$(ONEDL)/ready: tools/dev/setup_venv.py tools/dev/build_mmcv.py \
+		$(wildcard requirements/*.txt)
+	$(PYTHON) tools/dev/setup_venv.py --onedl $(ONEDL)
+	@touch $@
+
 clean:
-	rm -rf $(VENV) build dist mmcompress.egg-info mmcompress/.mim \
+	rm -rf $(VENV) $(ONEDL) build dist mmcompress.egg-info \
 		mmcompress/ops/_C*.so

@@ -33,12 +33,15 @@ def get_version() -> str:
 
 
 class BuildWithMim(build_py):
-    """Also copy the configs and tools to ``mmcompress/.mim``."""
+    """Also copy the configs and tools, and let bases begin with our name."""
 
     def run(self) -> None:
         super().run()
         if self.editable_mode:
             return
+        # read at every start of Python, see mmcompress/config_prefix.py
+        line = 'import mmcompress.config_prefix as _p; _p.install()\n'
+        Path(self.build_lib, 'mmcompress.pth').write_text(line)
         target = Path(self.build_lib) / 'mmcompress' / '.mim'
         shutil.rmtree(target, ignore_errors=True)
         target.mkdir(parents=True)

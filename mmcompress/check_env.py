@@ -3,6 +3,7 @@
 ``python -m mmcompress.check_env`` prints a table and which tasks are ready.
 It imports nothing itself, so that it also runs where everything is broken.
 """
+import argparse
 import json
 import re
 import subprocess
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import Dict, List, Optional, Tuple
 
-# distribution -> (tested version, module whose import proves that it works)
+# distribution -> (tested version, modules whose import proves that it works)
 PACKAGES = {
     'torch': ('2.13.0', 'torch'),
     'torchvision': ('0.28.0', 'torchvision'),
@@ -33,10 +34,27 @@ PACKAGES = {
     'prettytable': ('3.18.0', 'prettytable'),
     'ftfy': ('6.3.1', 'ftfy'),
     'regex': ('2026.11.15', 'regex'),
-    'mmdet': ('3.3.0', 'mmdet.models'),
-    'mmpose': ('1.3.2', 'mmpose.models'),
-    'mmpretrain': ('1.2.0', 'mmpretrain.models'),
-    'mmsegmentation': ('1.2.2', 'mmseg.models'),
+    'mmdet': ('3.3.0', 'mmdet.models mmdet.datasets'),
+    'mmpose': ('1.3.2', 'mmpose.models mmpose.datasets'),
+    'mmpretrain': ('1.2.0', 'mmpretrain.models mmpretrain.datasets'),
+    'mmsegmentation': ('1.2.2', 'mmseg.models mmseg.datasets'),
+}
+# the continuation of some of them: the same module, another distribution.
+# The compiled operators of mmcv 2.1.0 serve both and are what was tested.
+CONTINUED = {
+    'mmengine': ('onedl-mmengine', '0.10.12'),
+    'mmcv': ('onedl-mmcv', 'mmcv 2.1.0'),
+    'mmdet': ('onedl-mmdetection', '3.5.1'),
+    'mmpretrain': ('onedl-mmpretrain', '1.3.6'),
+    'mmsegmentation': ('onedl-mmsegmentation', '1.4.2'),
+}
+# distribution -> tested version
+TESTED = {
+    **{
+        name: tested
+        for name, (tested, _) in PACKAGES.items()
+    },
+    **dict(CONTINUED.values())
 }
 # what every task needs
 CORE = ('torch', 'numpy', 'opencv-python-headless', 'setuptools', 'mmengine',
@@ -62,6 +80,13 @@ EXACT = ('torch', 'numpy', 'opencv-python-headless', 'xtcocotools') + NO_DEPS
 BUILD_MMCV = ('pip install "setuptools<82" wheel ninja psutil && '
               'MMCV_WITH_OPS=1 pip install --no-build-isolation --no-deps '
               '--no-cache-dir --force-reinstall mmcv==2.1.0')
+# module -> how to get it, where it isn't simply installed by its name
+PROVIDERS = {
+    'imgaug':
+    'pip install numpy==1.26.4 imageio scikit-image && '
+    'pip install --no-deps imaug==0.4.3'
+}
+UNKNOWN = 'imported, but of no distribution of that name: version unknown'
 
 
 @dataclass
@@ -70,7 +95,8 @@ class Row:
 
     Attributes:
         package (str): Name of the distribution.
-        found (str): Version, or ``-``.
+        found (str): Version, ``-`` where it is missing, ``?`` where the
+            module is there but not its distribution.
         problem (str): Empty if it works.
         remedy (str): The command that repairs it, or a note.
     """
@@ -83,7 +109,7 @@ class Row:
 def installed_versions() -> Dict[str, Optional[str]]:
     """Versions of all distributions that matter; None where missing."""
     versions = {}
-    for name in dict.fromkeys((*PACKAGES, *OPENCV, 'mmcv-lite')):
+    for name in dict.fromkeys((*TESTED, *OPENCV, 'mmcv-lite')):
         try:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
@@ -99,7 +125,8 @@ for name in sys.argv[1:]:
         from mmcompress.torchvision_repair import install_import_hook
         install_import_hook()
     try:
-        importlib.import_module(name)
+        for module in name.split():
+            importlib.import_module(module)
         error = ''
     except BaseException as e:
         error = (type(e).__name__ + ': ' + str(e)).strip().splitlines()[-1]
@@ -112,6 +139,7 @@ def import_errors(modules: List[str]) -> Dict[str, str]:
 
     Args:
         modules (list[str]): Their names; each is imported after those before.
+            Several in one string have one error.
 
     Returns:
         dict[str, str]: The last line of the error by name, empty where the
@@ -164,9 +192,20 @@ def numbers(version: str) -> Tuple[int, ...]:
 
 def install(package: str) -> str:
     """The command that installs a package, as tested where that matters."""
-    options = '--no-deps ' if package in NO_DEPS else ''
-    version = f'=={PACKAGES[package][0]}' if package in EXACT else ''
+    continued = package in dict(CONTINUED.values())
+    options = '--no-deps ' if package in NO_DEPS or continued else ''
+    if continued:
+        options += '--no-build-isolation '
+    exact = package in EXACT or continued
+    version = f'=={TESTED[package]}' if exact else ''
     return f'pip install {options}{package}{version}'
+
+
+def distributions(package: str, versions: Dict[str,
+                                               Optional[str]]) -> List[str]:
+    """Which of those that bring a package's module are installed."""
+    names = [package, *CONTINUED.get(package, ())[:1]]
+    return [name for name in names if versions.get(name)]
 
 
 def judge(package: str, versions: Dict[str, Optional[str]],
@@ -181,15 +220,25 @@ def judge(package: str, versions: Dict[str, Optional[str]],
     Returns:
         Row: Its row of the table.
     """
-    version = versions.get(package)
     error = errors.get(PACKAGES[package][1], '')
     if package == 'opencv-python-headless':
         return _judge_opencv(versions, error)
+    found = distributions(package, versions)
+    if len(found) > 1:
+        return Row(
+            package, ', '.join(versions[name] for name in found),
+            f'{" and ".join(found)} overwrite each other',
+            f'pip uninstall -y {" ".join(found)} && {install(found[0])}')
     if package == 'mmcv':
         return _judge_mmcv(versions, error)
-    row = Row(package, version or '-')
+    # of several names the one that is installed
+    name = found[0] if found else package
+    version = versions.get(name)
+    row = Row(name, version or ('-' if error else '?'))
     if version is None and error:
-        row.problem, row.remedy = 'missing', install(package)
+        row.problem, row.remedy = 'missing', install(name)
+    elif version is None:
+        row.remedy = UNKNOWN
     elif package == 'setuptools' and error:
         row.problem = 'without pkg_resources, which mmengine imports'
         row.remedy = 'pip install "setuptools<82"'
@@ -211,10 +260,10 @@ def judge(package: str, versions: Dict[str, Optional[str]],
         row.problem = error
         module = re.search(r"No module named '(\w+)", error)
         if module and package in LIBRARIES:
-            row.remedy = f'pip install {module[1]}'
+            row.remedy = PROVIDERS.get(module[1], f'pip install {module[1]}')
         else:
-            row.remedy = install(package).replace('install',
-                                                  'install --force-reinstall')
+            row.remedy = install(name).replace(
+                'pip install', 'pip install --force-reinstall')
     return row
 
 
@@ -237,15 +286,19 @@ def _judge_opencv(versions: Dict[str, Optional[str]], error: str) -> Row:
 
 
 def _judge_mmcv(versions: Dict[str, Optional[str]], error: str) -> Row:
-    version = versions.get('mmcv')
-    row = Row('mmcv', version or '-')
+    name, = distributions('mmcv', versions) or ['mmcv']
+    version = versions.get(name)
+    row = Row(name, version or ('-' if error else '?'))
     strict = [n for n in ('mmdet', 'mmsegmentation') if versions.get(n)]
     if version is None and versions.get('mmcv-lite'):
         row.problem = 'mmcv-lite has no operators'
         row.remedy = f'pip uninstall -y mmcv-lite && {BUILD_MMCV}'
     elif version is None and error:
         row.problem, row.remedy = 'missing', BUILD_MMCV
-    elif version and strict and not (2, 0, 0) <= numbers(version) < (2, 2):
+    elif version is None and not error:
+        row.remedy = UNKNOWN
+    elif name == 'mmcv' and version and strict and not (
+            2, 0, 0) <= numbers(version) < (2, 2):
         row.problem = f'{" and ".join(strict)} want 2.0.0 to 2.1.x'
         row.remedy = BUILD_MMCV
     elif 'mmcv._ext' in error:
@@ -324,8 +377,9 @@ def main() -> int:
         installed_versions(),
         import_errors([module for _, module in PACKAGES.values()]))
     cells = []
-    for (tested, _), row in zip(PACKAGES.values(), rows):
+    for row in rows:
         notes = [row.problem or 'ok'] + [row.remedy] * bool(row.remedy)
+        tested = TESTED.get(row.package, '')
         cells.append([row.package, row.found, tested, ': '.join(notes)])
     print(
         format_rows(f'Python {sys.version.split()[0]}',
@@ -341,4 +395,5 @@ def main() -> int:
 
 
 if __name__ == '__main__':
+    argparse.ArgumentParser(description=__doc__).parse_args()
     sys.exit(main())

@@ -9,6 +9,7 @@ from mmengine.utils import get_installed_path, is_installed
 
 from .compat import init_cpu_distributed
 from .data_paths import check_data_paths
+from .hooks.standard import without_standard_hooks
 
 # default_scope -> distribution, where the two differ
 _PACKAGES = {'mmseg': 'mmsegmentation'}
@@ -16,6 +17,7 @@ _PACKAGES = {'mmseg': 'mmsegmentation'}
 # those that default_hooks.NAME=None leaves out
 _MMENGINE_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger',
                    'param_scheduler', 'checkpoint')
+STANDARD_HOOKS = 'default_hooks.mmcompress.type=mmcompress.StandardHooks'
 
 # what each tool reads
 DATALOADERS = {
@@ -99,6 +101,13 @@ def _refuse_empty_hooks(hooks: dict) -> None:
             'default_hooks.keep.name=None')
 
 
+def lacks_our_hooks(cfg: Config) -> bool:
+    """Whether a config trains something of ours without our hooks."""
+    hooks = str((cfg.get('default_hooks'), cfg.get('custom_hooks')))
+    return (without_standard_hooks(hooks)
+            and "'mmcompress." in str(cfg.get('model')))
+
+
 def run_tool(tool: str, usage: str) -> None:
     """Run ``train.py`` or ``test.py`` of the config's library.
 
@@ -122,6 +131,8 @@ def run_tool(tool: str, usage: str) -> None:
     _refuse_empty_hooks(cfg.get('default_hooks') or {})
     if not asks_for_help:
         check_data_paths(cfg, DATALOADERS[tool])
+    if tool == 'train.py' and lacks_our_hooks(cfg):
+        arguments += ['--cfg-options', STANDARD_HOOKS]
     before = cfg.get('model_wrapper_cfg')
     init_cpu_distributed(cfg)
     if cfg.get('model_wrapper_cfg') != before:

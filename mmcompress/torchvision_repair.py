@@ -85,4 +85,6 @@ def main() -> None:
 
 
 if __name__ == '__main__':
+    import argparse
+    argparse.ArgumentParser(description=main.__doc__).parse_args()
     main()

@@ -4,8 +4,8 @@ import sys
 import pytest
 
 from mmcompress import check_env
-from mmcompress.check_env import (CORE, LIBRARIES, PACKAGES, import_errors,
-                                  make_rows, task_states)
+from mmcompress.check_env import (CONTINUED, CORE, LIBRARIES, PACKAGES,
+                                  import_errors, make_rows, task_states)
 
 TESTED = {package: version for package, (version, _) in PACKAGES.items()}
 MISSING = "ModuleNotFoundError: No module named 'x'"
@@ -177,8 +177,54 @@ def test_any_one_opencv_package_does():
 
 
 def test_packages_on_the_path_count_as_installed():
-    _, tasks = check({'mmdet': None}, [('mmdet', '')])
+    rows, tasks = check({'mmdet': None}, [('mmdet', '')])
+    assert rows['mmdet'].found == '?'
+    assert 'version unknown' in rows['mmdet'].remedy
     assert tasks['detection'] == 'ready'
+
+
+ONEDL = dict(CONTINUED.values(), **{'onedl-mmcv': '2.3.6'})
+REPLACED = {
+    **{
+        package: None
+        for package in CONTINUED
+    },
+    **ONEDL,
+}
+
+
+def test_the_continuation_of_openmmlab_is_known_by_its_names():
+    rows, tasks = check(REPLACED, [(package, '') for package in CONTINUED])
+    for package, (name, _) in CONTINUED.items():
+        assert (rows[package].package, rows[package].found,
+                rows[package].problem) == (name, ONEDL[name], '')
+    assert set(tasks.values()) == {'ready'}
+
+
+def test_a_broken_continuation_is_repaired_by_its_own_name():
+    rows, _ = check(REPLACED, [(package, '') for package in CONTINUED] +
+                    [('mmdet', 'ImportError: broken')])
+    assert rows['mmdet'].remedy == (
+        'pip install --force-reinstall --no-deps --no-build-isolation '
+        'onedl-mmdetection==3.5.1')
+
+
+def test_a_need_of_the_continuation_under_another_name():
+    rows, _ = check(REPLACED, [(package, '') for package in CONTINUED] +
+                    [('mmdet', "ModuleNotFoundError: No module named "
+                      "'imgaug'")])
+    assert rows['mmdet'].remedy.endswith('pip install --no-deps imaug==0.4.3')
+
+
+@pytest.mark.parametrize('package', CONTINUED)
+def test_a_library_and_its_continuation_overwrite_each_other(package):
+    name, version = CONTINUED[package]
+    rows, tasks = check({name: version})
+    assert rows[package].problem == (
+        f'{package} and {name} overwrite each other')
+    assert rows[package].remedy.startswith(
+        f'pip uninstall -y {package} {name} && ')
+    assert 'not ready' in ' '.join(tasks.values())
 
 
 def test_imports_are_tried_one_by_one(tmp_path, monkeypatch):
@@ -189,7 +235,8 @@ def test_imports_are_tried_one_by_one(tmp_path, monkeypatch):
     (tmp_path / 'env_crash.py').write_text('import os; os._exit(9)')
     monkeypatch.setenv('PYTHONPATH', str(tmp_path))
     errors = import_errors([
-        'env_bad', 'env_crash', 'env_good', 'env_nowhere', 'env_exit', 'json'
+        'env_bad', 'env_crash', 'env_good', 'env_nowhere', 'env_exit', 'json',
+        'json env_bad', 'json re'
     ])
     assert errors == {
         'env_bad': 'last line',
@@ -198,6 +245,8 @@ def test_imports_are_tried_one_by_one(tmp_path, monkeypatch):
         'env_nowhere': "ModuleNotFoundError: No module named 'env_nowhere'",
         'env_exit': 'SystemExit: 3',
         'json': '',
+        'json env_bad': 'last line',
+        'json re': '',
     }
 
 

@@ -5,7 +5,7 @@ import pytest
 from mmengine.config import Config
 
 from mmcompress.data_paths import check_data_paths
-from mmcompress.launch import find_tool, run_tool
+from mmcompress.launch import STANDARD_HOOKS, find_tool, run_tool
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -143,3 +143,30 @@ def test_rendered_and_remote_data_are_not_looked_for():
         check_data_paths(
             Config(dict(train_dataloader=dict(dataset=dataset))),
             ['train_dataloader'])
+
+
+@pytest.mark.parametrize('text, added', [
+    ("model = dict(type='mmcompress.Distill')", True),
+    ("model = dict(backbone=dict(type='mmcompress.BiResNet'))", True),
+    ("model = dict(type='RetinaNet')", False),
+    ("model = dict(type='mmcompress.Distill')\n"
+     "default_hooks = dict(mmcompress=dict(type='mmcompress.StandardHooks'))",
+     False),
+    ("_base_ = 'ours.py'\nmodel = dict(type='mmcompress.Distill')", False),
+])
+def test_our_hooks_are_added_where_a_config_forgot_them(
+        monkeypatch, config, text, added):
+    config.write_text(f"{text}\ndefault_scope = 'mmpretrain'\n")
+    (config.parent / 'ours.py').write_text((ROOT / 'configs' / '_base_' /
+                                            'hooks.py').read_text() +
+                                           'custom_hooks = mmcompress_hooks\n')
+    line = ['--cfg-options', STANDARD_HOOKS]
+    seen = launch(monkeypatch, config)['argv']
+    assert seen == [str(config), *line * added]
+    seen = launch(monkeypatch, config, 'x.pth', tool='test.py')['argv']
+    assert seen == [str(config), 'x.pth']
+    cfg = Config(dict(default_hooks=dict(logger=dict(type='LoggerHook'))))
+    key, _, value = STANDARD_HOOKS.partition('=')
+    cfg.merge_from_dict({key: value})
+    assert cfg.default_hooks.mmcompress == dict(
+        type='mmcompress.StandardHooks')

@@ -6,13 +6,20 @@ Everything runs through tools/train.py and tools/test.py, as by hand.
 """
 import argparse
 import json
+import os
 import re
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-import torch
+# A thread of OpenMP that waits for the others spins by default, and takes a
+# core from whatever they compete with. Read when torch is imported; the tools
+# that run below inherit it.
+if not {'OMP_WAIT_POLICY', 'GOMP_SPINCOUNT'} & set(os.environ):
+    os.environ['OMP_WAIT_POLICY'] = 'passive'
+
+import torch  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 TEACHER = ROOT / 'configs' / 'ida_det' / 'ida_det_teacher_mini.py'

@@ -1,7 +1,8 @@
 # For base configs with hooks of their own:
 #   _base_ = ['mmpose::...', '../_base_/hooks.py']
 #   custom_hooks = _base_.custom_hooks + _base_.mmcompress_hooks
-# Others inherit runtime.py, which sets `custom_hooks` to these.
+# Others inherit runtime.py, which sets `custom_hooks` to these. Outside of
+# this folder, mmcompress.StandardHooks stands for all of them.
 # `compat` first: mmengine imports torchvision before it builds a model.
 custom_imports = dict(
     imports=['mmcompress.compat'], allow_failed_imports=False)
@@ -15,4 +16,6 @@ mmcompress_hooks = [
     dict(type='mmcompress.ExactResumeHook'),
     # a loss that is not finite stops the run, in words
     dict(type='mmcompress.NonFiniteLossHook'),
+    # classes that no annotation names stop the run, in words
+    dict(type='mmcompress.CheckDataHook'),
 ]

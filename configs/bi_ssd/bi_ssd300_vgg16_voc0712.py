@@ -22,4 +22,5 @@ custom_hooks = [
     dict(type='mmcompress.PlainCheckpointHook'),
     dict(type='mmcompress.ExactResumeHook'),
     dict(type='mmcompress.NonFiniteLossHook'),
+    dict(type='mmcompress.CheckDataHook'),
 ]

@@ -18,4 +18,5 @@ model = dict(
             num_levels=5,
             score_thr=0.85,
             gamma=0.6,
+            # ten times the default, for this data alone
             hint_neck_w=5.0)))

@@ -12,4 +12,5 @@ model = dict(
             type='mmcompress.PKDLoss',
             student='neck',
             teacher='neck',
+            # for this data alone; 1.0 is the default
             loss_weight=10.0)))

@@ -1,21 +1,15 @@
 import mmcompress.compat  # noqa: F401
-from .mobilenet_v1 import MobileNetV1
+from mmcompress.lazy_imports import lazy_exports
 
-__all__ = ['MobileNetV1']
-try:
-    from .cifar_resnet import CifarResNet  # noqa: F401
-    from .deit3 import DeiT3  # noqa: F401
-    from .g2sd import DistTokenClsHead  # noqa: F401
-    from .g2sd import (DistTokenVisionTransformer, MAEFeatureDecoder,
-                       MAEWithoutPixels)
-    from .layer_decay import BackboneLayerDecay  # noqa: F401
-    from .vitdet import SimpleFPN, ViTDet  # noqa: F401
-    __all__ += [
-        'BackboneLayerDecay', 'CifarResNet', 'DeiT3', 'DistTokenClsHead',
-        'DistTokenVisionTransformer', 'MAEFeatureDecoder', 'MAEWithoutPixels',
-        'SimpleFPN', 'ViTDet'
-    ]
-except ModuleNotFoundError as error:
-    # subclasses of mmpretrain's
-    if error.name != 'mmpretrain':
-        raise
+__getattr__, __dir__, __all__ = lazy_exports(
+    __name__,
+    dict(
+        cifar_resnet=['CifarResNet'],
+        deit3=['DeiT3'],
+        g2sd=[
+            'DistTokenClsHead', 'DistTokenVisionTransformer',
+            'MAEFeatureDecoder', 'MAEWithoutPixels'
+        ],
+        layer_decay=['BackboneLayerDecay'],
+        mobilenet_v1=['MobileNetV1'],
+        vitdet=['SimpleFPN', 'ViTDet']))

@@ -1,11 +1,8 @@
-from .backbones import XNORNIN, BiResNet, BiSSDVGG, PointNet
-from .heads import *  # noqa: F401, F403
-from .heads import __all__ as _heads
-from .layers import *  # noqa: F401, F403
-from .layers import __all__ as _layers
-from .necks import IDaDetFPN, PointNetNeck
+from mmcompress.lazy_imports import lazy_exports
+from . import backbones, heads, layers, necks
 
-__all__ = [
-    'BiResNet', 'BiSSDVGG', 'IDaDetFPN', 'PointNet', 'PointNetNeck', *_heads,
-    'XNORNIN', *_layers
-]
+__getattr__, __dir__, __all__ = lazy_exports(
+    __name__, {
+        package.__name__.rpartition('.')[2]: package.__all__
+        for package in (backbones, heads, layers, necks)
+    })

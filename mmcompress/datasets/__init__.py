@@ -1,17 +1,17 @@
-from .classification import MiniClassification
-from .detection import MiniDetection
-from .modelnet40 import ModelNet40
-from .point_clouds import MiniPointClouds
-from .point_preprocessor import PointCloudPreprocessor
-from .point_transforms import (DropPoints, JitterPoints, LoadPoints,
-                               NormalizePoints, RotatePoints)
-from .pose import MiniPose
-from .rendered import Rendered, ensure_mini_data
-from .segmentation import MiniSegmentation
+from mmcompress.lazy_imports import lazy_exports
 
-__all__ = [
-    'DropPoints', 'JitterPoints', 'LoadPoints', 'MiniPointClouds',
-    'ModelNet40', 'NormalizePoints', 'PointCloudPreprocessor', 'RotatePoints',
-    'MiniClassification', 'MiniDetection', 'MiniPose', 'MiniSegmentation',
-    'Rendered', 'ensure_mini_data'
-]
+__getattr__, __dir__, __all__ = lazy_exports(
+    __name__,
+    dict(
+        classification=['MiniClassification'],
+        detection=['MiniDetection'],
+        modelnet40=['ModelNet40'],
+        point_clouds=['MiniPointClouds'],
+        point_preprocessor=['PointCloudPreprocessor'],
+        point_transforms=[
+            'DropPoints', 'JitterPoints', 'LoadPoints', 'NormalizePoints',
+            'RotatePoints'
+        ],
+        pose=['MiniPose'],
+        rendered=['Rendered', 'ensure_mini_data'],
+        segmentation=['MiniSegmentation']))

@@ -1,12 +1,12 @@
-from .builder import Distill
-from .distiller import Distiller
-from .feature_autoencoder import FeatureAutoencoder
-from .losses import DistillLoss
-from .mutual_distiller import MutualDistill
-from .schedule import PiecewiseLinear
-from .teacher import Teacher
+from mmcompress.lazy_imports import lazy_exports
 
-__all__ = [
-    'Distill', 'Distiller', 'DistillLoss', 'FeatureAutoencoder',
-    'MutualDistill', 'PiecewiseLinear', 'Teacher'
-]
+__getattr__, __dir__, __all__ = lazy_exports(
+    __name__,
+    dict(
+        builder=['Distill'],
+        distiller=['Distiller'],
+        feature_autoencoder=['FeatureAutoencoder'],
+        losses=['DistillLoss'],
+        mutual_distiller=['MutualDistill'],
+        schedule=['PiecewiseLinear'],
+        teacher=['Teacher']))

@@ -6,11 +6,11 @@ from typing import Any
 import torch.nn as nn
 
 from mmcompress.compress import build_inner
+from mmcompress.hooks.standard import remind_of_hooks
 from mmcompress.model.checkpoint import is_plain
 from mmcompress.registry import MODELS, SCHEDULES
-from .distiller import Distiller
+from .distiller import INPUTS, Distiller, Slot
 from .head_distiller import HeadDistiller, HeadTeacher
-from .losses.base import INPUTS, Slot
 from .shared_draws import SharedDraws, SharingDistiller
 from .teacher import Teacher
 
@@ -49,7 +49,12 @@ def build_slot(name: str, cfg: dict) -> Slot:
         if tap is not None and side not in wants:
             raise ValueError(f'losses.{name}: {type(loss).__name__} does not '
                              f'look at the {side}; drop {side}={tap!r}')
-    return Slot(name, loss, wants, taps, schedule)
+    arguments = inspect.signature(type(loss)).parameters
+    weights = {
+        key: cfg.get(key, arguments[key].default)
+        for key in loss.weight_names if key in arguments
+    }
+    return Slot(name, loss, wants, taps, schedule, weights)
 
 
 def _refuse_foreign_weights(student: nn.Module, keys: Any) -> None:
@@ -61,18 +66,25 @@ def _refuse_foreign_weights(student: nn.Module, keys: Any) -> None:
             f'it has keys such as {", ".join(keys.unexpected_keys[:3])}')
 
 
-def attach(distiller: Distiller) -> nn.Module:
+def attach(distiller: Distiller, check_weights: bool = True) -> nn.Module:
     """Let a distiller's loss stand in for its student's own.
+
+    Args:
+        distiller (Distiller): It.
+        check_weights (bool): Whether it warns of unbalanced weights.
 
     Returns:
         nn.Module: The student, whose ``distill`` is the distiller.
     """
+    if not check_weights:
+        distiller.weight_check = None
     student = distiller.student
     student.distill = distiller
     # on the instance: its class, and so whatever asks for it, stays the same
     student.loss = distiller.loss
     student.init_weights = distiller.init_student_weights
     student.register_load_state_dict_post_hook(_refuse_foreign_weights)
+    student.register_forward_pre_hook(remind_of_hooks)
     return student
 
 
@@ -83,6 +95,7 @@ def Distill(student: dict,
             init_student: list[str] | None = None,
             head_only: bool = False,
             shared_draws: str | dict | None = None,
+            check_weights: bool = True,
             data_preprocessor: dict | None = None,
             **unexpected) -> nn.Module:
     """Build a model that learns from a teacher.
@@ -103,6 +116,8 @@ def Distill(student: dict,
         shared_draws (str | dict | None): A method of both models that draws
             random numbers, such as ``'backbone.random_masking'``: they draw
             the same. See :class:`SharedDraws`.
+        check_weights (bool): Whether to warn, in the first steps, of a loss
+            whose gradient dwarfs that of the student's own ones, or drowns.
         data_preprocessor (dict | None): The student's, where the config has
             it outside of ``model``.
 
@@ -126,4 +141,4 @@ def Distill(student: dict,
     return attach(
         distiller(model, None if teacher is None else teacher_type(**teacher),
                   [build_slot(name, cfg) for name, cfg in losses.items()],
-                  init_student or []))
+                  init_student or []), check_weights)

@@ -6,7 +6,7 @@ from typing import Any
 import torch.nn as nn
 from mmengine.logging import print_log
 
-from .tap_syntax import map_taps, parse_tap
+from .taps import map_taps, parse_tap
 from .teacher import Teacher
 
 # what heads name the number of what they tell apart; of poses, keypoints

@@ -1,4 +1,8 @@
 """One training step with a teacher."""
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
 import torch
 import torch.nn as nn
 from mmengine.logging import print_log
@@ -6,12 +10,142 @@ from torch import Tensor
 
 from mmcompress.tables import format_table
 from .classes import check_classes
-from .gradient_norms import gradient_norms
+from .explain import hints, in_words
+from .first_steps import WeightCheck, check_learns, weight_warning
+from .gradient_norms import gradient_norms, short_name
 from .inherit import inherit
-from .losses.base import Slot
+from .losses.base import DistillLoss
+from .losses.checks import check_images_first, describe
 from .schedule import training_progress
-from .taps import Taps
+from .taps import Taps, map_taps, parse_tap
 from .teacher import Teacher
+
+# keywords that a loss may name in its forward; the distiller passes those
+INPUTS = ('student', 'teacher', 'data_samples', 'student_model',
+          'teacher_model', 'progress')
+
+
+def _call(loss: DistillLoss, inputs: dict) -> Any:
+    """Call a loss, level by level where it takes one level at a time."""
+    tapped = {k: v for k, v in inputs.items() if k in ('student', 'teacher')}
+    if loss.takes_levels:
+        single = {k: [v] for k, v in tapped.items() if isinstance(v, Tensor)}
+        return loss(**{**inputs, **single})
+    num_levels = {
+        key: len(value)
+        for key, value in tapped.items() if isinstance(value, (list, tuple))
+    }
+    if not num_levels:
+        return loss(**inputs)
+    if num_levels.keys() != tapped.keys() or \
+            len(set(num_levels.values())) > 1 or 0 in num_levels.values():
+        shown = {k: num_levels.get(k, describe(v)) for k, v in tapped.items()}
+        raise ValueError(
+            f'the taps yield different numbers of levels: {shown}; choose as '
+            'many on both sides, by [a:b], or one, by [0], at the end of a '
+            'tap')
+    results = [
+        loss(**{
+            **inputs,
+            **dict(zip(tapped, level))
+        }) for level in zip(*tapped.values())
+    ]
+    if isinstance(results[0], dict):
+        return {key: [r[key] for r in results] for key in results[0]}
+    return results
+
+
+@dataclass
+class Slot:
+    """A loss and what it is connected to.
+
+    Attributes:
+        name (str): Its key in the loss dict, such as ``loss_fgd``.
+        loss (DistillLoss): The loss.
+        wants (list[str]): Keywords of its ``forward``.
+        taps (dict): Tap, list or dict of taps for ``student`` and
+            ``teacher``; None where it doesn't look.
+        schedule (Callable | None): Factor as a function of the progress.
+        weights (dict): Arguments that weigh the loss, for messages.
+        looked (bool): Whether the loss has looked at where it is tapped.
+    """
+    name: str
+    loss: DistillLoss
+    wants: list[str]
+    taps: dict
+    schedule: Callable[[float], float] | None = None
+    weights: dict[str, float] = field(default_factory=dict)
+    looked: bool = False
+
+    def summary(self) -> list:
+        """Cells of a table's row."""
+        num_parameters = sum(p.numel() for p in self.loss.parameters())
+        return [
+            self.name,
+            type(self.loss).__name__, self.taps['student'],
+            self.taps['teacher'], num_parameters
+        ]
+
+    def factor(self, progress: float) -> float:
+        """Factor of the schedule."""
+        return self.schedule(progress) if self.schedule else 1.0
+
+    def _look(self, given: dict) -> None:
+        """Check where the images are, and let the loss see its taps."""
+        if self.loss.images_first and given.get('data_samples'):
+            for side in ('student', 'teacher'):
+                check_images_first(side, given.get(side),
+                                   len(given['data_samples']))
+        if not self.looked and given.get('student_model') is not None and \
+                self.taps.get('student') is not None:
+            self.looked = True
+            map_taps(
+                self.taps['student'],
+                lambda tap: self.loss.look_at_tap(given['student_model'],
+                                                  parse_tap(tap).path))
+
+    def run(self, given: dict) -> dict:
+        """Compute the loss and name its entries as mmengine wants them.
+
+        Args:
+            given (dict): All of :data:`INPUTS`.
+
+        Returns:
+            dict: Entries of the loss dict. The key ``loss`` of a result
+            becomes the slot's name and other losses ``name.key``; statistics
+            lose the ``loss_`` of the name, so that they are not added up.
+
+        Raises:
+            ValueError: If the taps yield different numbers of levels, or have
+                the images on their second axis where the loss minds.
+            Exception: What the loss raises, which then names the loss and
+                its taps.
+        """
+        try:
+            self._look(given)
+            result = _call(self.loss, {k: given[k] for k in self.wants})
+        except Exception as error:
+            taps = ''.join(f', {side} {tap!r}'
+                           for side, tap in self.taps.items() if tap)
+            raise in_words(
+                error,
+                f'losses.{self.name} ({type(self.loss).__name__}{taps})',
+                hints(self.taps, given))
+        if not isinstance(result, dict):
+            result = {'loss': result}
+        factor = self.factor(given.get('progress', 0.0))
+        entries = {}
+        for key, value in result.items():
+            if 'loss' not in key:
+                entries[f'{short_name(self.name)}.{key}'] = value
+                continue
+            if isinstance(value, (list, tuple)):
+                value = [factor * part for part in value]
+            else:
+                value = factor * value
+            entries[self.name if key == 'loss' else f'{self.name}.{key}'] = \
+                value
+        return entries
 
 
 class Distiller(nn.Module):
@@ -35,6 +169,8 @@ class Distiller(nn.Module):
     Attributes:
         log_gradients (bool): Whether the next steps also report the norm of
             each loss's gradient at the student's taps.
+        weight_check (WeightCheck | None): Warns of unbalanced weights in the
+            first steps.
     """
 
     def __init__(self, student: nn.Module, teacher: Teacher | None,
@@ -56,6 +192,8 @@ class Distiller(nn.Module):
                              'there is no key `teacher`')
         self.taps = Taps(self._taps['student'], student, 'student')
         self.log_gradients = False
+        self.weight_check: WeightCheck | None = WeightCheck()
+        self._learns = False
 
     def init_student_weights(self) -> None:
         """The student's ``init_weights``, then the teacher's part.
@@ -117,13 +255,42 @@ class Distiller(nn.Module):
             student_model=self.student,
             teacher_model=self.teacher and self.teacher.model,
             progress=training_progress())
+        own = {}
         for slot in self._slots:
             tapped = {side: seen[side].get(slot.name) for side in seen}
-            entries = slot.run({**tapped, **others})
+            own[slot.name] = slot.run({**tapped, **others})
+        if torch.is_grad_enabled():
+            self._check_gradients(losses, own, seen['student'],
+                                  others['progress'])
+        for name, entries in own.items():
             if taken := entries.keys() & losses.keys():
                 raise ValueError(f'the losses already have {sorted(taken)}; '
-                                 f'rename losses.{slot.name}')
+                                 f'rename losses.{name}')
             losses.update(entries)
         if self.log_gradients:
             losses.update(gradient_norms(losses, seen['student']))
         return losses
+
+    def learner(self, slot: Slot) -> nn.Module:
+        """The model that learns from a loss."""
+        return self.student
+
+    def _check_gradients(self, task: dict, own: dict, tapped: dict,
+                         progress: float) -> None:
+        """Look at the gradients in the first steps; see first_steps.py."""
+        slots = {slot.name: slot for slot in self._slots}
+        if not self._learns:
+            for name, slot in slots.items():
+                if slot.taps['student']:
+                    check_learns(name, slot.taps['student'], tapped[name],
+                                 slot.loss.reads_only, self.learner(slot))
+            self._learns = True
+        if self.weight_check is None:
+            return
+        factors = {name: slots[name].factor(progress) for name in slots}
+        for name in self.weight_check(task, own, tapped, factors):
+            weight_warning(name, slots[name].taps['student'],
+                           self.weight_check.ratio(name), slots[name].weights,
+                           slots[name].schedule is not None)
+        if self.weight_check.done:
+            self.weight_check = None

@@ -4,16 +4,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-
-def tensors_of(value: Any) -> list[Tensor]:
-    """All tensors in nested lists, tuples and dicts."""
-    if isinstance(value, Tensor):
-        return [value]
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, (list, tuple)):
-        return [tensor for item in value for tensor in tensors_of(item)]
-    return []
+from .taps import tensors_of
 
 
 def short_name(loss: str) -> str:
@@ -29,11 +20,44 @@ def short_name(loss: str) -> str:
     return loss.replace('loss_', '').replace('loss', '') or 'task'
 
 
+def gradient_norm(losses: dict[str, Any],
+                  tapped: Any,
+                  scale: float = 1.0) -> Tensor | None:
+    """L2 norm of the gradient of all losses together.
+
+    Parameters get no gradient, so that DDP's reduction is not triggered.
+
+    Args:
+        losses (dict): See :func:`gradient_norms`.
+        tapped (Any): Where it is measured: recorded outputs of the student.
+        scale (float): Factor while deriving; the norm is without it.
+
+    Returns:
+        Tensor | None: Scalar; None where there is nothing to derive.
+    """
+    # at the original of a copy, through which only those who tap it go
+    places = [
+        getattr(t, 'origin', t) for t in tensors_of(tapped) if t.requires_grad
+    ]
+    terms = [
+        t.mean() for name, loss in losses.items() if 'loss' in name
+        for t in tensors_of(loss) if t.requires_grad
+    ]
+    if not terms or not places:
+        return None
+    gradients = torch.autograd.grad(
+        scale * sum(terms), places, retain_graph=True, allow_unused=True)
+    squares = [
+        g.detach().to(torch.float32).square().sum() for g in gradients
+        if g is not None
+    ]
+    return sum(squares, terms[0].new_zeros(
+        (), dtype=torch.float32)).sqrt() / scale
+
+
 def gradient_norms(losses: dict[str, Any],
                    tapped: dict[str, Any]) -> dict[str, Tensor]:
     """L2 norm of each loss's gradient at what each distillation loss taps.
-
-    Parameters get no gradient, so that DDP's reduction is not triggered.
 
     Args:
         losses (dict): Loss dict of a step; a value is a tensor or a list of
@@ -47,18 +71,8 @@ def gradient_norms(losses: dict[str, Any],
     """
     norms = {}
     for tap, value in tapped.items():
-        outputs = [t for t in tensors_of(value) if t.requires_grad]
         for name, loss in losses.items():
-            terms = [t.mean() for t in tensors_of(loss) if t.requires_grad]
-            if 'loss' not in name or not terms or not outputs:
-                continue
-            gradients = torch.autograd.grad(
-                sum(terms), outputs, retain_graph=True, allow_unused=True)
-            squares = [
-                g.detach().to(torch.float32).square().sum() for g in gradients
-                if g is not None
-            ]
-            key = f'gradient.{short_name(name)}@{short_name(tap)}'
-            zero = torch.zeros((), device=outputs[0].device)
-            norms[key] = sum(squares, zero).sqrt()
+            norm = gradient_norm({name: loss}, value)
+            if norm is not None:
+                norms[f'gradient.{short_name(name)}@{short_name(tap)}'] = norm
     return norms

@@ -4,10 +4,9 @@ import torch.nn as nn
 from mmengine.logging import print_log
 from torch import Tensor
 
-from .distiller import Distiller
+from .distiller import Distiller, Slot
 from .inherit import inherit
-from .losses.base import Slot
-from .taps import Taps
+from .taps import Taps, map_tensors
 from .teacher import Teacher
 
 
@@ -21,14 +20,22 @@ class HeadTeacher(Teacher):
         ignore (list[str]): Keys that the checkpoint may lack or have too
             many, as regular expressions.
         allow_random (bool): Whether random weights are wanted, for tests.
+        check_modes (bool): Whether to refuse, in the first step, taps that
+            yield something else in training mode.
     """
 
     def __init__(self,
                  cfg: dict | str,
                  checkpoint: str | None = None,
                  ignore: list[str] | None = None,
-                 allow_random: bool = False) -> None:
-        super().__init__(cfg, checkpoint, ignore, allow_random=allow_random)
+                 allow_random: bool = False,
+                 check_modes: bool = True) -> None:
+        super().__init__(
+            cfg,
+            checkpoint,
+            ignore,
+            allow_random=allow_random,
+            check_modes=check_modes)
 
     def build(self, student: nn.Module, specs: dict) -> None:
         """Build and load it.
@@ -54,12 +61,17 @@ class HeadTeacher(Teacher):
         """
         # not the features: autocast has those in half precision
         self._follow(weight)
+
+        def run(model: nn.Module) -> None:
+            # a copy: the head may change its input in place
+            model.head.forward(map_tensors(features, Tensor.clone))
+
         with torch.no_grad(), self.taps.record(self.model) as calls:
-            self.model.head.forward(features)
+            run(self.model)
         values = self.taps.select(calls)
         if self._num_calls is None:
-            self._check_finite(values)
             self._num_calls = {path: len(seen) for path, seen in calls.items()}
+            self._check_first(values, self._num_calls, run)
         return values
 
 

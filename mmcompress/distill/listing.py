@@ -2,20 +2,18 @@
 import os.path as osp
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn as nn
 from mmengine.logging import MessageHub
 from mmengine.registry import DefaultScope
-from torch import Tensor
 
 from mmcompress.compress import selects
 from mmcompress.model.config import build_untrained, read_config, teacher_of
 from mmcompress.model.inputs import image_size, made_up_batch
 from mmcompress.tables import format_table
-from .gradient_norms import tensors_of
-from .taps import Taps
+from .explain import describe
+from .taps import Taps, has_forward
 
 # modes of an mm model's forward: a training step, and a teacher's forward
 MODES = ('loss', 'tensor')
@@ -32,40 +30,13 @@ class Row:
         output (str): Shapes of what it returns.
         num_calls (dict[str, int]): Calls by mode of the forward.
         overwritten (bool): Whether something changes its output in place
-            afterwards, so that a tap sees the changed values.
+            afterwards; a tap yields a copy of what it was before.
     """
     path: str
     kind: str
     output: str
     num_calls: dict[str, int]
     overwritten: bool
-
-
-class _Calls(list):
-    """Calls of a module, and how often its outputs had been changed."""
-
-    def __init__(self) -> None:
-        self.versions: list[int] = []
-
-    def append(self, call: tuple) -> None:
-        super().append(call)
-        self.versions += [t._version for t in tensors_of(call[1])]
-
-    def overwritten(self) -> bool:
-        now = [t._version for call in self for t in tensors_of(call[1])]
-        return now != self.versions
-
-
-def describe(value: Any) -> str:
-    """Shapes of nested lists, tuples and dicts of tensors, on one line."""
-    if isinstance(value, Tensor):
-        return 'x'.join(map(str, value.shape)) or 'scalar'
-    if isinstance(value, dict):
-        items = (f'{key}: {describe(v)}' for key, v in value.items())
-        return f'{{{", ".join(items)}}}'
-    if isinstance(value, (list, tuple)):
-        return f'({", ".join(map(describe, value))})'
-    return type(value).__name__
 
 
 def describe_calls(outputs: list, most: int = 8) -> str:
@@ -93,21 +64,24 @@ def describe_calls(outputs: list, most: int = 8) -> str:
 
 
 def _run(model: nn.Module, batch: dict,
-         mode: str) -> tuple[dict[str, _Calls], str | None]:
-    """Calls of all modules in a forward, and what stopped it."""
-    names = [name for name, _ in model.named_modules() if name]
+         mode: str) -> tuple[dict[str, list], str | None]:
+    """Outputs of all modules in a forward, and what stopped it."""
+    names = [
+        name for name, module in model.named_modules()
+        if name and has_forward(module)
+    ]
     taps = Taps(dict(zip(names, names)), model, 'model')
     error = None
     # TOOD's head, for one, asks the Runner for it
     MessageHub.get_current_instance().update_info('epoch', 0)
     model.train(mode == 'loss')
-    with torch.no_grad(), taps.record(model) as calls:
-        calls.update((path, _Calls()) for path in names)
+    with torch.no_grad(), taps.record(model, copies=False) as calls:
         try:
             model(**batch, mode=mode)
         except Exception as exception:
             error = f'{type(exception).__name__}: {exception}'
-    return calls, error
+    outputs = {path: [call[False] for call in calls[path]] for path in calls}
+    return outputs, error
 
 
 def list_modules(model: nn.Module,
@@ -130,16 +104,16 @@ def list_modules(model: nn.Module,
     rows = []
     for path, module in model.named_modules():
         seen = [runs[mode][0].get(path) for mode in order]
-        calls = next(filter(None, seen), None)
-        if calls is None:
+        outputs = next(filter(None, seen), None)
+        if outputs is None:
             continue
         rows.append(
             Row(path=path,
                 kind=type(module).__name__,
-                output=describe_calls([output for _, output in calls]),
+                output=describe_calls([output.value for output in outputs]),
                 num_calls={mode: len(runs[mode][0][path])
                            for mode in MODES},
-                overwritten=calls.overwritten()))
+                overwritten=any(out.overwritten() for out in outputs)))
     return rows, {mode: run[1] for mode, run in runs.items() if run[1]}
 
 
@@ -265,5 +239,5 @@ def list_taps(config: str,
     notes += [f'{len(shown)} of {len(rows)} modules that are called are shown']
     if any(row.overwritten for row in shown):
         notes.append('* changed in place afterwards, by an activation for '
-                     'example: a tap sees the changed values')
+                     'example: a tap yields what it was before, a copy')
     return '\n'.join([table, *notes, *stops])

@@ -8,10 +8,8 @@ from mmcompress.compress import build_inner
 from mmcompress.model.config import build_model, read_config
 from mmcompress.registry import MODELS
 from .builder import attach, build_slot
-from .distiller import Distiller
-from .losses.base import Slot
-from .tap_syntax import map_taps
-from .taps import Taps
+from .distiller import Distiller, Slot
+from .taps import Taps, map_taps
 
 SIDES = dict(student='teacher', teacher='student')
 
@@ -81,12 +79,18 @@ class MutualDistiller(Distiller):
         super().init_student_weights()
         self.peer.init_weights()
 
+    def learner(self, slot: Slot) -> nn.Module:
+        """The model that learns from a loss."""
+        return self.student if slot.name in self._own else self.peer
+
     def observe(self, inputs: Tensor, data_samples: list | None,
                 **kwargs) -> tuple[dict, dict]:
         """Both models' own losses, and what the taps yield, by role."""
+        # the student may change its input in place
+        peer_inputs = inputs.clone()
         losses, seen = super().observe(inputs, data_samples, **kwargs)
         with self.peer_taps.record(self.peer) as calls:
-            peer_losses = self.peer.loss(inputs, data_samples, **kwargs)
+            peer_losses = self.peer.loss(peer_inputs, data_samples, **kwargs)
         models = seen['student'], self.peer_taps.select(calls)
         roles = dict(student={}, teacher={})
         for slot in self._slots:
@@ -102,6 +106,7 @@ class MutualDistiller(Distiller):
 def MutualDistill(student: dict,
                   peer: dict | str,
                   losses: dict,
+                  check_weights: bool = True,
                   data_preprocessor: dict | None = None,
                   **unexpected) -> nn.Module:
     """Build a model that is trained together with a peer.
@@ -122,6 +127,7 @@ def MutualDistill(student: dict,
             :func:`mmcompress.model.config.read_config` takes.
         losses (dict): Name -> config of a distillation loss with its taps, as
             the student's; the taps for the teacher are the peer's.
+        check_weights (bool): See :func:`mmcompress.Distill`.
         data_preprocessor (dict | None): The student's, where the config has
             it outside of ``model``.
 
@@ -141,4 +147,4 @@ def MutualDistill(student: dict,
             [build_slot(name, cfg) for name, cfg in losses.items()], [
                 build_slot(f'{name}_peer', opposite(cfg))
                 for name, cfg in losses.items()
-            ]))
+            ]), check_weights)

@@ -6,8 +6,7 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from .distiller import Distiller
-from .losses.base import Slot
+from .distiller import Distiller, Slot
 from .teacher import Teacher
 
 

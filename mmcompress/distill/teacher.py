@@ -18,9 +18,9 @@ from mmcompress.model.checkpoint import (classes_of, fill, plain_weights,
                                          read_checkpoint)
 from mmcompress.model.config import build_model, has_preprocessor
 from mmcompress.model.data import TrainingData, training_data
-from .gradient_norms import tensors_of
+from .mode_check import check_modes
 from .preprocessing import CHANNEL_ORDERS, preprocesses, renormalize
-from .taps import Taps
+from .taps import Taps, tensors_of
 
 
 def read_config(cfg: dict | str, config_dir: str | None = None) -> Config:
@@ -112,6 +112,8 @@ class Teacher:
             its network was given the channels of images; ``'same'`` or
             ``'reversed'``, in comparison with the student's network. None:
             what the data of both configs and both preprocessors say.
+        check_modes (bool): Whether to refuse, in the first step, taps that
+            yield something else in training mode, in which the student runs.
 
     Attributes:
         config_dir (str | None): Where relative paths start.
@@ -131,7 +133,8 @@ class Teacher:
                  autocast: str | None = None,
                  channels_last: bool = False,
                  stop_early: bool = True,
-                 channel_order: str | None = None) -> None:
+                 channel_order: str | None = None,
+                 check_modes: bool = True) -> None:
         if checkpoint is None and not allow_random:
             raise ValueError(
                 'teacher.checkpoint is missing: a teacher with random weights '
@@ -153,6 +156,7 @@ class Teacher:
         self.channels_last = channels_last
         self.stop_early = stop_early
         self.channel_order = channel_order
+        self.check_modes = check_modes
         self.config_dir: str | None = None
         self.student_data = TrainingData()
         self.classes: list[str] | None = None
@@ -282,19 +286,13 @@ class Teacher:
         num_calls = self._num_calls if self.stop_early else None
         with torch.no_grad(), torch.random.fork_rng(devices), \
                 self.taps.record(self.model, num_calls) as calls:
-            if self._convert is not None:
-                inputs = self._convert(inputs, data_samples)
-            if self.channels_last:
-                inputs = inputs.to(memory_format=torch.channels_last)
-            with torch.autocast(
-                    inputs.device.type, getattr(
-                        torch,
-                        self.autocast)) if self.autocast else nullcontext():
-                self.model(inputs, data_samples, mode=self.mode)
+            self._forward(self.model, inputs, data_samples)
         num_calls = {path: len(seen) for path, seen in calls.items()}
         values = self.taps.select(calls)
         if self._num_calls is None:
-            self._check_finite(values)
+            self._check_first(
+                values, num_calls,
+                lambda model: self._forward(model, inputs, data_samples))
         elif num_calls != self._num_calls:
             print_log(
                 f'The teacher\'s tapped modules were called {num_calls} times '
@@ -303,6 +301,20 @@ class Teacher:
                 level=logging.WARNING)
         self._num_calls = num_calls
         return values
+
+    def _forward(self, model: nn.Module, inputs: Tensor,
+                 data_samples: list | None) -> None:
+        """Run it, or a copy of it, on the student's input."""
+        # a copy at least: a model may change its input in place
+        if self._convert is not None:
+            inputs = self._convert(inputs, data_samples)
+        else:
+            inputs = inputs.clone()
+        if self.channels_last:
+            inputs = inputs.to(memory_format=torch.channels_last)
+        with torch.autocast(inputs.device.type, getattr(
+                torch, self.autocast)) if self.autocast else nullcontext():
+            model(inputs, data_samples, mode=self.mode)
 
     @torch.no_grad()
     def predict(self, inputs: Tensor, data_samples: list, **kwargs) -> list:
@@ -328,13 +340,17 @@ class Teacher:
         if (weight.device, weight.dtype) != (inputs.device, inputs.dtype):
             self.model.to(inputs.device, inputs.dtype)
 
-    def _check_finite(self, values: dict) -> None:
+    def _check_first(self, values: dict, num_calls: dict[str, int],
+                     run: Callable[[nn.Module], None]) -> None:
+        """Check what its taps yield in the first step."""
         for name, value in values.items():
             if not all(t.isfinite().all() for t in tensors_of(value)):
                 raise RuntimeError(
                     f'what the teacher gives {name} is not finite: its '
                     'checkpoint is damaged, or its inputs are not what it '
                     'was trained on')
+        if self.check_modes:
+            check_modes(self.model, self.taps, values, run, num_calls)
 
     def __str__(self) -> str:
         kind = 'a model' if self.model is None else type(self.model).__name__

@@ -1,13 +1,15 @@
-from .cache_teacher import CacheTeacherHook
-from .check_pretrained import CheckPretrainedHook
-from .distill import DistillHook
-from .exact_resume import ExactResumeHook
-from .loss_gradients import LossGradientHook
-from .non_finite_loss import NonFiniteLossHook
-from .plain_checkpoint import PlainCheckpointHook
+from mmcompress.lazy_imports import lazy_exports
 
-__all__ = [
-    'CacheTeacherHook', 'CheckPretrainedHook', 'DistillHook',
-    'ExactResumeHook', 'LossGradientHook', 'NonFiniteLossHook',
-    'PlainCheckpointHook'
-]
+__getattr__, __dir__, __all__ = lazy_exports(
+    __name__,
+    dict(
+        cache_teacher=['CacheTeacherHook'],
+        check_data=['CheckDataHook'],
+        check_pretrained=['CheckPretrainedHook'],
+        distill=['DistillHook'],
+        exact_resume=['ExactResumeHook'],
+        loss_gradients=['LossGradientHook'],
+        non_finite_loss=['NonFiniteLossHook'],
+        plain_checkpoint=['PlainCheckpointHook'],
+        safe_checkpoint=['SafeCheckpointHook'],
+        standard=['StandardHooks']))

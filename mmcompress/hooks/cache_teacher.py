@@ -1,5 +1,5 @@
 """Keep a trained model for later trainings."""
-import os
+import pickle
 from pathlib import Path
 
 import torch
@@ -9,7 +9,9 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import CheckpointLoader, Runner
 from mmengine.runner.checkpoint import weights_to_cpu
 
-from mmcompress.cache import CACHE_SCHEME, cached_teacher
+from mmcompress.atomic import replacing
+from mmcompress.cache import (CACHE_SCHEME, cached_teacher, check_seal, damage,
+                              seal)
 from mmcompress.model.cached import IDENTITY, identity, place_for
 from mmcompress.registry import HOOKS
 
@@ -45,7 +47,8 @@ class CacheTeacherHook(Hook):
             model = model.module
         if self.part is not None:
             model = model.get_submodule(self.part)
-        cfg = getattr(runner, 'cfg', None)
+        # empty where the runner was not made from a config
+        cfg = getattr(runner, 'cfg', None) or None
         path = place_for(self.name, cfg, model)
         if path != Path(cached_teacher(self.name)):
             runner.logger.warning(
@@ -54,18 +57,15 @@ class CacheTeacherHook(Hook):
                 f'finds this one by cache://{self.name} all the same; give '
                 'its CacheTeacherHook a `name` of its own')
         path.parent.mkdir(parents=True, exist_ok=True)
-        # moved into place at the end: another process may be reading
-        part = path.with_suffix(f'.{os.getpid()}')
         metainfo = getattr(runner.train_dataloader.dataset, 'metainfo', {})
         names = {k: metainfo[k] for k in ('classes', 'palette')
                  if k in metainfo}  # yapf: disable
-        torch.save(
-            dict(
-                state_dict=weights_to_cpu(model.state_dict()),
-                meta=dict(
-                    dataset_meta=names, **{IDENTITY: cfg and identity(cfg)})),
-            part)
-        part.replace(path)
+        checkpoint = dict(
+            state_dict=weights_to_cpu(model.state_dict()),
+            meta=dict(dataset_meta=names, **{IDENTITY: cfg and identity(cfg)}))
+        # another process may be reading
+        with replacing(path) as beside:
+            torch.save(seal(checkpoint), beside)
         runner.logger.info(f'The teacher is kept as {path}')
 
 
@@ -79,6 +79,7 @@ def load_cached(name: str, map_location: str | None = None) -> dict:
 
     Raises:
         FileNotFoundError: If it was not trained yet.
+        RuntimeError: If the file is damaged.
     """
     path = cached_teacher(name)
     if not Path(path).is_file():
@@ -86,4 +87,12 @@ def load_cached(name: str, map_location: str | None = None) -> dict:
             f'{name}: {path} does not exist yet; train first, with '
             '`tools/train.py`, the config whose CacheTeacherHook has the name '
             f'{name.removeprefix(CACHE_SCHEME)!r}')
-    return torch.load(path, map_location=map_location, weights_only=True)
+    try:
+        checkpoint = torch.load(
+            path, map_location=map_location, weights_only=True)
+    except (EOFError, LookupError, RuntimeError, ValueError,
+            pickle.UnpicklingError) as error:
+        what = f'it cannot be read ({str(error) or "it ends too early"})'
+        raise RuntimeError(damage(path, what)) from error
+    check_seal(checkpoint, path)
+    return checkpoint

@@ -8,11 +8,14 @@ import torch
 from mmengine.dataset import worker_init_fn
 from mmengine.dist import all_gather_object, get_rank, get_world_size
 from mmengine.hooks import CheckpointHook, Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
-from torch.utils.data import DataLoader
 
 from mmcompress.registry import HOOKS
+from .resume_differences import (config_differences, group_differences,
+                                 progress_differences, rate_differences,
+                                 schedule_differences, settings_of,
+                                 weight_differences)
+from .skip_data import go_on_with_data, has_begun, sampler_of, seed_all
 
 
 def random_state() -> Dict[str, Any]:
@@ -59,26 +62,7 @@ def seed_worker(worker_id: int, init: Callable, seed: int, epoch: int,
         rank (int): Which process.
     """
     init(worker_id)
-    words = np.random.SeedSequence((seed, epoch, rank, worker_id))
-    seeds = words.generate_state(3).tolist()
-    random.seed(seeds[0])
-    np.random.seed(seeds[1])
-    torch.manual_seed(seeds[2])
-
-
-class _RestoringIterator:
-    """Counts the batches of a resumed run; restores after the skipped ones."""
-
-    def __init__(self, loop: Any, restore: Callable[[], None]) -> None:
-        self.loop, self.restore = loop, restore
-        self.iterator, self.skip = loop.dataloader_iterator, loop.iter
-
-    def __next__(self) -> Any:
-        if self.skip == 0:
-            self.loop.dataloader_iterator = self.iterator
-            self.restore()
-        self.skip -= 1
-        return next(self.iterator)
+    seed_all(seed, epoch, rank, worker_id)
 
 
 @HOOKS.register_module()
@@ -87,45 +71,84 @@ class ExactResumeHook(Hook):
 
     With ``num_workers=0`` a resumed run then has the losses of the
     uninterrupted one, whatever its augmentation, its samplers and its model
-    draw. With workers the same holds if they are not persistent: their seeds
-    depend on the run's seed, the epoch, the rank and the worker. (Persistent
-    workers go on with states that nobody can store.)
+    draw. With workers, seeds depend on the run's seed and the rank, and in
+    trainings by epochs on the epoch and the worker: there the same holds if
+    workers are not persistent, because nobody can store the states with which
+    those go on. In trainings by iterations they depend on the iteration and
+    the place in the batch, and earlier data is not loaded again.
 
     Validation is made neutral: it draws from the same generators, and a
     resumed run does not repeat the one that followed its checkpoint.
 
-    A resume whose checkpoint lacks a parameter or buffer of the model, of
-    which mmengine only warns, is an error.
+    The checkpoint must be of the same training: the same keys and shapes, the
+    same groups of the optimizer, batch size, iterations per epoch, learning
+    rates, schedules, and types of models, losses and optimizers. What differs
+    is named in one error. Other changes of the config, such as more epochs,
+    are named in a warning.
 
     Not restored: what a dataset or transform caches between images
     (``CachedMosaic``), and gradients accumulated when the checkpoint was
     written (choose its interval as a multiple of ``accumulative_counts``).
 
+    Args:
+        strict (bool): Whether a change of batch size, learning rates,
+            schedules or types is an error. If not, it is a warning, and rates
+            and schedules are the checkpoint's.
+
     Raises:
-        RuntimeError: On resume, if the checkpoint lacks keys of the model.
+        RuntimeError: On resume, if the checkpoint is of another training.
     """
 
     # after every hook that may draw, before CheckpointHook (VERY_LOW, 90)
     priority = 85
 
-    def __init__(self) -> None:
+    def __init__(self, strict: bool = True) -> None:
+        self.strict = strict
         self.states: List[dict] = []
         self.gathered_at: Optional[int] = None
         self.iters = 0
+        self.settings: Optional[dict] = None
         self.resumed: Optional[dict] = None
         self.before_validation: Optional[dict] = None
 
+    def before_run(self, runner: Runner) -> None:
+        """Note the settings, before building changes the config."""
+        self.settings = settings_of(runner)
+
+    def _settings_of(self, runner: Runner) -> dict:
+        # a hook that is registered later misses the beginning
+        return self.settings or settings_of(runner)
+
     def before_train(self, runner: Runner) -> None:
-        """Restore, now or when a loop over iterations has skipped its data.
+        """Restore, now or when a loop over iterations takes its first batch.
 
         This is the last moment before the first epoch: what other hooks draw
         in ``before_train_epoch``, they drew after the checkpoint as well.
         """
         self.iters = runner.iter
-        if self.resumed is None:
-            return
         resumed, self.resumed = self.resumed, None
-        self._restore_sampler(runner, resumed)
+        restore = self._restorer(runner, resumed)
+        if hasattr(runner.train_loop, 'dataloader_iterator'):
+            go_on_with_data(runner, restore)
+        else:
+            restore()
+
+    def _restorer(self, runner: Runner,
+                  resumed: Optional[dict]) -> Callable[[], None]:
+        """Give the sampler its seed; the rest is restored by what returns."""
+        if resumed is None:
+            return lambda: None
+        seed = resumed['sampler_seed']
+        sampler = sampler_of(runner.train_dataloader)
+        # without a seed in its config, a run draws one, and mmengine builds
+        # the sampler before it reads the checkpoint
+        if seed is not None and getattr(sampler, 'seed', seed) != seed:
+            sampler.seed = seed
+            if has_begun(runner):
+                runner.logger.warning(
+                    'The workers have already begun to load images in another '
+                    'order than the resumed run. Set `randomness=dict('
+                    'seed=...)` to resume such runs exactly.')
         states = resumed['states']
         if len(states) != get_world_size():
             runner.logger.warning(
@@ -133,32 +156,8 @@ class ExactResumeHook(Hook):
                 f'{get_world_size()} resume it: the run continues, but '
                 'differs from the uninterrupted one.')
         if get_rank() >= len(states):
-            return
-        restore = functools.partial(set_random_state, states[get_rank()])
-        loop = runner.train_loop
-        if hasattr(loop, 'dataloader_iterator'):
-            loop.dataloader_iterator = _RestoringIterator(loop, restore)
-        else:
-            restore()
-
-    def _restore_sampler(self, runner: Runner, resumed: dict) -> None:
-        """Give the sampler the seed of the run that is resumed.
-
-        Without a seed in its config, a run draws one, and mmengine builds the
-        sampler before it reads the checkpoint.
-        """
-        loader = runner.train_dataloader
-        sampler = _sampler(loader)
-        seed = resumed['sampler_seed']
-        if seed is None or getattr(sampler, 'seed', seed) == seed:
-            return
-        sampler.seed = seed
-        if loader.num_workers and hasattr(runner.train_loop,
-                                          'dataloader_iterator'):
-            runner.logger.warning(
-                'The workers have already begun to load images in another '
-                'order than the resumed run. Set `randomness=dict(seed=...)` '
-                'to resume such runs exactly.')
+            return lambda: None
+        return functools.partial(set_random_state, states[get_rank()])
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Seed the workers that this epoch will start."""
@@ -217,7 +216,8 @@ class ExactResumeHook(Hook):
                     'This checkpoint is not written by CheckpointHook: it '
                     'holds the random state of the first process only.')
             self.states = [random_state()]
-        sampler = _sampler(runner.train_dataloader)
+        sampler = sampler_of(runner.train_dataloader)
+        checkpoint['training'] = self._settings_of(runner)
         checkpoint['random_states'] = dict(
             states=self.states, sampler_seed=getattr(sampler, 'seed', None))
 
@@ -225,35 +225,44 @@ class ExactResumeHook(Hook):
         """Take the states of a checkpoint that is resumed, and check it."""
         if not runner._resume:
             return
-        model = runner.model
-        model = model.module if is_model_wrapper(model) else model
-        saved = {
-            key.removeprefix('module.')
-            for key in checkpoint['state_dict']
-        }
-        missing = [
-            key for key in model.state_dict()
-            if key not in saved and 'num_batches_tracked' not in key
-        ]
-        if missing:
-            raise RuntimeError(
-                'Cannot resume: the checkpoint lacks '
-                f'{len(missing)} keys of the model: {", ".join(missing)}. '
-                'Was it written with another config? To start from its '
-                'weights instead, use `load_from` without `resume`.')
+        self._compare(runner, checkpoint)
         self.resumed = checkpoint.get('random_states')
         if self.resumed is None:
             runner.logger.warning(
                 'The checkpoint holds no random states: the resumed run '
                 'differs from the uninterrupted one.')
 
+    def _compare(self, runner: Runner, checkpoint: dict) -> None:
+        """Refuse what is of another training, tell of smaller changes."""
+        settings = self._settings_of(runner)
+        broken = [
+            f'the checkpoint {what}'
+            for what in weight_differences(runner, checkpoint)
+        ] + group_differences(runner, checkpoint)
+        kinds, others = config_differences(checkpoint, settings)
+        counts, other = progress_differences(runner, checkpoint, settings)
+        changed = [
+            *counts, *rate_differences(runner, checkpoint),
+            *schedule_differences(runner, checkpoint), *kinds
+        ]
+        other += others
+        if broken or (changed and self.strict):
+            found = [*broken, *changed, *other]
+            raise RuntimeError(
+                f'Cannot resume: {"; ".join(found)}. Was it written with '
+                'another config? To start from its weights instead, use '
+                '`load_from` without `resume`.' +
+                ('' if broken else ' To go on all the same, with the learning '
+                 'rates and schedules of the checkpoint, set '
+                 'mmcompress.ExactResumeHook(strict=False).'))
+        if changed or other:
+            runner.logger.warning(
+                'The resumed run goes on with other settings, so it differs '
+                'from the uninterrupted one: '
+                f'{"; ".join([*changed, *other])}.' +
+                (' Learning rates and schedules are those of the checkpoint.'
+                 if changed else ''))
+
 
 def _checkpoint_hooks(runner: Runner) -> List[CheckpointHook]:
     return [hook for hook in runner.hooks if isinstance(hook, CheckpointHook)]
-
-
-def _sampler(loader: DataLoader) -> Any:
-    """The sampler that decides the order, also below a batch sampler."""
-    if hasattr(loader.sampler, 'seed'):
-        return loader.sampler
-    return getattr(loader.batch_sampler, 'sampler', loader.batch_sampler)

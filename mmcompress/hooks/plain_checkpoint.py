@@ -12,6 +12,8 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from mmcompress.registry import HOOKS
+from .resume_point import choose_resume_point
+from .safe_checkpoint import take_over
 
 # weights: plain by nature, and a copy would lose their `_metadata`
 _WEIGHTS = ('state_dict', 'ema_state_dict')
@@ -117,12 +119,20 @@ class PlainCheckpointHook(Hook):
     with this hook gets the original types back when it loads one; what runs
     keeps in memory is never changed.
 
+    mmengine's ``CheckpointHook`` is replaced by :class:`SafeCheckpointHook`,
+    which has the same settings and never leaves a run without a checkpoint.
+
     An mmengine without this hook resumes the file too. It then starts the
     smoothed values of its log afresh, and says so; nothing else is lost.
     """
 
     # after every hook that adds something to the checkpoint
     priority = 'LOWEST'
+
+    def before_run(self, runner: Runner) -> None:
+        """Called before anything is loaded."""
+        take_over(runner)
+        choose_resume_point(runner)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Replace everything but the weights by a plain copy."""

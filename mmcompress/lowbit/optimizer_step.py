@@ -6,53 +6,65 @@ wrong moment for both: there are several per step under gradient accumulation
 and activation checkpointing, and gradients are scaled under AMP and not yet
 averaged under DDP. Right before the step, all that is settled.
 """
+import sys
 from functools import cache
+from types import FrameType
 from weakref import WeakSet
 
 import torch
 import torch.nn as nn
 from torch import Tensor
-from torch.optim.optimizer import (Optimizer,
-                                   register_optimizer_step_post_hook,
-                                   register_optimizer_step_pre_hook)
+from torch.optim.optimizer import Optimizer, register_optimizer_step_pre_hook
 
 _layers: WeakSet[nn.Module] = WeakSet()
-# optimizers that wrap others step inside of a step
-_stepping: WeakSet[Optimizer] = WeakSet()
 
 
-@torch.no_grad()
+def _is_nested(step: FrameType) -> bool:
+    """Whether a step is part of another one.
+
+    Optimizers that wrap others step inside of a step. Only the stack knows
+    for sure: a step that is interrupted never says that it ended.
+
+    Args:
+        step (FrameType): The frame of torch's wrapper around a step.
+    """
+    frame = step.f_back
+    while frame is not None and frame.f_code is not step.f_code:
+        frame = frame.f_back
+    return frame is not None
+
+
 def _before_step(optimizer: Optimizer, *args) -> None:
-    nested = any(other is not optimizer for other in _stepping)
     # a fused optimizer unscales by itself, and skips infinite gradients
-    if nested or getattr(optimizer, 'found_inf', None):
+    if getattr(optimizer, 'found_inf', None) or _is_nested(sys._getframe(1)):
         return
-    _stepping.add(optimizer)
-    scale = getattr(optimizer, 'grad_scale', None)
     stepped = {
         id(parameter)
         for group in optimizer.param_groups
         for parameter in group['params']
     }
     for layer in list(_layers):
-        if id(layer.weight) not in stepped or layer.weight.grad is None:
-            continue
-        grads = [p.grad for p in layer.parameters() if p.grad is not None]
-        if scale is not None:
-            torch._foreach_div_(grads, scale)
+        if id(layer.weight) in stepped and layer.weight.grad is not None:
+            _call(layer, getattr(optimizer, 'grad_scale', None))
+
+
+@torch.no_grad()
+def _call(layer: nn.Module, scale: Tensor | None) -> None:
+    """Call a layer while its gradients are divided by the scale."""
+    if scale is None:
         layer.before_step()
-        if scale is not None:
-            torch._foreach_mul_(grads, scale)
-
-
-def _after_step(optimizer: Optimizer, *args) -> None:
-    _stepping.discard(optimizer)
+        return
+    grads = [p.grad for p in layer.parameters() if p.grad is not None]
+    torch._foreach_div_(grads, scale)
+    try:
+        layer.before_step()
+    finally:
+        torch._foreach_mul_(grads, scale)
 
 
 @cache
 def _listen_to_optimizers() -> None:
     register_optimizer_step_pre_hook(_before_step)
-    register_optimizer_step_post_hook(_after_step)
 
 
 def call_before_step(layer: nn.Module) -> None:

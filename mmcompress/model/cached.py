@@ -1,6 +1,7 @@
 """Which of the kept teachers of a name is that of a config."""
 import hashlib
 import json
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,13 @@ def _agree(kept: Mapping | None, own: Mapping, keys: tuple[str, ...]) -> bool:
 
 
 def _read(path: Path) -> dict:
-    return torch.load(path, map_location='cpu', weights_only=True, mmap=True)
+    """A kept teacher; empty if it is damaged, of which its reader tells."""
+    try:
+        return torch.load(
+            path, map_location='cpu', weights_only=True, mmap=True)
+    except (EOFError, LookupError, RuntimeError, ValueError,
+            pickle.UnpicklingError):
+        return {}
 
 
 def _own_path(name: str, own: Mapping) -> Path:
@@ -102,6 +109,8 @@ def place_for(name: str, cfg: Config | None, model: nn.Module) -> Path:
     if cfg is None or not path.is_file():
         return path
     own, kept = identity(cfg), _read(path)
+    if not kept:
+        return path
     same = _agree(
         kept.get('meta', {}).get(IDENTITY), own, ('model', 'data', 'places'))
     fit = compare(plain_weights(model.state_dict()), plain_weights(kept))

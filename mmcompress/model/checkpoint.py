@@ -8,6 +8,7 @@ import torch.nn as nn
 from mmengine.runner import CheckpointLoader
 from torch import Tensor
 
+from mmcompress.cache import check_seal
 from .data import class_names
 
 # what of a trained model's weights belongs to its distillation
@@ -60,8 +61,14 @@ def plain_weights(checkpoint: Mapping) -> dict[str, Tensor]:
 
 
 def read_checkpoint(path: str) -> dict:
-    """Read a file, URL or ``cache://name`` into main memory."""
-    return CheckpointLoader.load_checkpoint(path, map_location='cpu')
+    """Read a file, URL or ``cache://name`` into main memory.
+
+    Raises:
+        RuntimeError: If it is a cached teacher, and damaged.
+    """
+    checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu')
+    check_seal(checkpoint, path)
+    return checkpoint
 
 
 def classes_of(checkpoint: Mapping) -> list[str] | None:

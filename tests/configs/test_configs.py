@@ -81,12 +81,3 @@ def test_repairs_the_environment_and_keeps_checkpoints_plain(file):
     hooks = [hook.type for hook in cfg.custom_hooks]
     assert 'mmcompress.PlainCheckpointHook' in hooks
     assert 'mmcompress.DistillHook' in hooks
-
-
-def test_a_reader_of_a_step_of_fgd_reads_at_most_450_lines():
-    distill = ROOT / 'mmcompress' / 'distill'
-    files = [
-        distill / 'distiller.py', distill / 'taps.py',
-        distill / 'losses' / 'fgd.py'
-    ]
-    assert sum(len(f.read_text().splitlines()) for f in files) <= 450

@@ -263,6 +263,33 @@ def test_a_teacher_that_only_initialises_does_not_run(monkeypatch):
     model(**batch(model), mode='loss')
 
 
+@pytest.mark.parametrize('stop_early', [True, False])
+@pytest.mark.parametrize('tap', [
+    'backbone.bn1', 'backbone.relu', 'backbone.relu@input',
+    'backbone.layer3.0.bn1', 'backbone.layer4.1.bn2',
+    ['backbone.bn1', 'backbone.layer1.0.bn2'], 'bbox_head.reg_convs.0.conv'
+])  # yapf: disable
+def test_a_twin_is_equal_at_every_tap_in_every_step(tmp_path, tap, stop_early):
+    """Some outputs are overwritten by an activation; the teacher stops."""
+    plain = build(retinanet())
+    for module in plain.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.normal_(module.bias)
+    torch.save(plain.state_dict(), tmp_path / 'twin.pth')
+    loss = dict(type='mmcompress.FeatureL2Loss', student=tap, teacher=tap)
+    teacher = dict(
+        cfg=retinanet(),
+        checkpoint=str(tmp_path / 'twin.pth'),
+        stop_early=stop_early)
+    model = build(distill(teacher=teacher, losses=dict(loss_x=loss)))
+    load_state_dict(model, plain.state_dict())
+    data = batch(model.eval())
+    for _ in range(3):
+        loss = model(**data, mode='loss')['loss_x']
+        assert not torch.stack(loss if isinstance(loss, list) else [loss]
+                               ).any()  # yapf: disable
+
+
 # ---- the teacher stops after the last tapped module ------------------------
 
 

@@ -232,6 +232,22 @@ def test_the_second_stage_runs_the_backbone_once(monkeypatch):
     assert leaves - {None} == set(model.head.parameters())
 
 
+def test_heads_that_change_their_input_see_the_same_features(monkeypatch):
+    model = build(second_stage(rtmpose())).train()
+    seen = []
+    for head in (model.head, model.distill.teacher.model.head):
+
+        def forward(features, forward=head.forward):
+            seen.append(features[-1].clone())
+            return forward((features[-1].mul_(2), ))
+
+        monkeypatch.setattr(head, 'forward', forward)
+    step_losses(model, batch(model))
+    # the teacher's runs once more, as in training
+    assert len(seen) == 3
+    assert all(torch.equal(features, seen[0]) for features in seen)
+
+
 @pytest.mark.parametrize('epoch, share', [(0, 1.0), (2, 0.6), (4, 0.2)])
 def test_the_first_stage_fades_by_epochs(epoch, share):
     model = build(first_stage(rtmpose(), rtmpose(0.125))).eval()

@@ -69,6 +69,20 @@ def test_a_loss_works_in_both_directions_and_trains_one_side():
         assert gradients[0].any() and gradients[1] is None
 
 
+def test_a_student_that_changes_its_input_leaves_the_peers(monkeypatch):
+    model = build(mutual()).train()
+    seen = []
+    for backbone in (model.backbone, model.distill.peer.backbone):
+
+        def forward(x, forward=backbone.forward):
+            seen.append(x.clone())
+            return forward(x.mul_(2))
+
+        monkeypatch.setattr(backbone, 'forward', forward)
+    model(**batch_of(model), mode='loss')
+    assert torch.equal(*seen)
+
+
 def test_equal_models_start_with_different_weights():
     model = build(
         mutual(peer=classifier(), loss_kd=mutual()['losses']['loss_kd']))

@@ -1,12 +1,12 @@
 import copy
 import pickle
+from collections import namedtuple
 
 import pytest
 import torch
 import torch.nn as nn
 
-from mmcompress.distill.tap_syntax import parse_tap
-from mmcompress.distill.taps import Taps
+from mmcompress.distill.taps import Taps, map_tensors, parse_tap, tensors_of
 
 
 class Head(nn.Module):
@@ -139,9 +139,10 @@ def test_names_the_closest_path(net):
         Taps(dict(a='neck.cnv'), net, 'student')
 
 
-@pytest.mark.parametrize(
-    'tap',
-    ['', 'neck[', 'neck[-]', 'neck[a]', 'neck[]', 'neck]1[', 'neck@output', 3])
+@pytest.mark.parametrize('tap', [
+    '', 'neck[', 'neck[-]', 'neck[a]', 'neck[]', "neck['']", 'neck]1[',
+    'neck@output', 3
+])
 def test_what_is_not_a_tap(tap):
     with pytest.raises(ValueError, match='is not a tap'):
         parse_tap(tap)
@@ -178,3 +179,213 @@ def test_a_tap_under_activation_checkpointing_is_refused(net):
     with torch.no_grad(), taps.record(net) as calls:
         net(x)
     assert len(calls['head.fc']) == 3
+
+
+# ---- what is changed in place after it was tapped --------------------------
+
+
+class Overwriting(nn.Module):
+    """Changes what its modules gave and got, in every way that there is."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(2, 2, 1)
+        self.relu = nn.ReLU(inplace=True)
+        self.chunks = Chunks()
+        self.stages = Stages()
+        self.last = nn.Conv2d(2, 2, 1)
+        self.overwrites = True
+
+    def forward(self, x):
+        for _ in range(2):
+            x = self.conv(x)
+            # a residual connection, then an activation
+            x = self.relu(x.add_(1) if self.overwrites else x + 1)
+        x = x + 1
+        first, _ = self.chunks(x)
+        # the chunks are views of x
+        x *= 2
+        stages = self.stages(x)
+        stages['a'].append(first)
+        stages['b'] = stages.pop('b').sigmoid_()
+        return self.relu(self.last(x))
+
+
+class Chunks(nn.Module):
+
+    def forward(self, x):
+        return x.chunk(2, 1)
+
+
+class Stages(nn.Module):
+
+    def forward(self, x):
+        return dict(a=[x + 1, x + 2], b=x + 3)
+
+
+SPECS = dict(
+    output='conv',
+    given='relu@input',
+    view='chunks[1]',
+    nested='stages',
+    key="stages['b']",
+    both=['conv', dict(last='last')])
+
+
+def out_of_place(net, x):
+    """What the modules gave, by :data:`SPECS`."""
+    convs, relus = [], []
+    for _ in range(2):
+        convs.append(net.conv(x))
+        relus.append(convs[-1] + 1)
+        x = relus[-1].relu()
+    x = x + 1
+    view = x.chunk(2, 1)[1]
+    x = 2 * x
+    last = net.last(x)
+    return dict(
+        output=convs,
+        given=[*relus, last],
+        view=view,
+        nested=dict(a=[x + 1, x + 2], b=x + 3),
+        key=x + 3,
+        both=[convs, dict(last=last)])
+
+
+def see(taps, net, x, num_calls=None):
+    with taps.record(net, num_calls) as calls:
+        net(x)
+    return taps.select(calls)
+
+
+@pytest.mark.parametrize('amp', [False, True])
+@pytest.mark.parametrize('with_gradients', [False, True])
+def test_yields_what_was_given_not_what_became_of_it(with_gradients, amp):
+    torch.manual_seed(0)
+    net, x = Overwriting(), torch.randn(2, 2, 3, 3)
+    taps = Taps(SPECS, net, 'model')
+    with torch.set_grad_enabled(with_gradients), \
+            torch.autocast('cpu', torch.bfloat16, enabled=amp):
+        expected = out_of_place(net, x)
+        for _ in range(3):
+            torch.testing.assert_close(
+                see(taps, net, x), expected, rtol=0, atol=0)
+
+
+def test_gradients_are_those_of_what_was_given():
+    torch.manual_seed(0)
+    net, x = Overwriting(), torch.randn(2, 2, 3, 3)
+    taps = Taps(SPECS, net, 'model')
+
+    def gradients(seen):
+        loss = sum(t.square().sum() for t in tensors_of(seen))
+        return torch.autograd.grad(loss, [*net.parameters()])
+
+    expected = gradients(out_of_place(net, x))
+    for _ in range(2):
+        torch.testing.assert_close(gradients(see(taps, net, x)), expected)
+
+
+def test_stops_early_with_the_values_of_a_whole_forward():
+    torch.manual_seed(0)
+    net, x = Overwriting(), torch.randn(2, 2, 3, 3)
+    taps = Taps(dict(a='conv', b='relu@input'), net, 'teacher')
+    with torch.no_grad():
+        whole = see(taps, net, x)
+        for num_calls in (dict(conv=2, relu=3), dict(conv=2, relu=1)):
+            stopped = see(taps, net, x, num_calls)
+            torch.testing.assert_close(stopped['a'], whole['a'])
+            assert torch.equal(tensors_of(stopped['b'])[0], whole['b'][0])
+
+
+@pytest.mark.parametrize('use_reentrant', [False, True])
+def test_what_is_checkpointed_as_a_whole(use_reentrant):
+    from torch.utils.checkpoint import checkpoint
+    torch.manual_seed(0)
+    net = Overwriting()
+    x = torch.randn(2, 2, 3, 3, requires_grad=True)
+    conv, expected = net.conv.forward, net.conv(x)
+    net.conv.forward = lambda x: checkpoint(
+        conv, x, use_reentrant=use_reentrant)
+    taps = Taps(dict(a='conv'), net, 'student')
+    for _ in range(2):
+        seen = see(taps, net, x)['a'][0]
+        torch.testing.assert_close(seen, expected)
+        seen.sum().backward()
+
+
+def test_copies_only_what_is_overwritten():
+    net = Overwriting()
+    taps = Taps(dict(a='conv', b='last@input'), net, 'student')
+    given = []
+    for name in ('conv', 'last'):
+        net.get_submodule(name).register_forward_hook(
+            lambda module, x, y: given.extend([*x, y]))
+    see(taps, net, torch.randn(2, 2, 3, 3))
+    given.clear()
+    seen = see(taps, net, torch.randn(2, 2, 3, 3))
+    assert not any(t is g for t in seen['a'] for g in given)
+    with taps.record(net) as calls:
+        x = torch.randn(2, 2, 3, 3)
+        net.last(x)
+        net.conv(x)
+    assert taps.select(calls)['b'] is x
+
+
+def test_what_is_newly_overwritten_in_a_later_step_is_an_error():
+    net = Overwriting()
+    net.overwrites = False
+    taps = Taps(dict(a='conv'), net, 'student')
+    x = torch.randn(2, 2, 3, 3)
+    see(taps, net, x)
+    net.overwrites = True
+    with pytest.raises(RuntimeError, match='what conv of the student gave '
+                       'was changed in place'):  # yapf: disable
+        see(taps, net, x)
+
+
+def test_a_list_that_grows_later_yields_what_it_was():
+    net = nn.ModuleDict(dict(stages=Stages()))
+    taps = Taps(dict(a='stages'), net, 'student')
+    for _ in range(2):
+        with taps.record(net) as calls:
+            given = net['stages'](torch.zeros(1))
+            given['a'].append(given.pop('b'))
+        assert taps.select(calls) == dict(a=dict(a=[1, 2], b=3))
+
+
+def test_containers_keep_their_types():
+    Pair = namedtuple('Pair', 'x y')
+    value = dict(a=Pair(torch.ones(1), None), b=[(torch.ones(2), 'text')])
+    mapped = map_tensors(value, lambda t: t + 1)
+    assert mapped == dict(
+        a=Pair(torch.tensor([2.]), None), b=[(mapped['b'][0][0], 'text')])
+    assert value['a'].x == 1 and type(mapped['a']) is Pair
+
+
+# ---- taps that are none ----------------------------------------------------
+
+
+@pytest.mark.parametrize('tap, error, message', [
+    ("stages['c']", KeyError, 'a dict with the keys a, b'),
+    ("conv['a']", TypeError, 'gave a Tensor, which has no keys'),
+    ('stages[0]', TypeError, 'gave a dict, which has no index'),
+])
+def test_a_key_that_is_not_there(tap, error, message):
+    net = Overwriting()
+    with pytest.raises(error, match=message):
+        see(Taps(dict(a=tap), net, 'model'), net, torch.ones(2, 2, 3, 3))
+
+
+def test_a_module_that_is_never_called_itself():
+    net = Net()
+    net.convs = nn.ModuleList([nn.ModuleDict(dict(x=nn.Linear(4, 4)))])
+    for tap in ('convs', 'convs.0'):
+        with pytest.raises(
+                ValueError,
+                match=f"tap '{tap}': .* of the student is a Module.*, which "
+                "is never called itself; .*such as 'convs.0.x'"):
+            Taps(dict(a=tap), net, 'student')
+    net.empty = nn.ModuleList()
+    with pytest.raises(ValueError, match='an empty ModuleList'):
+        Taps(dict(a='empty'), net, 'student')

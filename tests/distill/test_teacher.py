@@ -294,3 +294,17 @@ def test_calls_that_become_more_need_the_whole_forward():
     head.forward = lambda *args: ran.append(1) or original(*args)
     model(**data, mode='loss')
     assert ran
+
+
+def test_a_teacher_that_changes_its_input_leaves_the_students(monkeypatch):
+    model = build(distill())
+    model.init_weights()
+    teacher = model.distill.teacher.model
+    forward = teacher.backbone.forward
+    monkeypatch.setattr(teacher.backbone, 'forward',
+                        lambda x: forward(x.mul_(2)))
+    data = batch(model)
+    before = data['inputs'].clone()
+    with detection_scope():
+        model(**data, mode='loss')
+    assert torch.equal(data['inputs'], before)

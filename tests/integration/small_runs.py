@@ -18,6 +18,7 @@ custom_hooks = [
     dict(type='mmcompress.PlainCheckpointHook'),
     dict(type='mmcompress.ExactResumeHook'),
     dict(type='mmcompress.NonFiniteLossHook'),
+    dict(type='mmcompress.CheckDataHook'),
 ]
 default_scope = 'mmdet'
 default_hooks = dict(

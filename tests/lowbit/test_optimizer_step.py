@@ -7,6 +7,7 @@ import copy
 import functools
 import pickle
 import socket
+import threading
 
 import pytest
 import torch
@@ -391,15 +392,100 @@ def test_an_optimizer_within_an_optimizer_counts_once(kind):
     assert_same(state(net), state(trained(kind)), rtol=0, atol=0)
 
 
+class Breaking(torch.optim.SGD):
+    """Is interrupted in its first step."""
+
+    error = None
+
+    def step(self, closure=None):
+        if self.error is not None:
+            error, self.error = self.error, None
+            raise error
+        return super().step(closure)
+
+
 @every_layer
-def test_a_step_that_failed_does_not_switch_the_next_ones_off(kind):
+@pytest.mark.parametrize('error', [KeyboardInterrupt, RuntimeError])
+@pytest.mark.parametrize('wrapped', [False, True])
+def test_an_interrupted_step_switches_nothing_off(kind, error, wrapped):
+    """Neither for its optimizer, which goes on, nor for any other."""
     net = Net(kind)
-    optimizer = sgd(net)
-    optimizer.param_groups[0]['lr'] = 'text'
-    with pytest.raises(TypeError):
-        train(net, OptimWrapper(optimizer), [0])
-    del optimizer
-    assert_same(state(trained(kind)), by_the_card(kind)[0], check_dtype=False)
+    optimizer = Breaking(net.parameters(), lr=LR[kind])
+    outer = Wrapping(optimizer) if wrapped else optimizer
+    optimizer.error = error()
+    start = copy.deepcopy(net.state_dict())
+    # a traceback that somebody keeps holds the frames of the step
+    with pytest.raises(error) as kept:
+        train(net, OptimWrapper(outer), [0])
+    expected = by_the_card(kind)[0]
+    assert_same(state(trained(kind)), expected, check_dtype=False)
+    net.zero_grad()
+    net.load_state_dict(start)
+    assert_same(
+        state(train(net, OptimWrapper(outer))), expected, check_dtype=False)
+    assert kept.tb is not None
+
+
+def test_a_layer_that_fails_leaves_the_gradients_as_they_were(monkeypatch):
+    """Scaled, as those of layers that were not called yet."""
+    net = Net('rebnn')
+    optimizer = sgd(net, fused=True)
+    scaler = torch.amp.GradScaler('cpu')
+    scaler.scale(net(*batch(0))['loss']).backward()
+    expected = [p.grad.clone() for p in net.parameters()]
+    steps = []
+
+    def fail(self):
+        steps.append(self.weight.grad.clone())
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ReBNNConv2d, 'before_step', fail)
+        with pytest.raises(KeyboardInterrupt):
+            scaler.step(optimizer)
+    torch.testing.assert_close(steps[0] * 65536, net.conv.weight.grad)
+    for parameter, grad in zip(net.parameters(), expected):
+        assert torch.equal(parameter.grad, grad)
+    assert_same(state(trained('rebnn')), by_the_card('rebnn')[0],
+                check_dtype=False)  # yapf: disable
+
+
+class Derived(torch.optim.SGD):
+    """Steps as the class that it derives from."""
+
+    def step(self, closure=None):
+        return super().step(closure)
+
+
+def test_a_step_that_calls_the_step_it_overrides_counts_once(monkeypatch):
+    net, calls = Net('xnor'), []
+    monkeypatch.setattr(XNORConv2d, 'before_step',
+                        lambda layer: calls.append(layer))
+    sgd(net)
+    optimizer = Derived(net.parameters(), lr=0.1)
+    net(*batch(0))['loss'].backward()
+    optimizer.step()
+    assert calls == [net.conv]
+
+
+def test_optimizers_of_several_threads_are_not_nested(monkeypatch):
+    """One that steps meanwhile in another thread is no outer one."""
+    nets = [Net('xnor'), Net('xnor')]
+    optimizers = [sgd(net) for net in nets]
+    for net in nets:
+        net(*batch(0))['loss'].backward()
+    calls = []
+
+    def before_step(layer):
+        calls.append(layer)
+        if layer is nets[0].conv:
+            thread = threading.Thread(target=optimizers[1].step)
+            thread.start()
+            thread.join()
+
+    monkeypatch.setattr(XNORConv2d, 'before_step', before_step)
+    optimizers[0].step()
+    assert calls == [nets[0].conv, nets[1].conv]
 
 
 @every_layer

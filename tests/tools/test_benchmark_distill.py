@@ -6,7 +6,7 @@ from distill.models import batch as tiny_batch
 from distill.models import build, distill
 from mmengine.config import Config
 
-from mmcompress.distill.gradient_norms import tensors_of
+from mmcompress.distill.taps import tensors_of
 
 TOOL = Path(__file__).parents[2].joinpath('tools', 'analysis_tools',
                                           'benchmark_distill.py')

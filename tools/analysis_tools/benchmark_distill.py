@@ -23,7 +23,7 @@ from mmengine.registry import MODELS, DefaultScope
 import mmcompress.compat  # noqa: F401
 from mmcompress.analysis.timing import (device_clock, interleaved, machine,
                                         median_interval)
-from mmcompress.distill.gradient_norms import tensors_of
+from mmcompress.distill.taps import tensors_of
 from mmcompress.model.checkpoint import plain_weights
 from mmcompress.model.config import without_downloads
 from mmcompress.model.inputs import made_up_batch

@@ -9,6 +9,7 @@ not compile, the plain build runs instead. The wheel is kept in
 Run it with the interpreter that has torch, setuptools < 82, wheel, ninja and
 psutil installed. Only the standard library is used here.
 """
+import argparse
 import os
 import re
 import shutil
@@ -154,6 +155,9 @@ def build(wheels: Path, grouped: bool) -> bool:
 
 def main() -> int:
     """Build the wheel unless it is there; print its path."""
+    argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     wheels = wheel_folder()
     wheels.mkdir(parents=True, exist_ok=True)
     if not any(wheels.glob(f'mmcv-{MMCV}-*.whl')):

@@ -11,6 +11,7 @@ are enough. Which files there are, and their flags, stands in
 - ``MMCOMPRESS_CUDA=0``: no kernels for GPUs, although nvcc and a CUDA build
   of torch are there. ``TORCH_CUDA_ARCH_LIST``: for which GPUs, as for torch.
 """
+import argparse
 import importlib.util
 import json
 import os
@@ -247,5 +248,8 @@ def is_current() -> bool:
 
 
 if __name__ == '__main__':
+    argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     if not is_current():
         try_build()

@@ -1,10 +1,12 @@
 """Check that a wheel holds the package, its configs and nothing else."""
+import argparse
 import sys
 import zipfile
 
 NEEDED = ('mmcompress/.mim/configs/_base_/runtime.py',
           'mmcompress/.mim/tools/train.py', 'mmcompress/.mim/tools/test.py',
-          'mmcompress/.mim/model-index.yml', 'mmcompress/registry.py')
+          'mmcompress/.mim/model-index.yml', 'mmcompress/registry.py',
+          'mmcompress.pth')
 # the comparison of methods belongs to a checkout
 UNWANTED = '/benchmarks/'
 
@@ -16,7 +18,8 @@ def main(path: str) -> int:
     problems = [f'{name} is missing' for name in NEEDED if name not in names]
     problems += [f'{n} is there' for n in names if UNWANTED in n]
     top = {name.split('/')[0] for name in names}
-    extra = {t for t in top if t != 'mmcompress' and '.dist-info' not in t}
+    ours = {'mmcompress', 'mmcompress.pth'}
+    extra = {t for t in top - ours if '.dist-info' not in t}
     problems += [f'{name} is installed at the top level' for name in extra]
     top_level = [n for n in names if n.endswith('dist-info/top_level.txt')]
     has_kernels = any(name.endswith('.so') for name in names)
@@ -31,4 +34,6 @@ def main(path: str) -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main(sys.argv[1]))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('wheel')
+    sys.exit(main(parser.parse_args().wheel))

@@ -4,6 +4,7 @@ Called by ``make`` with the system's Python; uses the standard library only.
 Every step tells what it does, and the environment is marked as ready at the
 end, so that an interrupted set-up is taken up again.
 """
+import argparse
 import os
 import subprocess
 import sys
@@ -48,30 +49,64 @@ def link_checkout(python: Path) -> None:
         f'{ROOT}\n'
         # torchvision beside a CPU torch, also in runs of plain mm configs
         'import mmcompress.torchvision_repair as _r; _r.install_import_hook()'
-        '\n')
+        '\n'
+        # `mmcompress::` as a base, also in the libraries' own tools
+        'import mmcompress.config_prefix as _p; _p.install()\n')
     subprocess.run([str(python), 'setup.py', '-q', 'egg_info'],
                    cwd=ROOT,
                    check=True)
-    mim = ROOT / 'mmcompress' / '.mim'
-    mim.mkdir(exist_ok=True)
-    for name in ('configs', 'tools', 'model-index.yml'):
-        link = mim / name
-        if not link.is_symlink():
-            link.symlink_to(Path('..') / '..' / name)
 
 
-def main(folder: str, package: str | None = None) -> None:
-    """Set up the environment in ``folder``.
+def parse_args() -> argparse.Namespace:
+    """The folder, and what to put into it."""
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('folder', help='the virtual environment')
+    parser.add_argument(
+        'wheel',
+        nargs='?',
+        help='of mmcompress, to install; by default the checkout is linked')
+    parser.add_argument(
+        '--onedl',
+        action='store_true',
+        help='install the onedl-* continuation of OpenMMLab')
+    return parser.parse_args()
+
+
+def install_libraries(python: Path, onedl: bool) -> None:
+    """Install the OpenMMLab packages and mmcv with its operators.
 
     Args:
-        folder (str): The virtual environment.
-        package (str | None): A wheel of mmcompress to install; by default the
-            checkout is linked.
+        python (Path): The environment's interpreter.
+        onedl (bool): Whether to take their continuation under ``onedl-*``.
     """
+    say('installing the OpenMMLab packages')
+    if onedl:
+        pip(python, '-r', str(REQUIREMENTS / 'onedl_needs.txt'))
+        # their setup scripts import what is installed here
+        pip(python, '--no-deps', '--no-build-isolation', '-r',
+            str(REQUIREMENTS / 'onedl.txt'))
+    else:
+        pip(python, '--no-deps', '-r', str(REQUIREMENTS / 'openmmlab.txt'))
+    say('installing mmcv with its operators')
+    build = subprocess.Popen([str(python), ROOT / 'tools/dev/build_mmcv.py'],
+                             stdout=subprocess.PIPE,
+                             text=True)
+    for line in build.stdout:
+        wheel = line.strip()
+        print(line, end='', flush=True)
+    if build.wait():
+        sys.exit(1)
+    pip(python, '--no-deps', wheel)
+
+
+def main() -> None:
+    """Set up the environment."""
     if sys.version_info < (3, 10):
         sys.exit('Python 3.10 or later is needed (3.11 is tested), this is '
                  f'{sys.version.split()[0]}; `make PYTHON=python3.11 ...`')
-    environment = Path(folder).absolute()
+    # here: older Pythons get the sentence above
+    args = parse_args()
+    environment = Path(args.folder).absolute()
     python = environment / 'bin' / 'python'
     has_pip = python.exists() and not subprocess.run(
         [str(python), '-m', 'pip', '--version'],
@@ -92,27 +127,16 @@ def main(folder: str, package: str | None = None) -> None:
     say('installing what the OpenMMLab packages import')
     pip(python, '-r', str(REQUIREMENTS / 'runtime.txt'), '-r',
         str(REQUIREMENTS / 'tests.txt'))
-    say('installing the OpenMMLab packages')
-    pip(python, '--no-deps', '-r', str(REQUIREMENTS / 'openmmlab.txt'))
-    say('installing mmcv with its operators')
-    build = subprocess.Popen([str(python), ROOT / 'tools/dev/build_mmcv.py'],
-                             stdout=subprocess.PIPE,
-                             text=True)
-    for line in build.stdout:
-        wheel = line.strip()
-        print(line, end='', flush=True)
-    if build.wait():
-        sys.exit(1)
-    pip(python, '--no-deps', wheel)
-    if package is None:
+    install_libraries(python, args.onedl)
+    if args.wheel is None:
         say('linking the checkout')
         link_checkout(python)
         say('compiling the 1-bit kernels')
         subprocess.run([str(python), ROOT / 'tools/dev/build_ops.py'],
                        check=True)
     else:
-        say(f'installing {package}')
-        pip(python, '--no-deps', '--force-reinstall', package)
+        say(f'installing {args.wheel}')
+        pip(python, '--no-deps', '--force-reinstall', args.wheel)
     code = subprocess.run([str(python), '-m', 'mmcompress.check_env'],
                           cwd=environment)
     if code.returncode:
@@ -122,4 +146,4 @@ def main(folder: str, package: str | None = None) -> None:
 
 
 if __name__ == '__main__':
-    main(*sys.argv[1:])
+    main()

@@ -1,6 +1,9 @@
-from .bi_resnet import BiResNet
-from .bi_vgg import BiSSDVGG
-from .pointnet import PointNet
-from .xnor_nin import XNORNIN
+from mmcompress.lazy_imports import lazy_exports
 
-__all__ = ['BiResNet', 'BiSSDVGG', 'PointNet', 'XNORNIN']
+__getattr__, __dir__, __all__ = lazy_exports(
+    __name__,
+    dict(
+        bi_resnet=['BiResNet'],
+        bi_vgg=['BiSSDVGG'],
+        pointnet=['PointNet'],
+        xnor_nin=['XNORNIN']))

@@ -1,11 +1,5 @@
 import mmcompress.compat  # noqa: F401
+from mmcompress.lazy_imports import lazy_exports
 
-__all__ = []
-try:
-    from .ida_det import IDaDetRPNHead  # noqa: F401
-    from .ssd import SSDHead  # noqa: F401
-    __all__ += ['IDaDetRPNHead', 'SSDHead']
-except ModuleNotFoundError as error:
-    # the heads are subclasses of mmdet's; the other parts do without it
-    if error.name != 'mmdet':
-        raise
+__getattr__, __dir__, __all__ = lazy_exports(
+    __name__, dict(ida_det=['IDaDetRPNHead'], ssd=['SSDHead']))

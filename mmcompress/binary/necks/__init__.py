@@ -1,4 +1,4 @@
-from .ida_det import IDaDetFPN
-from .pointnet import PointNetNeck
+from mmcompress.lazy_imports import lazy_exports
 
-__all__ = ['IDaDetFPN', 'PointNetNeck']
+__getattr__, __dir__, __all__ = lazy_exports(
+    __name__, dict(ida_det=['IDaDetFPN'], pointnet=['PointNetNeck']))

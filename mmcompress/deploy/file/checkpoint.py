@@ -1,26 +1,13 @@
 """Write a packed model: its checkpoint, and the config beside it."""
-import os
 from collections import OrderedDict
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Iterator
 
 import torch
 import torch.nn as nn
 from mmengine.config import Config
 
+from mmcompress.atomic import replacing
 from mmcompress.version import __version__
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A file beside ``path`` that takes its place in the end, or never."""
-    beside = path.with_name(f'.{path.name}.{os.getpid()}.tmp{path.suffix}')
-    try:
-        yield beside
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def write_packed(packed: nn.Module, cfg: Config, meta: dict, out: Path,
@@ -43,7 +30,7 @@ def write_packed(packed: nn.Module, cfg: Config, meta: dict, out: Path,
     checkpoint = dict(
         meta=dict(kept, mmcompress_version=__version__), state_dict=state)
     out.parent.mkdir(parents=True, exist_ok=True)
-    with _replacing(out) as weights, \
-            _replacing(out.with_suffix('.py')) as config:
+    with replacing(out) as weights, \
+            replacing(out.with_suffix('.py')) as config:
         torch.save(checkpoint, weights)
         cfg.dump(str(config))

@@ -1,21 +1,19 @@
-from .base import DistillLoss
-from .cwd import CWDLoss
-from .dwpose import DWPoseFeatureLoss, DWPoseLogitLoss
-from .feature_l2 import FeatureL2Loss
-from .fgd import FGDLoss
-from .g2sd import G2SDDetLoss, G2SDGenericLoss, HardKDLoss
-from .ida_det import IDaDetLoss
-from .ie_kd import IEKDLoss
-from .kd import KDLoss
-from .mgd import MGDLoss
-from .nkd import NKDLoss
-from .pkd import PKDLoss
-from .uskd import TfNKDLoss, USKDLoss
-from .vitkd import ViTKDLoss
+from mmcompress.lazy_imports import lazy_exports
 
-__all__ = [
-    'CWDLoss', 'DWPoseFeatureLoss', 'DWPoseLogitLoss', 'DistillLoss',
-    'FGDLoss', 'FeatureL2Loss', 'G2SDDetLoss', 'G2SDGenericLoss', 'HardKDLoss',
-    'IDaDetLoss', 'IEKDLoss', 'KDLoss', 'MGDLoss', 'NKDLoss', 'PKDLoss',
-    'TfNKDLoss', 'USKDLoss', 'ViTKDLoss'
-]
+__getattr__, __dir__, __all__ = lazy_exports(
+    __name__,
+    dict(
+        base=['DistillLoss'],
+        cwd=['CWDLoss'],
+        dwpose=['DWPoseFeatureLoss', 'DWPoseLogitLoss'],
+        feature_l2=['FeatureL2Loss'],
+        fgd=['FGDLoss'],
+        g2sd=['G2SDDetLoss', 'G2SDGenericLoss', 'HardKDLoss'],
+        ida_det=['IDaDetLoss'],
+        ie_kd=['IEKDLoss'],
+        kd=['KDLoss'],
+        mgd=['MGDLoss'],
+        nkd=['NKDLoss'],
+        pkd=['PKDLoss'],
+        uskd=['TfNKDLoss', 'USKDLoss'],
+        vitkd=['ViTKDLoss']))

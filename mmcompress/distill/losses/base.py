@@ -1,19 +1,9 @@
 """What every distillation loss has in common."""
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
 
 import torch.nn as nn
 from torch import Tensor
 
 from mmcompress.precision import at_least_float32
-from ..gradient_norms import short_name
-from ..tap_syntax import map_taps, parse_tap
-from .checks import check_images_first, describe
-
-# keywords that a loss may name in its forward; the distiller passes those
-INPUTS = ('student', 'teacher', 'data_samples', 'student_model',
-          'teacher_model', 'progress')
 
 
 class DistillLoss(nn.Module):
@@ -44,10 +34,17 @@ class DistillLoss(nn.Module):
         images_first (bool): Whether the loss takes the second of four axes
             for channels or classes, whatever its length. Then tensors with
             the images there are refused.
+        reads_only (tuple[str, ...]): Keys of a dict of taps of the student
+            that the loss only looks at, such as a mask: they need no
+            gradient. ``'student'`` stands for all that it taps.
+        weight_names (tuple[str, ...]): Arguments to which the loss is
+            proportional, together: what one changes to weigh it.
     """
 
     takes_levels = False
     images_first = False
+    reads_only: tuple[str, ...] = ()
+    weight_names: tuple[str, ...] = ('loss_weight', )
 
     def look_at_tap(self, model: nn.Module, path: str) -> None:
         """Called for each tap of the student, once, in the first step.
@@ -97,106 +94,3 @@ def channel_adapter(student_channels: int | None,
             nn.Conv2d(student_channels, teacher_channels, 1, bias=False),
             nn.BatchNorm2d(teacher_channels), nn.ReLU())
     return nn.Conv2d(student_channels, teacher_channels, 1)
-
-
-def _call(name: str, loss: DistillLoss, inputs: dict) -> Any:
-    """Call a loss, level by level where it takes one level at a time."""
-    tapped = {k: v for k, v in inputs.items() if k in ('student', 'teacher')}
-    if loss.takes_levels:
-        single = {k: [v] for k, v in tapped.items() if isinstance(v, Tensor)}
-        return loss(**{**inputs, **single})
-    num_levels = {
-        key: len(value)
-        for key, value in tapped.items() if isinstance(value, (list, tuple))
-    }
-    if not num_levels:
-        return loss(**inputs)
-    if num_levels.keys() != tapped.keys() or \
-            len(set(num_levels.values())) > 1 or 0 in num_levels.values():
-        shown = {k: num_levels.get(k, describe(v)) for k, v in tapped.items()}
-        raise ValueError(
-            f'losses.{name}: the taps yield different numbers of levels: '
-            f'{shown}; choose as many on both sides, by [a:b], or one, by '
-            '[0], at the end of a tap')
-    results = [
-        loss(**{
-            **inputs,
-            **dict(zip(tapped, level))
-        }) for level in zip(*tapped.values())
-    ]
-    if isinstance(results[0], dict):
-        return {key: [r[key] for r in results] for key in results[0]}
-    return results
-
-
-@dataclass
-class Slot:
-    """A loss and what it is connected to.
-
-    Attributes:
-        name (str): Its key in the loss dict, such as ``loss_fgd``.
-        loss (DistillLoss): The loss.
-        wants (list[str]): Keywords of its ``forward``.
-        taps (dict): Tap, list or dict of taps for ``student`` and
-            ``teacher``; None where it doesn't look.
-        schedule (Callable | None): Factor as a function of the progress.
-        looked (bool): Whether the loss has looked at where it is tapped.
-    """
-    name: str
-    loss: DistillLoss
-    wants: list[str]
-    taps: dict
-    schedule: Callable[[float], float] | None = None
-    looked: bool = False
-
-    def summary(self) -> list:
-        """Cells of a table's row."""
-        num_parameters = sum(p.numel() for p in self.loss.parameters())
-        return [
-            self.name,
-            type(self.loss).__name__, self.taps['student'],
-            self.taps['teacher'], num_parameters
-        ]
-
-    def run(self, given: dict) -> dict:
-        """Compute the loss and name its entries as mmengine wants them.
-
-        Args:
-            given (dict): All of :data:`INPUTS`.
-
-        Returns:
-            dict: Entries of the loss dict. The key ``loss`` of a result
-            becomes the slot's name and other losses ``name.key``; statistics
-            lose the ``loss_`` of the name, so that they are not added up.
-
-        Raises:
-            ValueError: If the taps yield different numbers of levels, or have
-                the images on their second axis where the loss minds.
-        """
-        if self.loss.images_first and given.get('data_samples'):
-            for side in ('student', 'teacher'):
-                check_images_first(self.name, side, given.get(side),
-                                   len(given['data_samples']))
-        if not self.looked and given.get('student_model') is not None and \
-                self.taps.get('student') is not None:
-            self.looked = True
-            map_taps(
-                self.taps['student'],
-                lambda tap: self.loss.look_at_tap(given['student_model'],
-                                                  parse_tap(tap).path))
-        result = _call(self.name, self.loss, {k: given[k] for k in self.wants})
-        if not isinstance(result, dict):
-            result = {'loss': result}
-        factor = self.schedule(given['progress']) if self.schedule else 1.0
-        entries = {}
-        for key, value in result.items():
-            if 'loss' not in key:
-                entries[f'{short_name(self.name)}.{key}'] = value
-                continue
-            if isinstance(value, (list, tuple)):
-                value = [factor * part for part in value]
-            else:
-                value = factor * value
-            entries[self.name if key == 'loss' else f'{self.name}.{key}'] = \
-                value
-        return entries

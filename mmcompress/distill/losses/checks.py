@@ -216,11 +216,10 @@ def check_num_samples(loss: nn.Module, data_samples: Any, num: int) -> None:
             'image once')
 
 
-def check_images_first(name: str, side: str, tapped: Any, num: int) -> None:
+def check_images_first(side: str, tapped: Any, num: int) -> None:
     """Refuse tensors with the images on their second axis.
 
     Args:
-        name (str): Of the loss in the config.
         side (str): Whose tap it is.
         tapped (Any): What the tap yields.
         num (int): Images in the batch. A batch of one tells nothing.
@@ -232,7 +231,7 @@ def check_images_first(name: str, side: str, tapped: Any, num: int) -> None:
         if isinstance(x, Tensor) and x.dim() == 4 and num > 1 and \
                 x.shape[0] != num == x.shape[1]:
             raise ValueError(
-                f'losses.{name}: the tap of the {side} yields '
+                f'the tap of the {side} yields '
                 f'{tuple(x.shape)}, whose second axis, not the first, is '
                 f'as long as the batch, {num} images: probably the layers of '
                 'a decoder (layers, N, queries, classes). The loss would take '

@@ -31,6 +31,8 @@ class DWPoseFeatureLoss(DistillLoss):
         ValueError: In ``forward``, if the shapes don't fit.
     """
 
+    weight_names = ('alpha_fea', )
+
     def __init__(self,
                  student_channels: int,
                  teacher_channels: int,
@@ -82,6 +84,7 @@ class DWPoseLogitLoss(DistillLoss):
     """
 
     takes_levels = True
+    weight_names = ('weight', )
 
     def __init__(self, weight: float = 1.0, beta: float | None = None) -> None:
         super().__init__()

@@ -152,6 +152,7 @@ class FGDLoss(DistillLoss):
     """
 
     takes_levels = True
+    weight_names = ('alpha_fgd', 'beta_fgd', 'gamma_fgd', 'lambda_fgd')
 
     def __init__(self,
                  student_channels: int,

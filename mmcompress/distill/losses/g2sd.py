@@ -35,6 +35,8 @@ class G2SDGenericLoss(DistillLoss):
             numbers of tokens don't fit, or the models saw different patches.
     """
 
+    reads_only = ('mask', )
+
     def __init__(self,
                  student_dims: int,
                  teacher_dims: int,
@@ -181,6 +183,8 @@ class G2SDDetLoss(DistillLoss):
         ValueError: In ``forward``, if levels, channels, sizes or numbers of
             anchors don't fit.
     """
+
+    weight_names = ('distill_feat_weight', 'distill_cls_weight')
 
     def __init__(self,
                  student_channels: int = 256,

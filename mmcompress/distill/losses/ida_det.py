@@ -253,6 +253,7 @@ class IDaDetLoss(DistillLoss):
     """
 
     takes_levels = True
+    weight_names = ('hint_neck_w', )
 
     def __init__(self,
                  channels: int = 256,

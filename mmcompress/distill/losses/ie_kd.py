@@ -203,6 +203,7 @@ class IEKDLoss(DistillLoss):
     """
 
     takes_levels = True
+    weight_names = ('inh_weight', 'exp_weight')
 
     def __init__(self,
                  student_channels: int,

@@ -88,6 +88,7 @@ class MGDLoss(DistillLoss):
     """
 
     takes_levels = True
+    weight_names = ('alpha_mgd', )
 
     def __init__(self,
                  student_channels: int,

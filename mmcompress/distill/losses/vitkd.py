@@ -68,6 +68,8 @@ class ViTKDLoss(DistillLoss):
             :func:`random_noise`.
     """
 
+    weight_names = ('alpha_vitkd', 'beta_vitkd')
+
     def __init__(self,
                  student_dims: int,
                  teacher_dims: int,

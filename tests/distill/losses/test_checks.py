@@ -1,8 +1,10 @@
+import math
+
 import pytest
 import torch
 
+from mmcompress.distill.distiller import Slot
 from mmcompress.distill.losses import CWDLoss, KDLoss, MGDLoss, PKDLoss
-from mmcompress.distill.losses.base import Slot
 
 # decoder layers, images, queries, classes
 LAYERS = torch.zeros(6, 2, 7, 5)
@@ -66,3 +68,13 @@ def test_called_without_the_distiller_levels_are_still_a_list():
 def test_a_dict_of_taps_is_refused_where_one_is_wanted():
     with pytest.raises(TypeError, match=r"keys \['low'\]; give one tap"):
         run(CWDLoss(), dict(low=torch.zeros(2, 4, 5, 5)))
+
+
+def test_nothing_is_zero_whatever_the_tensors_hold():
+    loss = MGDLoss(2, 2)
+    tensor = torch.full((2, 2), math.inf).half().requires_grad_()
+    zero = loss.zero(tensor)
+    zero.backward()
+    assert zero == 0 and zero.dtype == torch.float32
+    for x in (tensor, *loss.parameters()):
+        assert x.grad is not None and not x.grad.any()

@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from golden import assert_golden, golden
 
 import mmcompress.compat  # noqa: F401
+from mmcompress.distill.distiller import Slot
 from mmcompress.distill.losses import KDLoss, kd
-from mmcompress.distill.losses.base import Slot
 from mmcompress.distill.losses.kd import softened_binary_kl, softened_kl
 
 REDUCTIONS = ['batchmean', 'mean', 'sum', 'none']

@@ -1,9 +1,10 @@
 """A results file: one record per training, never half written."""
 import json
-import os
 from pathlib import Path
 
 from filelock import FileLock
+
+from mmcompress.atomic import replacing
 
 
 class Records:
@@ -53,6 +54,5 @@ class Records:
                 for r in [*self.read(), record]
             ]
             # moved into place: an interrupted write leaves the old file
-            part = self.path.with_suffix('.part')
-            part.write_text('[\n' + ',\n'.join(lines) + '\n]\n')
-            os.replace(part, self.path)
+            with replacing(self.path) as part:
+                part.write_text('[\n' + ',\n'.join(lines) + '\n]\n')

@@ -1,166 +1,25 @@
 import functools
 import http.server
 import importlib
-import json
 import operator
 import os
 import pickle
-import subprocess
+import random
 import sys
 import threading
 from collections import OrderedDict
 from contextlib import suppress
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hooks.toy_runner import LossLog, toy_runner
-from mmengine.config import Config
-from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader, load_checkpoint
 from torch import nn
 
-import mmcompress.compat  # noqa: F401
-from mmcompress import torchvision_repair
-from mmcompress.compat import init_cpu_distributed
-
-ROOT = Path(__file__).parent.parent
-
-
-def python(code):
-    """Run code in a new interpreter; return what it printed last, as json."""
-    path = os.pathsep.join([str(ROOT), str(ROOT / 'tests')])
-    done = subprocess.run([sys.executable, '-c', code],
-                          env={
-                              **os.environ, 'PYTHONPATH': path,
-                              'OMP_NUM_THREADS': '1'
-                          },
-                          capture_output=True,
-                          text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-# ---- Importing --------------------------------------------------------------
-
-
-def test_importing_is_light_and_may_be_repeated():
-    loaded, finders, schemes = python("""
-import importlib, json, sys
-import mmcompress.compat
-importlib.reload(mmcompress.compat)
-from mmengine.runner import CheckpointLoader
-print(json.dumps([
-    [m for m in ('torchvision', 'mmcv', 'mmdet', 'mmpose') if m in sys.modules],
-    [type(f).__name__ for f in sys.meta_path].count('_TorchvisionFinder'),
-    ['__wrapped__' in vars(getattr(loader, '__wrapped__', loader))
-     for loader in CheckpointLoader._schemes.values()]]))
-""")  # noqa: E501
-    assert loaded == []
-    assert finders == 1
-    assert not any(schemes)
-
-
-REPAIR = """
-import json, sys
-# forget a hook that the environment itself has installed
-sys.meta_path[:] = [f for f in sys.meta_path
-                    if type(f).__name__ != '_TorchvisionFinder']
-try:
-    import torchvision
-    before = ''
-except RuntimeError as error:
-    before = str(error)
-from mmcompress.torchvision_repair import install_import_hook
-install_import_hook()
-import torchvision.transforms, torchvision.ops.boxes
-print(json.dumps([before, torchvision.__spec__.name]))
-"""
-
-
-def test_torchvision_imports_without_its_operators():
-    before, name = python(REPAIR)
-    if not before:
-        pytest.skip('torchvision fits torch here')
-    assert 'torchvision::nms' in before
-    assert name == 'torchvision'
-
-
-def test_torchvision_hook_loads_nothing_by_itself():
-    assert python("""
-import json, sys
-import mmcompress.torchvision_repair as repair
-repair.install_import_hook()
-print(json.dumps([m for m in ('torch', 'numpy', 'mmengine')
-                  if m in sys.modules]))
-""") == []
-
-
-def fake_torchvision(folder, body):
-    (folder / 'torchvision').mkdir()
-    (folder / 'torchvision' / '__init__.py').write_text(body)
-    return python(f"""
-import json, sys
-sys.path.insert(0, {str(folder)!r})
-from mmcompress.torchvision_repair import install_import_hook
-install_import_hook()
-try:
-    import torchvision
-    print(json.dumps(torchvision.runs))
-except RuntimeError as error:
-    print(json.dumps(str(error)))
-""")
-
-
-def test_a_sound_torchvision_is_left_alone(tmp_path):
-    body = 'import sys\nruns = "torch" in sys.modules'
-    assert fake_torchvision(tmp_path, body) is False
-
-
-def test_other_errors_of_torchvision_are_not_hidden(tmp_path):
-    body = 'raise RuntimeError("CUDA version mismatch")'
-    assert fake_torchvision(tmp_path, body) == 'CUDA version mismatch'
-
-
-def test_a_torchvision_that_stays_broken_says_so(tmp_path):
-    message = 'operator torchvision::other does not exist'
-    assert fake_torchvision(tmp_path,
-                            f'raise RuntimeError({message!r})') == message
-
-
-def test_torchvision_can_be_repaired_for_every_start(tmp_path, monkeypatch,
-                                                     capsys):
-    monkeypatch.setattr('sysconfig.get_path', lambda name: str(tmp_path))
-    torchvision_repair.main()
-    line, = tmp_path.glob('*.pth')
-    assert str(line) in capsys.readouterr().out
-    # site runs such lines
-    assert python(f"""
-import json, sys, site
-site.addsitedir({str(tmp_path)!r})
-print(json.dumps([type(f).__name__ for f in sys.meta_path]))
-""").count('_TorchvisionFinder') == 1
-
-
-def test_mmcompress_can_be_the_base_of_a_config(tmp_path, monkeypatch):
-    package = tmp_path / 'mmcompress'
-    (package / '.mim' / 'configs' / 'folder').mkdir(parents=True)
-    (package / '.mim' / 'configs' / 'folder' / 'base.py').write_text('a = 1')
-    (package / '.mim' / 'model-index.yml').write_text('Import: []')
-    monkeypatch.setattr('mmengine.config.config.get_installed_path',
-                        lambda name: str(package))
-    config = tmp_path / 'config.py'
-    config.write_text("_base_ = 'mmcompress::folder/base.py'")
-    assert Config.fromfile(config).a == 1
-    monkeypatch.delitem(MODULE2PACKAGE, 'mmcompress')
-    with pytest.raises(AssertionError, match='mmcompress'):
-        Config.fromfile(config)
-
-
-# ---- Loading checkpoints ----------------------------------------------------
+from mmcompress.compat import checkpoints
 
 
 def needs_repair(path):
@@ -377,11 +236,128 @@ def test_torchs_switch_for_trusted_files_works(tmp_path, monkeypatch):
     assert reload(dict(a=Fraction(1, 2)), tmp_path / 'a.pth')['a'] == 0.5
 
 
+@pytest.mark.parametrize('value', ['0', 'no', ''])
+def test_torchs_switch_can_be_off(tmp_path, value, monkeypatch):
+    monkeypatch.setenv('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', value)
+    reload(dict(a=np.zeros(1)), tmp_path / 'a.pth')
+    with pytest.raises(pickle.UnpicklingError, match='Fraction'):
+        reload(dict(a=Fraction(1, 2)), tmp_path / 'a.pth')
+
+
 def test_loading_leaves_torch_as_it_was(tmp_path):
     before = set(torch.serialization.get_safe_globals())
     reload(dict(a=np.zeros(1)), tmp_path / 'a.pth')
     assert set(torch.serialization.get_safe_globals()) == before
     assert 'TORCH_FORCE_WEIGHTS_ONLY_LOAD' not in os.environ
+    with pytest.raises(pickle.UnpicklingError):
+        torch.load(tmp_path / 'a.pth')
+    assert type(torch.load(tmp_path / 'a.pth',
+                           weights_only=False)['a']) is np.ndarray
+
+
+def test_numpys_own_classes_are_never_called(tmp_path):
+    # onedl-mmengine allows them, and their names would hide the stand-ins
+    real = [np.dtype, np.ndarray, type(np.dtype(np.float64)), HistoryBuffer]
+    content = dict(a=np.zeros(2), b=HistoryBuffer([1.0], [1]))
+    with torch.serialization.safe_globals(real):
+        for _ in range(3):
+            loaded = reload(content, tmp_path / 'a.pth')
+            np.testing.assert_array_equal(loaded['a'], content['a'])
+        with pytest.raises(pickle.UnpicklingError, match='Float64DType'):
+            reload(Call(type(np.dtype(np.float64))), tmp_path / 'a.pth')
+
+
+def test_a_file_that_is_refused_is_not_loaded_a_second_time(
+        tmp_path, monkeypatch):
+    calls = []
+
+    def load(*args, **kwargs):
+        calls.append(kwargs['weights_only'])
+        return torch_load(*args, **kwargs)
+
+    torch_load = torch.load.__wrapped__
+    monkeypatch.setattr(torch, 'load', checkpoints._restricting_load(load))
+    with pytest.raises(pickle.UnpicklingError, match='Fraction'):
+        reload(dict(a=Fraction(1, 2)), tmp_path / 'a.pth')
+    assert calls == [True]
+
+
+@pytest.mark.parametrize('crafted', [
+    Call(np.dtype),
+    Call(np.dtype, 'f8', False, True),
+    Call(np.core.multiarray.scalar, 1, b''),
+    Call(np.core.multiarray.scalar, np.dtype('f8'), b''),
+    Buffer(_count_history=3),
+])
+def test_what_does_not_make_sense_names_the_file(tmp_path, crafted):
+    path = tmp_path / 'crafted.pth'
+    torch.save(dict(a=crafted), path)
+    with suppress(pickle.UnpicklingError):
+        CheckpointLoader.load_checkpoint(str(path))
+        return
+    with pytest.raises(pickle.UnpicklingError, match='crafted.pth'):
+        CheckpointLoader.load_checkpoint(str(path))
+
+
+# ---- In threads -------------------------------------------------------------
+
+
+def test_threads_load_side_by_side(tmp_path):
+    # with numpy arrays, an attack, something that a thread trusts, weights
+    marker = tmp_path / 'marker'
+    good, evil, other, weights = (
+        str(tmp_path / name) for name in ('good', 'evil', 'other', 'weights'))
+    torch.save(dict(a=np.ones(2), b=HistoryBuffer([1.0], [1])), good)
+    torch.save(dict(a=Call(exec, touch(marker))), evil)
+    torch.save(dict(a=Fraction(1, 2)), other)
+    torch.save(dict(a=torch.ones(2)), weights)
+    load = CheckpointLoader.load_checkpoint
+    jobs = {
+        'good': lambda: load(good)['a'].sum() == load(good)['b'].mean() * 2,
+        'evil': lambda: is_refused(load, evil),
+        'other': lambda: is_refused(load, other),
+        # not ours to decide
+        'whole': lambda: torch.load(other, weights_only=False)['a'] == 0.5,
+        'weights': lambda: torch.load(weights)['a'].sum() == 2,
+        'arrays': lambda: is_refused(torch.load, good),
+    }
+    before = dict(os.environ), torch.serialization.get_safe_globals()
+    wrong = []
+
+    def work(names):
+        for name in names:
+            try:
+                if not jobs[name]():
+                    wrong.append(name)
+            except Exception as error:
+                wrong.append(f'{name}: {error}')
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        threads = [
+            threading.Thread(
+                target=work,
+                args=(random.Random(i).choices(list(jobs), k=40), ))
+            for i in range(16)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert not wrong
+    assert not marker.exists()
+    assert before == (dict(os.environ), torch.serialization.get_safe_globals())
+
+
+def is_refused(load, path):
+    try:
+        load(path)
+    except pickle.UnpicklingError:
+        return True
+    return False
 
 
 def test_a_missing_file_is_named(tmp_path):
@@ -441,85 +417,3 @@ def test_every_loader_is_restricted(prefix):
     loader = CheckpointLoader._get_checkpoint_loader(f'{prefix}name')
     assert loader.is_restricted
     assert loader.__name__.startswith('load_from_')
-
-
-# ---- Distributed training without CUDA --------------------------------------
-
-needs_cpu = pytest.mark.skipif(
-    torch.cuda.is_available(), reason='mmengine itself serves CUDA')
-
-
-@needs_cpu
-@pytest.mark.parametrize('launcher', ['none', 'slurm', None])
-def test_other_launchers_change_nothing(launcher):
-    cfg = Config(dict(launcher=launcher))
-    init_cpu_distributed(cfg)
-    assert dict(cfg) == dict(launcher=launcher)
-    assert not torch.distributed.is_initialized()
-
-
-@pytest.fixture
-def one_process(monkeypatch):
-    for key, value in dict(
-            RANK=0,
-            WORLD_SIZE=1,
-            LOCAL_RANK=0,
-            MASTER_ADDR='127.0.0.1',
-            MASTER_PORT=0).items():
-        monkeypatch.setenv(key, str(value))
-    yield
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
-
-
-@needs_cpu
-def test_what_the_user_set_stays(one_process):
-    cfg = Config(
-        dict(
-            launcher='pytorch',
-            find_unused_parameters=True,
-            model_wrapper_cfg=dict(broadcast_buffers=True)))
-    init_cpu_distributed(cfg)
-    assert cfg.model_wrapper_cfg == dict(
-        type='MMDistributedDataParallel',
-        device_ids=None,
-        broadcast_buffers=True,
-        find_unused_parameters=True)
-
-
-@needs_cpu
-def test_the_runner_trains_distributed(tmp_path, one_process):
-    # mmengine alone cannot; should it learn to, our function can go
-    with pytest.raises(Exception, match='(?i)cuda|nvidia'):
-        toy_runner(tmp_path, launcher='pytorch')
-    cfg = Config(dict(launcher='pytorch'))
-    init_cpu_distributed(cfg)
-    log = LossLog()
-    runner = toy_runner(tmp_path, hooks=[log], launcher='pytorch', cfg=cfg)
-    runner.train()
-    assert type(runner.model).__name__ == 'MMDistributedDataParallel'
-    assert len(log.losses) == 16
-
-
-@needs_cpu
-def test_collectives_in_flight_do_not_abort_the_exit(one_process):
-    # Without care about every second such process aborts.
-    code = '''
-import sys
-import torch
-from mmengine.config import Config
-from mmcompress.compat import init_cpu_distributed
-init_cpu_distributed(Config(dict(launcher='pytorch')))
-group = torch.distributed.group.WORLD  # as DDP's reducer holds it
-sys.setswitchinterval(100)  # gloo's threads get no GIL meanwhile
-for _ in range(300):
-    torch.distributed.all_reduce(torch.ones(3), async_op=True)
-'''
-    processes = [
-        subprocess.Popen([sys.executable, '-c', code],
-                         cwd=ROOT,
-                         stderr=subprocess.PIPE,
-                         text=True) for _ in range(4)
-    ]
-    errors = [process.communicate()[1] for process in processes]
-    assert [process.returncode for process in processes] == [0] * 4, errors
