@@ -32,7 +32,8 @@ def load_weights(model: nn.Module, checkpoint: str) -> dict:
     if str(fit):
         raise RuntimeError(
             f'{checkpoint} is not of this config: it does not fit '
-            f'{type(model).__name__}: {fit}')
+            f'{type(model).__name__}, of which weights are missing in it or '
+            f'have other shapes: {fit}')
     return loaded
 
 

@@ -7,6 +7,7 @@ import torch.nn as nn
 from mmengine.logging import print_log
 
 from .taps import map_taps, parse_tap
+from .teacher import Teacher
 
 # what heads name the number of what they tell apart; of poses, keypoints
 _NUMBERS = ('num_classes', 'num_keypoints', 'num_joints', 'out_channels')
@@ -114,32 +115,31 @@ def differing_names(mine: Sequence[str],
     return text
 
 
-def check_classes(student: nn.Module, teacher: nn.Module, taps: dict,
-                  parts: Sequence[str], teacher_names: Sequence[str] | None,
-                  student_names: Sequence[str] | None) -> None:
+def check_classes(student: nn.Module, teacher: Teacher, taps: dict,
+                  parts: Sequence[str]) -> None:
     """Look where a head is inherited or logits are compared.
 
     Args:
         student (nn.Module): The student.
-        teacher (nn.Module): Its teacher, which may have any classes where
-            only its features are looked at.
+        teacher (Teacher): Its teacher, which may have any classes where only
+            its features are looked at.
         taps (dict): By side, taps by name of the loss.
         parts (Sequence[str]): What the student inherits.
-        teacher_names (Sequence[str] | None): Its classes, by its checkpoint.
-        student_names (Sequence[str] | None): Those of the student's data.
 
     Raises:
         ValueError: If the numbers of classes differ there.
     """
+    names = teacher.classes, teacher.student_data.classes
     meetings = {
         f'init_student: {part!r}':
-        [classes_at(model, part) for model in (student, teacher)]
+        [classes_at(model, part) for model in (student, teacher.model)]
         for part in parts
     }
     meetings.update({
         f'losses.{name}': [
             _classes_tapped(model, taps[side].get(name))
-            for model, side in ((student, 'student'), (teacher, 'teacher'))
+            for model, side in ((student, 'student'), (teacher.model,
+                                                       'teacher'))
         ]
         for name in taps['teacher']
     })
@@ -153,9 +153,9 @@ def check_classes(student: nn.Module, teacher: nn.Module, taps: dict,
                 'mean something else: take what knows no classes, such as '
                 "'neck', or a teacher that was trained on the student's "
                 'classes'
-                f'{_both(teacher_names, student_names)}')
-    if met and teacher_names:
-        text = differing_names(teacher_names, student_names)
+                f'{_both(*names)}')
+    if met and teacher.classes:
+        text = differing_names(*names)
         if text:
             print_log(
                 f'{"; ".join(met)}: {text}',

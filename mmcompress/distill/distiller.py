@@ -212,9 +212,8 @@ class Distiller(nn.Module):
         if self.teacher is None or self.teacher.model is not None:
             return
         self.teacher.build(self.student, self._taps['teacher'])
-        check_classes(self.student, self.teacher.model, self._taps,
-                      self.init_student, self.teacher.classes,
-                      self.teacher.student_data.classes)
+        check_classes(self.student, self.teacher, self._taps,
+                      self.init_student)
         print_log(
             format_table(
                 f'{type(self.student).__name__} learns from {self.teacher}',
