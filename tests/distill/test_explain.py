@@ -50,7 +50,7 @@ def test_a_head_of_nested_lists():
     assert "The student's tap 'bbox_head' yields ((2x3x8x8, 2x3x4x4" in str(
         error)
     assert "if the loss wants a tensor, tap 'bbox_head[0]'" in str(error)
-    assert isinstance(error, AttributeError)
+    assert isinstance(error, TypeError)
 
 
 @pytest.mark.parametrize('tap, value, instead', [
