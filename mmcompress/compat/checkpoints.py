@@ -10,6 +10,8 @@ import pickle
 import re
 import struct
 import threading
+import zipfile
+from collections import OrderedDict
 from contextlib import contextmanager
 from typing import Any, Callable, Iterator
 
@@ -125,6 +127,38 @@ def _is_restricted() -> bool:
     return getattr(_thread, 'restricted', False)
 
 
+def _refuse_compressed(file: Any) -> None:
+    """Refuse an archive whose records unpack to more than it holds.
+
+    torch stores records as they are, but would unpack others.
+
+    Args:
+        file (Any): Path, or a file that is open for reading.
+
+    Raises:
+        RuntimeError: If records are compressed or overlap.
+    """
+    start = None if isinstance(file, (str, os.PathLike)) else file.tell()
+    try:
+        with zipfile.ZipFile(file) as archive:
+            records = archive.infolist()
+            end = archive.start_dir
+    except (zipfile.BadZipFile, NotImplementedError, OSError):
+        # torch's own to read, or to complain about
+        return
+    finally:
+        if start is not None:
+            file.seek(start)
+    packed = [r.filename for r in records if r.compress_type]
+    if packed:
+        raise RuntimeError(f'its record {packed[0]} is compressed, which '
+                           'torch.save never does: it could unpack to any '
+                           'size')
+    if sum(record.file_size for record in records) > end:
+        raise RuntimeError('its records overlap: they claim more bytes than '
+                           'the file has')
+
+
 def _restricting_load(load: Callable) -> Callable:
     """Make ``torch.load`` admit data only in threads that want that."""
 
@@ -133,6 +167,7 @@ def _restricting_load(load: Callable) -> Callable:
         if _is_restricted():
             # torch.hub, among others, asks for more
             kwargs['weights_only'] = True
+            _refuse_compressed(args[0] if args else kwargs['f'])
         return load(*args, **kwargs)
 
     torch_load.is_restricted = True
@@ -205,7 +240,6 @@ def restricted(loader: Callable) -> Callable:
             raise RuntimeError(
                 f'{filename} is damaged or incomplete: '
                 f'{str(error) or "it ends too early"}') from error
-
         except (AttributeError, LookupError, TypeError, ValueError,
                 struct.error) as error:
             # of torch's unpickler, and of the stand-ins, where it is crafted
@@ -219,10 +253,32 @@ def restricted(loader: Callable) -> Callable:
                 'needed, name a config file instead; if you trust this one, '
                 'set TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1 in the environment.',
                 'current', logging.WARNING)
-        return loaded
+        return _with_name(loaded, filename)
 
     load.is_restricted = True
     return load
+
+
+def _with_name(loaded: Any, filename: str) -> Any:
+    """Let what loads the weights know the file, for its messages."""
+    if not isinstance(loaded, dict):
+        return loaded
+    weights = loaded.get('state_dict', loaded)
+    if not isinstance(weights, dict):
+        return loaded
+    if not isinstance(weights, OrderedDict):
+        # a plain dict takes no attributes
+        weights = OrderedDict(weights)
+    if not isinstance(getattr(weights, '_metadata', None), dict):
+        weights._metadata = OrderedDict()
+    own = weights._metadata.get('')
+    weights._metadata[''] = {
+        **(own if isinstance(own, dict) else {}), 'file': filename
+    }
+    if 'state_dict' not in loaded:
+        return weights
+    loaded['state_dict'] = weights
+    return loaded
 
 
 def _refusal(filename: str, error: Exception) -> str:

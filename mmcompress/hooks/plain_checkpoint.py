@@ -20,6 +20,8 @@ _WEIGHTS = ('state_dict', 'ema_state_dict')
 _PLAIN = (str, bytes, int, float, complex, bool, type(None), torch.dtype,
           torch.device, torch.Size)
 _LEFT_OUT = object()
+# of an element of an array; a string has four to a letter
+_MOST_BYTES = 2**16
 
 # path to a value, what it was, and its numpy type
 Record = List[Tuple[tuple, str, str]]
@@ -79,6 +81,14 @@ def to_plain(value: Any, path: tuple, record: Record) -> Any:
     return _LEFT_OUT
 
 
+def _dtype(name: str) -> np.dtype:
+    """A type that :func:`to_plain` records."""
+    dtype = np.dtype(name)
+    if dtype.kind not in 'biufcSUO' or dtype.itemsize > _MOST_BYTES:
+        raise ValueError(f'{name!r} is no type of plain data')
+    return dtype
+
+
 def from_plain(value: Any, path: tuple, kinds: Dict[tuple, tuple]) -> Any:
     """Undo :func:`to_plain`.
 
@@ -101,9 +111,9 @@ def from_plain(value: Any, path: tuple, kinds: Dict[tuple, tuple]) -> Any:
         return HistoryBuffer(value['log'], value['count'], value['max_length'])
     if kind == 'array':
         value = value.cpu() if isinstance(value, Tensor) else value
-        return np.array(value, dtype=dtype)
+        return np.array(value, dtype=_dtype(dtype))
     if kind == 'number':
-        return np.dtype(dtype).type(value)
+        return _dtype(dtype).type(value)
     return value
 
 
@@ -146,9 +156,14 @@ class PlainCheckpointHook(Hook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Turn back what this hook replaced."""
-        kinds = {
-            tuple(path): (kind, dtype)
-            for path, kind, dtype in checkpoint.pop('plain_record', ())
-        }
-        for key in {path[0] for path in kinds}:
-            checkpoint[key] = from_plain(checkpoint[key], (key, ), kinds)
+        try:
+            kinds = {
+                tuple(path): (kind, dtype)
+                for path, kind, dtype in checkpoint.pop('plain_record', ())
+            }
+            for key in {path[0] for path in kinds}:
+                checkpoint[key] = from_plain(checkpoint[key], (key, ), kinds)
+        except (LookupError, TypeError, ValueError) as error:
+            raise RuntimeError(
+                f'{runner._load_from}: its plain_record is damaged '
+                f'({type(error).__name__}: {error})') from error

@@ -51,9 +51,11 @@ def without_standard_hooks(cfg_text: str) -> bool:
 
 def remind_of_hooks(model: nn.Module, args: tuple) -> None:
     """Forward pre-hook: say once in a training that our hooks are missing."""
-    if not model.training or getattr(model.distill, 'reminded', False):
+    if not model.training:
         return
-    model.distill.reminded = True
+    for key, hook in list(model._forward_pre_hooks.items()):
+        if hook is remind_of_hooks:
+            del model._forward_pre_hooks[key]
     # mmengine keeps the running config there; elsewhere nobody trains
     text = MessageHub.get_current_instance().get_info('cfg')
     if text is not None and without_standard_hooks(text):

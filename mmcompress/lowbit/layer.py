@@ -204,7 +204,11 @@ def refuse_packed(state_dict: dict, prefix: str = '') -> None:
     if any(
             key.startswith(prefix) and key.endswith(_PACKED_WEIGHTS)
             for key in state_dict):
+        # only the root's dict has it
+        metadata = getattr(state_dict, '_metadata', None) or {}
+        file = metadata.get('', {}).get('file')
         raise RuntimeError(
+            (f'{file}: ' if file else '') +
             'the checkpoint is a packed one, and the config that of the '
             'trained model: use the config that tools/deploy/pack.py wrote '
             'beside the checkpoint')

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections import OrderedDict
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -292,3 +293,20 @@ def test_a_plain_checkpoint_loads_into_the_model(tmp_path):
     model = ToyModel()
     load_checkpoint(model, str(tmp_path / 'epoch_4.pth'), strict=True)
     same(model.state_dict(), runner.model.state_dict())
+
+
+@pytest.mark.parametrize('record', [
+    [(('meta', 'a'), 'array', '<U500000000')],
+    [(('meta', 'a'), 'array', 'V8')],
+    [(('meta', 'a'), 'number', 'no type')],
+    [(('none', 'a'), 'array', '<f4')],
+    [(('meta', 'a'), 'array')],
+    [((), 'array', '<f4')],
+    [(('meta', ), 'history', '')],
+    7,
+])
+def test_a_crafted_record_is_refused_by_name(record):
+    runner = SimpleNamespace(_load_from='crafted.pth')
+    checkpoint = dict(meta=dict(a='x'), plain_record=record)
+    with pytest.raises(RuntimeError, match=r'crafted\.pth: its plain_record'):
+        PlainCheckpointHook().after_load_checkpoint(runner, checkpoint)

@@ -95,15 +95,19 @@ def test_a_training_without_them_says_so_once(text, lacks, monkeypatch):
     said = []
     monkeypatch.setattr('mmcompress.hooks.standard.print_log',
                         lambda message, *args: said.append(message))
-    model = nn.Module()
-    model.distill = nn.Module()
+
+    def model():
+        identity = nn.Identity()
+        identity.register_forward_pre_hook(remind_of_hooks)
+        return identity
+
     # nobody trains
-    remind_of_hooks(model, ())
+    model()(0)
     assert not said
     MessageHub.get_instance('run').update_info('cfg', text)
-    for model in (model, nn.Module()):
-        model.distill = nn.Module()
-        remind_of_hooks(model.eval(), ())
-        remind_of_hooks(model.train(), ())
-        remind_of_hooks(model, ())
+    for net in (model(), model()):
+        net.eval()(0)
+        net.train()(0)
+        assert not net._forward_pre_hooks
+        net(0)
     assert len(said) == 2 * lacks and all(LINE in line for line in said)

@@ -1,6 +1,7 @@
 """Whatever is wrong with a file, nothing of it gets into the model."""
 import copy
 import pickle
+import zipfile
 
 import pytest
 import torch
@@ -38,8 +39,9 @@ def empty_model(**kwargs):
 def refuse(model, path, match):
     """mmengine's way to load, which only warns of missing keys."""
     before = copy.deepcopy(model.state_dict())
-    with pytest.raises(RuntimeError, match=match):
+    with pytest.raises(RuntimeError, match=match) as error:
         load_checkpoint(model, str(path), map_location='cpu')
+    assert str(path) in str(error.value)
     assert all(model.state_dict()[k].equal(v) for k, v in before.items())
 
 
@@ -156,6 +158,25 @@ def test_a_model_in_another_precision_takes_the_file(packed, state):
     assert model.layers[0].weight.dtype == torch.float16
     assert model.layers[3].chain[0].scale.equal(
         packed.layers[3].chain[0].scale)
+
+
+def test_compressed_records_are_not_unpacked(state, tmp_path):
+    torch.save(dict(state_dict=state), tmp_path / 'good.pth')
+    with zipfile.ZipFile(tmp_path / 'good.pth') as good, zipfile.ZipFile(
+            tmp_path / 'bad.pth', 'w', zipfile.ZIP_DEFLATED) as bad:
+        for record in good.infolist():
+            bad.writestr(record.filename, good.read(record))
+    refuse(empty_model(), tmp_path / 'bad.pth', 'is compressed')
+
+
+def test_overlapping_records_are_not_read(state, tmp_path):
+    torch.save(dict(state_dict=state), tmp_path / 'bad.pth')
+    content = bytearray((tmp_path / 'bad.pth').read_bytes())
+    # sizes of an entry of the directory at the end: packed and unpacked
+    entry = content.rindex(b'PK\x01\x02')
+    content[entry + 20:entry + 28] = 2 * (2**30).to_bytes(4, 'little')
+    (tmp_path / 'bad.pth').write_bytes(content)
+    refuse(empty_model(), tmp_path / 'bad.pth', 'more bytes than the file has')
 
 
 @pytest.mark.parametrize('size', [0, 100, 0.5, 0.99])
