@@ -111,3 +111,12 @@ def test_a_training_without_them_says_so_once(text, lacks, monkeypatch):
         assert not net._forward_pre_hooks
         net(0)
     assert len(said) == 2 * lacks and all(LINE in line for line in said)
+
+
+def test_a_run_without_training_needs_no_training_data(tmp_path):
+    runner = toy_runner(
+        tmp_path,
+        hooks=[StandardHooks()],
+        train_dataloader=dict(dataset=dict(type='NoSuchData'), batch_size=1))
+    runner.val()
+    assert isinstance(runner._train_loop, dict)
