@@ -7,13 +7,13 @@ from mmcompress.lowbit import InferenceRule, OperandBits
 from mmcompress.pixels import as_pixels, from_pixels
 from .file.weight_codes import read_codes, store_codes
 from .geometry import Geometry
-from .packed_module import PackedModule
+from .inference_only import InferenceOnly
 
 # up to it float32 holds every integer
 _EXACT = 2**24
 
 
-class PackedIntegerLayer(PackedModule):
+class PackedIntegerLayer(InferenceOnly):
     """Convolution or linear layer of integer codes, exact on every machine.
 
     With the codes ``q = clamp(round(x / s) + z, low, high)`` of the input::

@@ -8,13 +8,13 @@ from mmcompress.ops import reference
 from mmcompress.pixels import as_pixels, from_pixels
 from .file.weight_bits import store_signs, weight_rows
 from .geometry import Geometry
-from .packed_module import PackedModule
+from .inference_only import InferenceOnly
 
 # who computes: the kernels, or plain PyTorch in the kernels' order
 _ENGINES = dict(packed=torch.ops.mmcompress, folded=reference)
 
 
-class PackedLayer(PackedModule):
+class PackedLayer(InferenceOnly):
     """What the packed layers share: bits of weights, signs of the input.
 
     An input value ``x`` becomes the bit ``x > threshold``, or ``x <

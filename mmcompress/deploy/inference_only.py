@@ -5,7 +5,7 @@ from torch import Tensor
 from mmcompress.lowbit import LowBitModule
 
 
-class PackedModule(LowBitModule):
+class InferenceOnly(LowBitModule):
     """Base of the packed layers.
 
     Constants are float32 and stay so: a model in half precision computes
@@ -24,7 +24,7 @@ class PackedModule(LowBitModule):
                 f'{type(self).__name__} has no gradient; run it under '
                 'torch.no_grad(), or train the model before it is packed')
 
-    def _apply(self, fn, recurse: bool = True) -> 'PackedModule':
+    def _apply(self, fn, recurse: bool = True) -> 'InferenceOnly':
 
         def keep_dtype(tensor: Tensor) -> Tensor:
             moved = fn(tensor)
