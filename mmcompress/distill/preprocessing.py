@@ -3,9 +3,11 @@ from collections.abc import Callable
 
 import torch
 import torch.nn as nn
+from mmengine.config import Config
 from torch import Tensor
 
-from mmcompress.model.data import OPPOSITE
+from mmcompress.model.config import has_preprocessor
+from mmcompress.model.data import OPPOSITE, TrainingData, training_data
 
 # what a user may say of the channels, of the teacher alone or in comparison
 CHANNEL_ORDERS = ('rgb', 'bgr', 'same', 'reversed')
@@ -175,3 +177,47 @@ def renormalize(
         return _fill_padding(inputs, data_samples, pad_value)
 
     return convert
+
+
+def conversion(cfg: Config, student: nn.Module, teacher: nn.Module,
+               student_data: TrainingData,
+               channel_order: str | None) -> Callable[..., Tensor] | None:
+    """How the student's inputs become those of a teacher's config.
+
+    Args:
+        cfg (Config): The teacher's.
+        student (nn.Module): The student's data preprocessor.
+        teacher (nn.Module): The teacher's.
+        student_data (TrainingData): What the student is trained on.
+        channel_order (str | None): See :func:`renormalize`.
+
+    Returns:
+        Callable | None: See :func:`renormalize`.
+
+    Raises:
+        ValueError: If nothing says how the teacher's pixels are preprocessed.
+    """
+    own = training_data(cfg)
+    # a pipeline's normalization cannot be undone for one of both
+    if own.normalization is None:
+        clash = student_data.normalization and preprocesses(teacher)
+    else:
+        clash = student_data.normalization not in (None, own.normalization)
+    if clash:
+        raise ValueError(
+            'the teacher sees what the pipeline of the student\'s data gives, '
+            f'which is normalized by {student_data.normalization or "-"} '
+            f'there, and {own.normalization or "-"} in teacher.cfg: let '
+            '`data_preprocessor` normalize instead, on both sides')
+    if (not has_preprocessor(cfg) and not preprocesses(teacher)
+            and preprocesses(student)):
+        raise ValueError(
+            'teacher.cfg has no `data_preprocessor`, so the teacher would '
+            'see raw pixels, while the student\'s are normalized. Write that '
+            'of its training into the model, or give the whole config: '
+            'teacher=dict(cfg=dict(model=..., '
+            "data_preprocessor=dict(mean=..., std=..., ...))); with "
+            "data_preprocessor=dict(type='...') and no mean for one that was "
+            'trained on raw pixels')
+    return renormalize(student, teacher, student_data.channel_order,
+                       own.channel_order, channel_order)
