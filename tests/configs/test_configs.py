@@ -81,4 +81,4 @@ def test_repairs_the_environment_and_keeps_checkpoints_plain(file):
     assert 'mmcompress.compat' in cfg.custom_imports.imports
     hooks = [hook.type for hook in cfg.custom_hooks]
     assert 'mmcompress.PlainCheckpointHook' in hooks
-    assert 'mmcompress.DistillHook' in hooks
+    assert 'mmcompress.InformTeacherHook' in hooks

@@ -72,7 +72,7 @@ def test_what_training_needs_is_left_out():
         test_dataloader=dict(batch_size=1),
         test_evaluator=dict(type='CocoMetric'),
         custom_hooks=[
-            dict(type='mmcompress.DistillHook'),
+            dict(type='mmcompress.InformTeacherHook'),
             dict(type='SyncBuffersHook')
         ],
         default_hooks=dict(

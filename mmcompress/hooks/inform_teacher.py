@@ -1,4 +1,4 @@
-"""What a distiller needs to know from the runner."""
+"""What a teacher needs to know from the runner."""
 import os.path as osp
 
 from mmengine.hooks import Hook
@@ -9,8 +9,9 @@ from mmcompress.model.data import training_data
 from mmcompress.registry import HOOKS
 
 
-@HOOKS.register_module()
-class DistillHook(Hook):
+# configs from before name it DistillHook
+@HOOKS.register_module(name=['InformTeacherHook', 'DistillHook'])
+class InformTeacherHook(Hook):
     """Tells the teacher where the training's config lies, and of its data.
 
     Relative paths in ``teacher.cfg`` and ``teacher.checkpoint`` start in that
