@@ -15,8 +15,12 @@ CHANNEL_ORDERS = ('rgb', 'bgr', 'same', 'reversed')
 _FILES_ONLY = ('mmdet', 'mmpose', 'mmseg')
 
 
-def _normalization(preprocessor: nn.Module) -> tuple[Tensor, Tensor, bool]:
-    """Mean and standard deviation (1 or 3, 1, 1), and channel flipping."""
+def normalization_of(preprocessor: nn.Module) -> tuple[Tensor, Tensor, bool]:
+    """Mean and standard deviation (1 or 3, 1, 1), and channel flipping.
+
+    Args:
+        preprocessor (nn.Module): Of any library, and so of no common class.
+    """
     flips = any(
         getattr(preprocessor, name, False)
         for name in ('_channel_conversion', 'channel_conversion', 'to_rgb'))
@@ -71,7 +75,7 @@ def _is_gray(preprocessor: nn.Module) -> bool:
 
 def preprocesses(preprocessor: nn.Module) -> bool:
     """Whether a preprocessor changes the values of pixels."""
-    mean, std, flips = _normalization(preprocessor)
+    mean, std, flips = normalization_of(preprocessor)
     return flips or bool(mean.any()) or bool((std != 1).any())
 
 
@@ -92,7 +96,7 @@ def network_order(preprocessor: nn.Module, loaded: str | None) -> str | None:
     }
     if loaded is None and libraries.intersection(_FILES_ONLY):
         loaded = 'bgr'
-    if not _normalization(preprocessor)[2]:
+    if not normalization_of(preprocessor)[2]:
         return loaded
     # what is not known to be loaded otherwise is turned from BGR to RGB
     return OPPOSITE[loaded or 'bgr']
@@ -152,8 +156,8 @@ def renormalize(
     Raises:
         ValueError: If the order of the channels is needed and not known.
     """
-    mean_s, std_s, flips_s = _normalization(student)
-    mean_t, std_t, flips_t = _normalization(teacher)
+    mean_s, std_s, flips_s = normalization_of(student)
+    mean_t, std_t, flips_t = normalization_of(teacher)
     pad_value = _pad_value(teacher)
     mean_s, std_s, mean_t, std_t = torch.broadcast_tensors(
         mean_s, std_s, mean_t, std_t)

@@ -1,6 +1,7 @@
 """Where a teacher comes from: its config and its checkpoint."""
 import logging
 import os.path as osp
+import sys
 from glob import glob
 
 import torch
@@ -133,8 +134,12 @@ def warn_of_deit3(model: nn.Module) -> None:
     Args:
         model (nn.Module): Any model.
     """
+    # not imported yet, it is in no model
+    deit3 = sys.modules.get('mmpretrain.models.backbones.deit3')
+    if deit3 is None:
+        return
     for layer in model.modules():
-        if type(layer).__name__ == 'DeiT3TransformerEncoderLayer':
+        if isinstance(layer, deit3.DeiT3TransformerEncoderLayer):
             called = []
             handle = layer.ln2.register_forward_hook(
                 lambda *_: called.append(True))

@@ -5,6 +5,7 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
+from mmcompress.distill.distiller import distiller_of
 from mmcompress.model.data import training_data
 from mmcompress.registry import HOOKS
 
@@ -25,7 +26,7 @@ class InformTeacherHook(Hook):
         model = runner.model
         if is_model_wrapper(model):
             model = model.module
-        distiller = getattr(model, 'distill', None)
+        distiller = distiller_of(model)
         filename = getattr(runner.cfg, 'filename', None)
         teacher = distiller and distiller.teacher
         if not teacher:

@@ -4,6 +4,7 @@ import torch.nn as nn
 from mmengine.config import Config
 from mmengine.registry import HOOKS
 
+from mmcompress.distill import Distiller
 from mmcompress.distill.teacher import Teacher
 from mmcompress.hooks import InformTeacherHook
 from mmcompress.model.data import TrainingData
@@ -11,16 +12,14 @@ from mmcompress.model.data import TrainingData
 
 def runner_of(teacher, loop, filename=None):
     model = nn.Module()
-    model.distill = SimpleNamespace(teacher=teacher)
+    if teacher is not None:
+        model.distill = Distiller(model, teacher, [], [])
     cfg = Config(
         dict(
             train_dataloader=dict(
                 dataset=dict(type='CIFAR10', pipeline=[dict(type='Flip')]))),
         filename=filename)
-    return SimpleNamespace(
-        model=nn.Module() if teacher is None else model,
-        cfg=cfg,
-        _train_loop=loop)
+    return SimpleNamespace(model=model, cfg=cfg, _train_loop=loop)
 
 
 def test_the_teacher_learns_what_the_student_is_trained_on(tmp_path):
@@ -49,3 +48,9 @@ def test_models_that_learn_from_none_are_left_alone():
 def test_configs_may_still_call_it_by_its_former_name():
     hook = HOOKS.build(dict(type='mmcompress.DistillHook'))
     assert isinstance(hook, InformTeacherHook)
+
+
+def test_what_a_model_calls_distill_itself_is_left_alone():
+    runner = runner_of(None, None)
+    runner.model.distill = nn.Linear(2, 2)
+    InformTeacherHook().before_run(runner)
