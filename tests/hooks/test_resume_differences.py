@@ -85,8 +85,8 @@ MODEL = [
     (dict(model=dict(type=Classifier)),
      dict(model=dict(type=Classifier, classes=3)), [
          r'6 keys of another shape',
-         r'linear.weight \(\(2, 3\) instead of \(3, 3\)\)',
-         r'norm.running_var \(\(2,\) instead of \(3,\)\)'
+         r'linear.weight: \(2, 3\) in the checkpoint, \(3, 3\) in the model',
+         r'norm.running_var: \(2,\) in the checkpoint, \(3,\) in the model'
      ]),
     (dict(model=dict(type=Classifier, adapter=True)),
      dict(model=dict(type=Classifier)), [
