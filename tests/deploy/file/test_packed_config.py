@@ -87,6 +87,11 @@ def test_what_training_needs_is_left_out():
     assert cfg.custom_imports.imports == ['mmcompress.compat']
 
 
+def test_hooks_that_are_taken_away_stay_away():
+    cfg = config_of(INNER, default_hooks=dict(timer=None, logger=None))
+    assert cfg.default_hooks == dict(timer=None, logger=None)
+
+
 def test_weights_in_half_precision_come_back_in_float32(tmp_path):
     _, packed = pack(build('ida_det')[0])
     in_half = round_leftovers(packed)
