@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from meta_device import on_meta
+from meta_device import build_on_meta, on_meta
 from mmengine.config import Config
-from mmengine.registry import MODELS, DefaultScope
+from mmengine.registry import DefaultScope
 
 import mmcompress.compat  # noqa: F401
 from mmcompress.distill.taps import Taps
@@ -40,20 +40,11 @@ def models_of(metafile):
     return yaml.safe_load(metafile.read_text('utf-8'))['Models']
 
 
-def build(cfg):
-    """The model of a config, as a Runner builds it."""
-    model = cfg.model.copy()
-    if 'data_preprocessor' in cfg:
-        model.setdefault('data_preprocessor', cfg.data_preprocessor)
-    with on_meta(), DefaultScope.overwrite_default_scope(cfg.default_scope):
-        return MODELS.build(model)
-
-
 @every_config
 def test_loads_builds_and_has_what_it_taps(file):
     cfg = load(file)
     # this builds the student, and looks for what is tapped of it
-    model = build(cfg)
+    model = build_on_meta(cfg)
     assert hasattr(model, 'distill') == ('losses' in cfg.model)
     if not cfg.model.get('teacher'):
         return

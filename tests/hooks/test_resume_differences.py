@@ -61,11 +61,7 @@ def run(folder, loop='epoch', stop_at=None, strict=True, said=None, **kwargs):
         **kwargs)
     if said is not None:
         runner.logger.warning = said.append
-    try:
-        runner.train()
-    except KeyboardInterrupt:
-        assert stop_at
-    return runner, log.losses
+    return runner, log.train(runner)
 
 
 def resumed(folder, before, after, loop='epoch', **kwargs):
