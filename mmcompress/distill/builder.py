@@ -1,14 +1,12 @@
 """Build a student with a distiller attached, from a config."""
 import inspect
 from functools import partial
-from typing import Any
 
 import torch.nn as nn
 
 from mmcompress.compress import build_inner
-from mmcompress.hooks.standard import remind_of_hooks
-from mmcompress.model.checkpoint import is_plain
 from mmcompress.registry import MODELS, SCHEDULES
+from .attached import attach
 from .distiller import INPUTS, Distiller, Slot
 from .head_distiller import HeadDistiller, HeadTeacher
 from .shared_draws import SharedDraws, SharingDistiller
@@ -55,37 +53,6 @@ def build_slot(name: str, cfg: dict) -> Slot:
         for key in loss.weight_names if key in arguments
     }
     return Slot(name, loss, wants, taps, schedule, weights)
-
-
-def _refuse_foreign_weights(student: nn.Module, keys: Any) -> None:
-    """Load hook: mmengine only warns when no key of a checkpoint fits."""
-    own = {k for k, _ in student.named_parameters() if is_plain(k)}
-    if own and own <= set(keys.missing_keys):
-        raise RuntimeError(
-            f'no key of the checkpoint belongs to {type(student).__name__}; '
-            f'it has keys such as {", ".join(keys.unexpected_keys[:3])}')
-
-
-def attach(distiller: Distiller, check_weights: bool = True) -> nn.Module:
-    """Let a distiller's loss stand in for its student's own.
-
-    Args:
-        distiller (Distiller): It.
-        check_weights (bool): Whether it warns of unbalanced weights.
-
-    Returns:
-        nn.Module: The student, whose ``distill`` is the distiller.
-    """
-    if not check_weights:
-        distiller.weight_check = None
-    student = distiller.student
-    student.distill = distiller
-    # on the instance: its class, and so whatever asks for it, stays the same
-    student.loss = distiller.loss
-    student.init_weights = distiller.init_student_weights
-    student.register_load_state_dict_post_hook(_refuse_foreign_weights)
-    student.register_forward_pre_hook(remind_of_hooks)
-    return student
 
 
 @MODELS.register_module()

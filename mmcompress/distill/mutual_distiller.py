@@ -7,7 +7,8 @@ from torch import Tensor
 from mmcompress.compress import build_inner
 from mmcompress.model.config import build_model, read_config
 from mmcompress.registry import MODELS
-from .builder import attach, build_slot
+from .attached import attach
+from .builder import build_slot
 from .distiller import Distiller, Slot
 from .taps import Taps, map_taps
 

@@ -5,7 +5,7 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
-from mmcompress.distill.distiller import distiller_of
+from mmcompress.distill.attached import distiller_of
 from mmcompress.distill.gradient_norms import short_name
 from mmcompress.registry import HOOKS
 from mmcompress.tables import format_table

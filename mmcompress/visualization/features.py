@@ -12,7 +12,7 @@ from mmengine.dataset import Compose, pseudo_collate
 from mmengine.registry import DefaultScope
 from torch import Tensor
 
-from mmcompress.distill.distiller import distiller_of
+from mmcompress.distill.attached import distiller_of
 from mmcompress.distill.preprocessing import normalization_of
 from mmcompress.model.data import dataset_of, pipeline_of, training_data
 from mmcompress.registry import MODELS

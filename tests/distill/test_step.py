@@ -67,7 +67,8 @@ STEP = {
 }
 FIRST = {
     'distill/first_steps.py', 'distill/gradient_norms.py',
-    'distill/losses/base.py', 'distill/mode_check.py', 'hooks/standard.py'
+    'distill/losses/base.py', 'distill/mode_check.py', 'distill/tap_paths.py',
+    'hooks/standard.py'
 }
 
 
@@ -76,7 +77,7 @@ def test_a_step_of_fgd_runs_through_six_files(steps):
     assert steps[1] == STEP
 
 
-def test_the_first_steps_run_through_five_more(steps):
+def test_the_first_steps_run_through_six_more(steps):
     """They check what can be checked only then."""
     assert steps[0] == STEP | FIRST
 
