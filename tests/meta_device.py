@@ -2,6 +2,7 @@
 from contextlib import contextmanager
 
 import torch
+from mmengine.registry import MODELS, DefaultScope
 from torch.overrides import TorchFunctionMode
 
 
@@ -19,3 +20,12 @@ class _ReadableNumbers(TorchFunctionMode):
 def on_meta():
     with torch.device('meta'), _ReadableNumbers():
         yield
+
+
+def build_on_meta(cfg):
+    """The model of a config, as a Runner builds it."""
+    model = cfg.model.copy()
+    if 'data_preprocessor' in cfg:
+        model.setdefault('data_preprocessor', cfg.data_preprocessor)
+    with on_meta(), DefaultScope.overwrite_default_scope(cfg.default_scope):
+        return MODELS.build(model)

@@ -12,7 +12,8 @@ from mmengine.runner import Runner
 
 import mmcompress.compat  # noqa: F401
 from mmcompress.distill.taps import Taps
-from mmcompress.distill.teacher import build_model, read_config
+from mmcompress.distill.teacher_source import read_config
+from mmcompress.model.config import build_model
 
 ROOT = Path(__file__).parents[1]
 PAGES = {

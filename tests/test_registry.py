@@ -141,8 +141,8 @@ def test_a_misspelt_name_lists_the_closest(root):
         root.build(dict(type='mmcompress.FGDLos'))
     with pytest.raises(KeyError, match='closest: ReplaceConvs'):
         STEPS.build(dict(type='mmcompress.ReplaceConv'))
-    with pytest.raises(KeyError, match='closest: DistillHook'):
-        ROOT_HOOKS.build(dict(type='mmcompress.DistilHook'))
+    with pytest.raises(KeyError, match='closest: InformTeacherHook'):
+        ROOT_HOOKS.build(dict(type='mmcompress.InformTeachrHook'))
 
 
 def test_somebody_elses_class_of_the_same_name_is_refused():

@@ -9,7 +9,7 @@ custom_imports = dict(
 
 mmcompress_hooks = [
     # relative paths of teachers start at the config's folder
-    dict(type='mmcompress.DistillHook'),
+    dict(type='mmcompress.InformTeacherHook'),
     # checkpoints that load under torch's restricted loading
     dict(type='mmcompress.PlainCheckpointHook'),
     # resumed training equals uninterrupted training

@@ -18,7 +18,7 @@ custom_imports = dict(
     imports=['mmcompress.compat'], allow_failed_imports=False)
 custom_hooks = [
     dict(type='NumClassCheckHook'),
-    dict(type='mmcompress.DistillHook'),
+    dict(type='mmcompress.InformTeacherHook'),
     dict(type='mmcompress.PlainCheckpointHook'),
     dict(type='mmcompress.ExactResumeHook'),
     dict(type='mmcompress.NonFiniteLossHook'),

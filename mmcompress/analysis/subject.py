@@ -5,12 +5,7 @@ import torch.nn as nn
 from mmengine.config import Config
 
 from mmcompress.model.checkpoint import fill, plain_weights, read_checkpoint
-from mmcompress.model.config import build_untrained, read_config
-from mmcompress.model.inputs import image_size, noise_batch
-
-__all__ = [
-    'build_subject', 'image_size', 'load_weights', 'noise_batch', 'read_config'
-]
+from mmcompress.model.config import build_untrained
 
 
 def load_weights(model: nn.Module, checkpoint: str) -> dict:
@@ -43,7 +38,7 @@ def build_subject(cfg: Config, checkpoint: str | None = None) -> nn.Module:
     What a distillation config trains is its student; that is what is built.
 
     Args:
-        cfg (Config): See :func:`read_config`.
+        cfg (Config): See :func:`mmcompress.model.config.read_config`.
         checkpoint (str | None): Its weights; None for random ones.
     """
     model = build_untrained(cfg)

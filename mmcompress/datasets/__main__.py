@@ -69,7 +69,7 @@ def main() -> None:
     if args.sheet:
         data = _TASKS[args.task](num_train=args.num, num_val=args.num)
         pictures = data.make_split(args.split)
-        if not hasattr(pictures[0], 'image'):
+        if not isinstance(pictures[0], (Scene, Group)):
             parser.error(f'--sheet: {args.task} are no pictures')
         draw_sheet(pictures, columns=6, scale=2).save(args.sheet)
         print(args.sheet)

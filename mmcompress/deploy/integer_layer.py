@@ -3,16 +3,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmcompress.lowbit import InferenceRule, LowBitModule, OperandBits
+from mmcompress.lowbit import InferenceRule, OperandBits
 from mmcompress.pixels import as_pixels, from_pixels
 from .file.weight_codes import read_codes, store_codes
 from .geometry import Geometry
+from .inference_only import InferenceOnly
 
 # up to it float32 holds every integer
 _EXACT = 2**24
 
 
-class PackedIntegerLayer(LowBitModule):
+class PackedIntegerLayer(InferenceOnly):
     """Convolution or linear layer of integer codes, exact on every machine.
 
     With the codes ``q = clamp(round(x / s) + z, low, high)`` of the input::
@@ -95,9 +96,7 @@ class PackedIntegerLayer(LowBitModule):
         Returns:
             Tensor: Of its output shape, in the dtype of ``x``.
         """
-        if self.training:
-            raise RuntimeError('PackedIntegerLayer is for inference only; '
-                               'call eval(). Train before packing')
+        self.check_input(x)
         codes = as_pixels(self.input_codes(x), self.channels_last)
         y = self.count(codes).float() * self.input_scale
         y = y * self.scale.view(-1, 1, 1)

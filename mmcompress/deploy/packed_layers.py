@@ -3,26 +3,23 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from mmcompress.lowbit import InferenceRule, LowBitModule, OperandBits
+from mmcompress.lowbit import InferenceRule, OperandBits
 from mmcompress.ops import reference
 from mmcompress.pixels import as_pixels, from_pixels
 from .file.weight_bits import store_signs, weight_rows
 from .geometry import Geometry
+from .inference_only import InferenceOnly
 
 # who computes: the kernels, or plain PyTorch in the kernels' order
 _ENGINES = dict(packed=torch.ops.mmcompress, folded=reference)
 
 
-class PackedLayer(LowBitModule):
+class PackedLayer(InferenceOnly):
     """What the packed layers share: bits of weights, signs of the input.
 
     An input value ``x`` becomes the bit ``x > threshold``, or ``x <
     threshold`` where ``flip`` is True, see
-    :func:`mmcompress.ops.binary_pack`. Constants are float32 and stay so: a
-    model in half precision computes these layers in float32.
-
-    The layer is for inference: in train mode, or where the input needs a
-    gradient, it raises an error.
+    :func:`mmcompress.ops.binary_pack`.
 
     Args:
         rule (InferenceRule): What the trained layer computes.
@@ -91,25 +88,6 @@ class PackedLayer(LowBitModule):
         """Integers of packed input bits: int32, shape (N, K, H', W')."""
         return self.engine.binary_conv2d(bits, self.blob, *self.geometry)
 
-    def _check(self, x: Tensor) -> None:
-        if self.training:
-            raise RuntimeError(
-                f'{type(self).__name__} is for inference only; call eval(). '
-                'Train the model before it is packed')
-        if x.requires_grad and torch.is_grad_enabled():
-            raise RuntimeError(
-                f'{type(self).__name__} has no gradient; run it under '
-                'torch.no_grad(), or train the model before it is packed')
-
-    def _apply(self, fn, recurse: bool = True) -> 'PackedLayer':
-
-        def keep_dtype(tensor: Tensor) -> Tensor:
-            moved = fn(tensor)
-            return moved if moved.dtype == tensor.dtype else tensor.to(
-                moved.device)
-
-        return super()._apply(keep_dtype, recurse)
-
     def _load_from_state_dict(self, state_dict: dict, prefix: str,
                               *args) -> None:
         super()._load_from_state_dict(state_dict, prefix, *args)
@@ -166,7 +144,7 @@ class PackedConv2d(PackedLayer):
              residual: Tensor | None = None,
              then: PackedLayer | None = None,
              bits_only: bool = False) -> tuple[Tensor, Tensor]:
-        self._check(x)
+        self.check_input(x)
         # finding nine attributes of modules takes as long as a small layer
         own = self._buffers
         threshold, flip = own['threshold'], own['flip']
@@ -244,7 +222,7 @@ class PackedBitsConv2d(PackedLayer):
         Returns:
             Tensor: Packed bits, shape (N, H', W', 8 * ceil(K / 64)).
         """
-        self._check(x)
+        self.check_input(x)
         if x.dtype != torch.uint8:
             x = self.pack(x.float())
         return self.engine.binary_conv2d_bits(x, self.blob, self.limit,

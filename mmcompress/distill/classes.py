@@ -27,13 +27,21 @@ def _number(name: str, module: nn.Module) -> int:
     return 0
 
 
+def _width(layer: nn.Module) -> int:
+    """Features or channels that a layer gives; 0 of other modules."""
+    if isinstance(layer, nn.Linear):
+        return layer.out_features
+    # the convolutions of torch and of mmcv have no class in common
+    return getattr(layer, 'out_channels', 0)
+
+
 def _is_output(layer: nn.Module, head: nn.Module, number: int) -> bool:
     """Whether a layer of a head gives something for each class."""
-    width = getattr(layer, 'out_features', getattr(layer, 'out_channels', 0))
     anchors = getattr(head, 'num_base_priors', 1)
-    return width in {anchors * (number + background)
-                     for background in (0, 1)} if isinstance(anchors,
-                                                             int) else False
+    return _width(layer) in {
+        anchors * (number + background)
+        for background in (0, 1)
+    } if isinstance(anchors, int) else False
 
 
 def classes_at(model: nn.Module, path: str) -> set[int]:

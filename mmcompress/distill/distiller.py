@@ -148,6 +148,16 @@ class Slot:
         return entries
 
 
+def distiller_of(model: nn.Module) -> 'Distiller | None':
+    """What trains a model beside its own losses; None without any.
+
+    Args:
+        model (nn.Module): Any model, without a wrapper.
+    """
+    found = getattr(model, 'distill', None)
+    return found if isinstance(found, Distiller) else None
+
+
 class Distiller(nn.Module):
     """Adds distillation losses to the student's own.
 

@@ -11,7 +11,8 @@ from mmcompress.registry import MODELS
 from .losses.checks import check_lists, shapes_of
 from .losses.ie_kd import Autoencoder, mean_distance
 from .taps import Taps
-from .teacher import Teacher, read_config
+from .teacher import Teacher
+from .teacher_source import read_config
 
 
 @MODELS.register_module()

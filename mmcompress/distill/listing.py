@@ -13,7 +13,8 @@ from mmcompress.model.config import build_untrained, read_config, teacher_of
 from mmcompress.model.inputs import image_size, made_up_batch
 from mmcompress.tables import format_table
 from .explain import describe
-from .taps import Taps, has_forward
+from .tap_paths import has_forward
+from .taps import Taps
 
 # modes of an mm model's forward: a training step, and a teacher's forward
 MODES = ('loss', 'tensor')

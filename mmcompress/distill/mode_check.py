@@ -15,7 +15,8 @@ import torch.nn as nn
 from mmengine.logging import print_log
 from torch import Tensor
 
-from .taps import Taps, each_tap, has_forward, map_taps, tensors_of
+from .tap_paths import has_forward
+from .taps import Taps, each_tap, map_taps, tensors_of
 
 
 def training_twin(model: nn.Module, tapped: set[str],

@@ -3,9 +3,11 @@ from collections.abc import Callable
 
 import torch
 import torch.nn as nn
+from mmengine.config import Config
 from torch import Tensor
 
-from mmcompress.model.data import OPPOSITE
+from mmcompress.model.config import has_preprocessor
+from mmcompress.model.data import OPPOSITE, TrainingData, training_data
 
 # what a user may say of the channels, of the teacher alone or in comparison
 CHANNEL_ORDERS = ('rgb', 'bgr', 'same', 'reversed')
@@ -13,8 +15,12 @@ CHANNEL_ORDERS = ('rgb', 'bgr', 'same', 'reversed')
 _FILES_ONLY = ('mmdet', 'mmpose', 'mmseg')
 
 
-def _normalization(preprocessor: nn.Module) -> tuple[Tensor, Tensor, bool]:
-    """Mean and standard deviation (1 or 3, 1, 1), and channel flipping."""
+def normalization_of(preprocessor: nn.Module) -> tuple[Tensor, Tensor, bool]:
+    """Mean and standard deviation (1 or 3, 1, 1), and channel flipping.
+
+    Args:
+        preprocessor (nn.Module): Of any library, and so of no common class.
+    """
     flips = any(
         getattr(preprocessor, name, False)
         for name in ('_channel_conversion', 'channel_conversion', 'to_rgb'))
@@ -69,7 +75,7 @@ def _is_gray(preprocessor: nn.Module) -> bool:
 
 def preprocesses(preprocessor: nn.Module) -> bool:
     """Whether a preprocessor changes the values of pixels."""
-    mean, std, flips = _normalization(preprocessor)
+    mean, std, flips = normalization_of(preprocessor)
     return flips or bool(mean.any()) or bool((std != 1).any())
 
 
@@ -90,7 +96,7 @@ def network_order(preprocessor: nn.Module, loaded: str | None) -> str | None:
     }
     if loaded is None and libraries.intersection(_FILES_ONLY):
         loaded = 'bgr'
-    if not _normalization(preprocessor)[2]:
+    if not normalization_of(preprocessor)[2]:
         return loaded
     # what is not known to be loaded otherwise is turned from BGR to RGB
     return OPPOSITE[loaded or 'bgr']
@@ -150,8 +156,8 @@ def renormalize(
     Raises:
         ValueError: If the order of the channels is needed and not known.
     """
-    mean_s, std_s, flips_s = _normalization(student)
-    mean_t, std_t, flips_t = _normalization(teacher)
+    mean_s, std_s, flips_s = normalization_of(student)
+    mean_t, std_t, flips_t = normalization_of(teacher)
     pad_value = _pad_value(teacher)
     mean_s, std_s, mean_t, std_t = torch.broadcast_tensors(
         mean_s, std_s, mean_t, std_t)
@@ -175,3 +181,47 @@ def renormalize(
         return _fill_padding(inputs, data_samples, pad_value)
 
     return convert
+
+
+def conversion(cfg: Config, student: nn.Module, teacher: nn.Module,
+               student_data: TrainingData,
+               channel_order: str | None) -> Callable[..., Tensor] | None:
+    """How the student's inputs become those of a teacher's config.
+
+    Args:
+        cfg (Config): The teacher's.
+        student (nn.Module): The student's data preprocessor.
+        teacher (nn.Module): The teacher's.
+        student_data (TrainingData): What the student is trained on.
+        channel_order (str | None): See :func:`renormalize`.
+
+    Returns:
+        Callable | None: See :func:`renormalize`.
+
+    Raises:
+        ValueError: If nothing says how the teacher's pixels are preprocessed.
+    """
+    own = training_data(cfg)
+    # a pipeline's normalization cannot be undone for one of both
+    if own.normalization is None:
+        clash = student_data.normalization and preprocesses(teacher)
+    else:
+        clash = student_data.normalization not in (None, own.normalization)
+    if clash:
+        raise ValueError(
+            'the teacher sees what the pipeline of the student\'s data gives, '
+            f'which is normalized by {student_data.normalization or "-"} '
+            f'there, and {own.normalization or "-"} in teacher.cfg: let '
+            '`data_preprocessor` normalize instead, on both sides')
+    if (not has_preprocessor(cfg) and not preprocesses(teacher)
+            and preprocesses(student)):
+        raise ValueError(
+            'teacher.cfg has no `data_preprocessor`, so the teacher would '
+            'see raw pixels, while the student\'s are normalized. Write that '
+            'of its training into the model, or give the whole config: '
+            'teacher=dict(cfg=dict(model=..., '
+            "data_preprocessor=dict(mean=..., std=..., ...))); with "
+            "data_preprocessor=dict(type='...') and no mean for one that was "
+            'trained on raw pixels')
+    return renormalize(student, teacher, student_data.channel_order,
+                       own.channel_order, channel_order)

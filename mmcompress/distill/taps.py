@@ -2,7 +2,6 @@
 
 A tap is one line of text that names what a loss looks at.
 """
-import difflib
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +13,8 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 from torch.autograd.graph import get_gradient_edge
+
+from .tap_paths import check_path
 
 _TAP = re.compile(
     r'(?P<path>[A-Za-z_][\w.]*)(?P<input>@input)?'
@@ -184,28 +185,6 @@ class _StopForward(BaseException):
     """Leaves a forward; not an Exception, so that no model catches it."""
 
 
-def has_forward(module: nn.Module) -> bool:
-    """Whether a module can be called; containers such as ModuleList can't."""
-    return 'forward' in vars(module) or \
-        type(module).forward is not nn.Module.forward
-
-
-def _check_called(tap: Tap, module: nn.Module, owner: str) -> None:
-    """Refuse a tap of a container."""
-    if has_forward(module):
-        return
-    inside = [
-        f'{tap.path}.{name}' for name, part in module.named_modules()
-        if name and has_forward(part)
-    ]
-    raise ValueError(
-        f'tap {tap.text!r}: {tap.path} of the {owner} is a '
-        f'{type(module).__name__}, which is never called itself; tap a module '
-        f'in it, such as {inside[0]!r}, or a list of them'
-        if inside else f'tap {tap.text!r}: {tap.path} of the {owner} is an '
-        f'empty {type(module).__name__}')
-
-
 class Taps:
     """Records what modules of a model compute during one step.
 
@@ -233,21 +212,13 @@ class Taps:
         self._overwritten: set[tuple[str, bool]] | None = None
         existing = dict(model.named_modules(remove_duplicate=False))
 
-        def check(tap: Tap) -> None:
-            if tap.path not in existing:
-                paths = [path for path in existing if path]
-                close = difflib.get_close_matches(tap.path, paths, 3, 0.3)
-                raise KeyError(
-                    f'the {owner} ({type(model).__name__}) has no module '
-                    f'{tap.path!r} (tap {tap.text!r}); closest: '
-                    f'{", ".join(close) or ", ".join(paths[:5])}; '
-                    'tools/misc/list_taps.py lists all')
-            _check_called(tap, existing[tap.path], owner)
+        def note(tap: Tap) -> None:
+            check_path(tap.text, tap.path, existing, owner)
             if tap.path not in self.paths:
                 self.paths.append(tap.path)
             self._wanted.add((tap.path, tap.of_input))
 
-        map_taps(self.specs, check)
+        map_taps(self.specs, note)
 
     @contextmanager
     def record(self,

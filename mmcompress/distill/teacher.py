@@ -1,89 +1,19 @@
 """The teacher: a frozen model that the student's module tree doesn't hold."""
 import logging
-import os.path as osp
 from collections.abc import Callable
 from contextlib import nullcontext
-from glob import glob
 
 import torch
 import torch.nn as nn
-from mmengine.config import Config
 from mmengine.logging import print_log
 from torch import Tensor
 
-from mmcompress.cache import CACHE_SCHEME, cached_teacher
-from mmcompress.model import config
-from mmcompress.model.cached import find_cached
-from mmcompress.model.checkpoint import (classes_of, fill, plain_weights,
-                                         read_checkpoint)
-from mmcompress.model.config import build_model, has_preprocessor
-from mmcompress.model.data import TrainingData, training_data
+from mmcompress.model.config import build_model
+from mmcompress.model.data import TrainingData
 from .mode_check import check_modes
-from .preprocessing import CHANNEL_ORDERS, preprocesses, renormalize
+from .preprocessing import CHANNEL_ORDERS, conversion
 from .taps import Taps, tensors_of
-
-
-def read_config(cfg: dict | str, config_dir: str | None = None) -> Config:
-    """Config of a teacher, from what the user wrote.
-
-    Args:
-        cfg (dict | str): See :func:`mmcompress.model.config.read_config`.
-        config_dir (str | None): Where the training's own config lies;
-            relative paths start there.
-    """
-    return config.read_config(cfg, folder=config_dir, key='teacher.cfg')
-
-
-def load_strictly(model: nn.Module, checkpoint: str,
-                  ignore: list[str]) -> dict:
-    """Fill a whole model from a checkpoint.
-
-    Args:
-        model (nn.Module): What to fill.
-        checkpoint (str): Absolute path or URL.
-        ignore (list[str]): Regular expressions; keys that one of them
-            matches from their start may be missing or left over.
-
-    Returns:
-        dict: The checkpoint as it was read.
-
-    Raises:
-        RuntimeError: If keys are missing or left over, or shapes differ.
-    """
-    loaded = read_checkpoint(checkpoint)
-    fit = fill(model, plain_weights(loaded)).but(ignore)
-    if str(fit):
-        raise RuntimeError(
-            f'teacher.checkpoint {checkpoint} does not fit '
-            f'{type(model).__name__} of teacher.cfg: {fit}. '
-            'It is of another architecture, or name what may differ in '
-            '`teacher.ignore` (regular expressions)')
-    return loaded
-
-
-@torch.no_grad()
-def warn_of_deit3(model: nn.Module) -> None:
-    """Warn if a model has mmpretrain's DeiT-III layers that leave out a norm.
-
-    Args:
-        model (nn.Module): Any model.
-    """
-    for layer in model.modules():
-        if type(layer).__name__ == 'DeiT3TransformerEncoderLayer':
-            called = []
-            handle = layer.ln2.register_forward_hook(
-                lambda *_: called.append(True))
-            layer(layer.ln2.weight[None, None])
-            handle.remove()
-            if not called:
-                print_log(
-                    'The teacher computes wrong features: the installed '
-                    'mmpretrain\'s DeiT3 applies ln1 where ln2 belongs. Use '
-                    "backbone=dict(type='mmcompress.DeiT3', ...), which loads "
-                    'the same checkpoint.',
-                    logger='current',
-                    level=logging.WARNING)
-            return
+from .teacher_source import load_teacher, read_config, warn_of_deit3
 
 
 class Teacher:
@@ -171,8 +101,9 @@ class Teacher:
         """
         cfg = read_config(self.cfg, self.config_dir)
         model = build_model(cfg)
-        self._convert = self._conversion(cfg, student.data_preprocessor,
-                                         model.data_preprocessor)
+        self._convert = conversion(cfg, student.data_preprocessor,
+                                   model.data_preprocessor, self.student_data,
+                                   self.channel_order)
         self.load(model)
         self.taps = Taps(specs, model, 'teacher')
         self._num_calls: dict[str, int] | None = None
@@ -183,88 +114,10 @@ class Teacher:
         self.model = model.to(next(student.parameters()).device)
 
     def load(self, model: nn.Module) -> None:
-        """Fill a model of its config, unless random weights are wanted.
-
-        Raises:
-            FileNotFoundError: If there is no checkpoint; says how to make it.
-            RuntimeError: If the checkpoint doesn't fit.
-        """
+        """Fill a model of its config, unless random weights are wanted."""
         if self.checkpoint is not None:
-            path = self._checkpoint_path()
-            try:
-                loaded = load_strictly(model, path, self.ignore)
-            except RuntimeError as error:
-                if not self.checkpoint.startswith(CACHE_SCHEME):
-                    raise
-                raise RuntimeError(
-                    f'{error}. The cache may have kept it from another '
-                    f'config: remove {path} and train the teacher of '
-                    f'teacher.cfg: `{self._training()}`') from error
-            self.classes = classes_of(loaded)
-
-    def _training(self) -> str:
-        """The command that trains it."""
-        cfg = self.cfg if isinstance(self.cfg, str) else 'CONFIG'
-        return f'python tools/train.py {cfg}'
-
-    def _conversion(self, cfg: Config, student: nn.Module,
-                    teacher: nn.Module) -> Callable[..., Tensor] | None:
-        """How the student's inputs become its own.
-
-        Args:
-            cfg (Config): Its config.
-            student (nn.Module): The student's data preprocessor.
-            teacher (nn.Module): Its own.
-
-        Raises:
-            ValueError: If nothing says how its pixels are preprocessed.
-        """
-        own, others = training_data(cfg), self.student_data
-        # a pipeline's normalization cannot be undone for one of both
-        if own.normalization is None:
-            clash = others.normalization and preprocesses(teacher)
-        else:
-            clash = others.normalization not in (None, own.normalization)
-        if clash:
-            raise ValueError(
-                'the teacher sees what the pipeline of the student\'s data '
-                f'gives, which is normalized by {others.normalization or "-"}'
-                f' there, and {own.normalization or "-"} in teacher.cfg: let '
-                '`data_preprocessor` normalize instead, on both sides')
-        if (not has_preprocessor(cfg) and not preprocesses(teacher)
-                and preprocesses(student)):
-            raise ValueError(
-                'teacher.cfg has no `data_preprocessor`, so the teacher would '
-                'see raw pixels, while the student\'s are normalized. Write '
-                'that of its training into the model, or give the whole '
-                'config: teacher=dict(cfg=dict(model=..., '
-                "data_preprocessor=dict(mean=..., std=..., ...))); with "
-                "data_preprocessor=dict(type='...') and no mean for one that "
-                'was trained on raw pixels')
-        return renormalize(student, teacher, others.channel_order,
-                           own.channel_order, self.channel_order)
-
-    def _checkpoint_path(self) -> str:
-        """Where its weights are."""
-        if self.checkpoint.startswith(CACHE_SCHEME):
-            path = named = cached_teacher(self.checkpoint)
-            if glob(f'{osp.splitext(named)[0]}*.pth'):
-                cfg = read_config(self.cfg, self.config_dir)
-                path = str(find_cached(self.checkpoint, cfg))
-            if not osp.isfile(path):
-                other = (f'; {named} is of another model or of other data'
-                         if osp.isfile(named) else '')
-                raise FileNotFoundError(
-                    f'teacher.checkpoint: {path} does not exist yet{other}; '
-                    f'train the teacher once: `{self._training()}`')
-            return path
-        if '://' in self.checkpoint:
-            return self.checkpoint
-        return config.find_file(
-            'teacher.checkpoint', self.checkpoint, self.config_dir,
-            '. Train the teacher first, with `tools/train.py` and its config,'
-            ' or name another checkpoint with --cfg-options '
-            'model.teacher.checkpoint=PATH')
+            self.classes = load_teacher(model, self.cfg, self.checkpoint,
+                                        self.ignore, self.config_dir)
 
     def __call__(self, inputs: Tensor, data_samples: list | None) -> dict:
         """Run it without gradients.

@@ -1,6 +1,7 @@
 """Stop a training whose labels cannot be what was meant, before it starts."""
 import logging
 import os
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
@@ -100,13 +101,16 @@ class Labels:
 def _numbers_like_coco(dataset: Any, classes: list[str]) -> bool:
     """Whether mmdet's CocoDataset reads the file, with classes of the user."""
     kind = type(dataset)
-    load = getattr(kind, 'load_data_list', None)
-    is_coco = getattr(load, '__qualname__', '') == 'CocoDataset.load_data_list'
-    if not is_coco or not hasattr(dataset, 'cat2label'):
+    # not imported yet, the data is of another library
+    coco = getattr(sys.modules.get('mmdet.datasets'), 'CocoDataset', None)
+    if coco is None or not isinstance(dataset, coco):
+        return False
+    if (kind.load_data_list is not coco.load_data_list
+            or not hasattr(dataset, 'cat2label')):
         return False
     # a data set that mmdet knows, with the names that mmdet gives it
-    is_known = kind.__name__ != 'CocoDataset' and list(
-        kind.METAINFO.get('classes', [])) == classes
+    is_known = kind is not coco and list(kind.METAINFO.get('classes',
+                                                           [])) == classes
     return not is_known and os.path.isfile(dataset.ann_file)
 
 

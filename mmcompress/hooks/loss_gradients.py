@@ -5,6 +5,7 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
+from mmcompress.distill.distiller import distiller_of
 from mmcompress.distill.gradient_norms import short_name
 from mmcompress.registry import HOOKS
 from mmcompress.tables import format_table
@@ -35,8 +36,8 @@ class LossGradientHook(Hook):
         """Find the distiller."""
         model = runner.model
         model = model.module if is_model_wrapper(model) else model
-        self.distiller = getattr(model, 'distill', None)
-        if not hasattr(self.distiller, 'log_gradients'):
+        self.distiller = distiller_of(model)
+        if self.distiller is None:
             raise ValueError(
                 'LossGradientHook measures losses at the taps of '
                 f'mmcompress.Distill, which {type(model).__name__} has not')

@@ -14,6 +14,8 @@ from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapperDict
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 
+from mmcompress.model.checkpoint import compare, weights_of
+
 # what of a config decides how a training goes
 _DECISIVE = ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper',
              'param_scheduler', 'auto_scale_lr', 'custom_hooks', 'randomness')
@@ -92,31 +94,16 @@ def weight_differences(runner: Runner, checkpoint: dict) -> list[str]:
     """
     model = runner.model
     model = model.module if is_model_wrapper(model) else model
-    now = model.state_dict()
-    saved = {
-        key.removeprefix('module.'): value
-        for key, value in checkpoint['state_dict'].items()
+    fit = compare(weights_of(model.state_dict()), weights_of(checkpoint)).but()
+    found = {
+        'lacks {} keys of the model': fit.missing,
+        'has {} keys that the model lacks': fit.left_over,
+        'has {} keys of another shape than the model': fit.mismatched
     }
-    found = []
-    for what, ours, theirs in (('lacks {} keys of the model', now, saved),
-                               ('has {} keys that the model lacks', saved,
-                                now)):
-        keys = [
-            key for key in ours
-            if key not in theirs and 'num_batches_tracked' not in key
-        ]
-        if keys:
-            found.append(f'{what.format(len(keys))}: {_listed(keys)}')
-    shapes = [
-        f'{key} ({tuple(saved[key].shape)} instead of {tuple(value.shape)})'
-        for key, value in now.items()
-        if getattr(saved.get(key), 'shape', None) != getattr(
-            value, 'shape', None) and key in saved
+    return [
+        f'{what.format(len(keys))}: {_listed(keys)}'
+        for what, keys in found.items() if keys
     ]
-    if shapes:
-        found.append(f'has {len(shapes)} keys of another shape than the '
-                     f'model: {_listed(shapes)}')
-    return found
 
 
 def _by_name(value: Any) -> dict:

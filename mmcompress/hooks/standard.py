@@ -9,7 +9,7 @@ from mmengine.runner import Runner
 from mmcompress.registry import HOOKS
 
 # as in configs/_base_/hooks.py
-STANDARD = ('DistillHook', 'PlainCheckpointHook', 'ExactResumeHook',
+STANDARD = ('InformTeacherHook', 'PlainCheckpointHook', 'ExactResumeHook',
             'NonFiniteLossHook', 'CheckDataHook')
 LINE = "default_hooks = dict(mmcompress=dict(type='mmcompress.StandardHooks'))"
 
@@ -22,7 +22,7 @@ class StandardHooks(Hook):
 
         default_hooks = dict(mmcompress=dict(type='mmcompress.StandardHooks'))
 
-    They are :class:`DistillHook`, :class:`PlainCheckpointHook`,
+    They are :class:`InformTeacherHook`, :class:`PlainCheckpointHook`,
     :class:`ExactResumeHook`, :class:`NonFiniteLossHook` and
     :class:`CheckDataHook`, each with its own priority. One that the config
     itself has, with its own arguments, stays as it is.
@@ -45,6 +45,8 @@ def without_standard_hooks(cfg_text: str) -> bool:
     Args:
         cfg_text (str): The whole config.
     """
+    # its former name
+    cfg_text = cfg_text.replace('.DistillHook', '.InformTeacherHook')
     return 'mmcompress.StandardHooks' not in cfg_text and not all(
         f'mmcompress.{name}' in cfg_text for name in STANDARD)
 

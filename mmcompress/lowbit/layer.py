@@ -66,7 +66,8 @@ def convert_layer(layer: nn.Module, cls: type[nn.Module],
     new.load_state_dict(layer.state_dict())
     trained = {n: p.requires_grad for n, p in layer.named_parameters()}
     for name, parameter in new.named_parameters():
-        parameter.requires_grad_(trained.get(name, trained['weight']))
+        parameter.requires_grad_(
+            trained.get(name, trained.get('weight', True)))
     return new
 
 

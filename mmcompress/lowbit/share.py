@@ -15,8 +15,8 @@ def _layers(model: nn.Module) -> list[nn.Module]:
     """What multiplies with weights, float or low-bit."""
     return [
         m for name, m in model.named_modules()
-        if isinstance(m, (LowBitLayer, *FLOAT_LAYERS)) and not m._modules
-        and name.split('.')[0] != 'distill'
+        if isinstance(m, (LowBitLayer, *FLOAT_LAYERS))
+        and 'weight' in m._parameters and name.split('.')[0] != 'distill'
     ]
 
 
@@ -91,7 +91,7 @@ def announce_share(model: nn.Module) -> None:
     if not any(isinstance(m, LowBitLayer) for m in model.modules()):
         return
     weights = {
-        layer: sum(p.numel() for p in layer.parameters())
+        layer: sum(p.numel() for p in layer.parameters(recurse=False))
         for layer in _layers(model)
     }
     _say_share(weights, "model's weights")

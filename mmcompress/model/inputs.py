@@ -201,7 +201,8 @@ def _first_image(dataset: dict) -> tuple[int, int] | None:
     except Exception:
         # whatever is missing there; the caller does without
         return None
-    return tuple(inputs.shape[-2:]) if hasattr(inputs, 'shape') else None
+    return (tuple(inputs.shape[-2:])
+            if isinstance(inputs, torch.Tensor) else None)
 
 
 def pipeline_size(cfg: Config) -> tuple[int, int] | None:

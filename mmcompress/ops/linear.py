@@ -2,25 +2,14 @@
 import torch
 from torch import Tensor
 
+from mmcompress.pixels import as_pixels, from_pixels
 from .binary_conv import binary_conv2d, binary_conv2d_bits, binary_conv2d_fused
 from .packing import binary_pack
 
 
-def _pixels(tokens: Tensor) -> Tensor:
-    """Tokens (..., C) as one row of pixels (1, 1, L, C)."""
-    # no image has zero pixels, but a batch has zero images
-    leading = (1, 1, -1) if tokens.numel() else (0, 1, 1)
-    return tokens.reshape(*leading, tokens.shape[-1])
-
-
-def _as_image(tokens: Tensor) -> Tensor:
-    """Tokens (..., C) as one channels-last image (1, C, 1, L)."""
-    return _pixels(tokens).permute(0, 3, 1, 2)
-
-
-def _as_tokens(image: Tensor, leading: torch.Size) -> Tensor:
-    """Undo :func:`_as_image`."""
-    return image.permute(0, 2, 3, 1).reshape(*leading, image.shape[1])
+def _bits_as_pixels(bits: Tensor) -> Tensor:
+    """Packed tokens (..., B) as one row of packed pixels (1, 1, L, B)."""
+    return as_pixels(bits, True).permute(0, 2, 3, 1)
 
 
 def binary_linear_pack(x: Tensor,
@@ -35,7 +24,7 @@ def binary_linear_pack(x: Tensor,
     Returns:
         Tensor: uint8, shape (..., 8 * ceil(C / 64)).
     """
-    bits = binary_pack(_as_image(x), threshold, flip)
+    bits = binary_pack(as_pixels(x, True), threshold, flip)
     return bits.reshape(*x.shape[:-1], bits.shape[-1])
 
 
@@ -51,8 +40,8 @@ def binary_linear(bits: Tensor, blob: Tensor,
     Returns:
         Tensor: int32, shape (..., K).
     """
-    k = binary_conv2d(_pixels(bits), blob, weight_shape)
-    return _as_tokens(k, bits.shape[:-1])
+    k = binary_conv2d(_bits_as_pixels(bits), blob, weight_shape)
+    return from_pixels(k, bits, True)
 
 
 def binary_linear_bits(bits: Tensor, blob: Tensor, limit: Tensor, flip: Tensor,
@@ -67,7 +56,8 @@ def binary_linear_bits(bits: Tensor, blob: Tensor, limit: Tensor, flip: Tensor,
     Returns:
         Tensor: uint8, shape (..., 8 * ceil(K / 64)).
     """
-    out = binary_conv2d_bits(_pixels(bits), blob, limit, flip, weight_shape)
+    out = binary_conv2d_bits(
+        _bits_as_pixels(bits), blob, limit, flip, weight_shape)
     return out.reshape(*bits.shape[:-1], out.shape[-1])
 
 
@@ -97,12 +87,10 @@ def binary_linear_fused(x: Tensor,
         tuple[Tensor, Tensor]: ``y``, float32, shape (..., K), or empty; and
         its bits, uint8, shape (..., 8 * ceil(K / 64)), or empty.
     """
-    leading = x.shape[:-1]
-    x = _pixels(x) if x.dtype == torch.uint8 else _as_image(x)
     if residual is not None:
-        residual = _as_image(residual)
+        residual = as_pixels(residual, True)
     y, bits = binary_conv2d_fused(
-        x,
+        _bits_as_pixels(x) if x.dtype == torch.uint8 else as_pixels(x, True),
         blob,
         scale,
         shift,
@@ -111,7 +99,7 @@ def binary_linear_fused(x: Tensor,
         bits_only=bits_only,
         **channels)
     if not bits_only:
-        y = _as_tokens(y, leading)
+        y = from_pixels(y, x, True)
     if channels.get('next_threshold') is not None:
-        bits = bits.reshape(*leading, bits.shape[-1])
+        bits = bits.reshape(*x.shape[:-1], bits.shape[-1])
     return y, bits

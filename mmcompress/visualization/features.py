@@ -12,6 +12,8 @@ from mmengine.dataset import Compose, pseudo_collate
 from mmengine.registry import DefaultScope
 from torch import Tensor
 
+from mmcompress.distill.distiller import distiller_of
+from mmcompress.distill.preprocessing import normalization_of
 from mmcompress.model.data import dataset_of, pipeline_of, training_data
 from mmcompress.registry import MODELS
 
@@ -27,13 +29,14 @@ def build_distilled(cfg: Config) -> nn.Module:
     """
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
         model = MODELS.build(cfg.model)
-        if getattr(model, 'distill', None) is None:
+        distiller = distiller_of(model)
+        if distiller is None:
             raise ValueError('the config has no distillation: its model is '
                              f'{cfg.model["type"]}, not mmcompress.Distill')
-        if model.distill.teacher is not None:
-            model.distill.teacher.config_dir = osp.dirname(
+        if distiller.teacher is not None:
+            distiller.teacher.config_dir = osp.dirname(
                 osp.abspath(cfg.filename))
-            model.distill.teacher.student_data = training_data(cfg)
+            distiller.teacher.student_data = training_data(cfg)
         model.init_weights()
     return model.eval()
 
@@ -84,14 +87,10 @@ def pictures(model: nn.Module, inputs: Tensor) -> np.ndarray:
     Returns:
         np.ndarray: RGB in [0, 1], shape (N, H, W, 3).
     """
-    preprocessor = model.data_preprocessor
-    if getattr(preprocessor, '_enable_normalize', False):
-        inputs = inputs * preprocessor.std + preprocessor.mean
-    flips = any(
-        getattr(preprocessor, name, False)
-        for name in ('_channel_conversion', 'channel_conversion', 'to_rgb'))
-    images = inputs if flips else inputs.flip(1)
-    images = images.permute(0, 2, 3, 1).cpu().numpy() / 255
+    mean, std, flips = normalization_of(model.data_preprocessor)
+    images = inputs.cpu() * std + mean
+    images = images if flips else images.flip(1)
+    images = images.permute(0, 2, 3, 1).numpy() / 255
     return images.clip(0, 1)
 
 

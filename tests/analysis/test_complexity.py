@@ -9,11 +9,12 @@ import mmcompress.compat  # noqa: F401
 from mmcompress import ops
 from mmcompress.analysis.complexity import (FLOAT, complexity, count_macs,
                                             operand_bits, total)
-from mmcompress.analysis.subject import (build_subject, image_size,
-                                         noise_batch, read_config)
+from mmcompress.analysis.subject import build_subject
 from mmcompress.binary import BiResNet, IDaDetConv2d
 from mmcompress.deploy import pack
 from mmcompress.lowbit import LowBitLayer, LowBitModule, OperandBits
+from mmcompress.model.config import read_config
+from mmcompress.model.inputs import image_size, noise_batch
 
 
 class Model(nn.Module):

@@ -5,7 +5,8 @@ import torch
 from mmengine.logging import MMLogger
 
 import mmcompress.compat  # noqa: F401
-from mmcompress.distill.teacher import Teacher, warn_of_deit3
+from mmcompress.distill.teacher import Teacher
+from mmcompress.distill.teacher_source import warn_of_deit3
 from mmcompress.registry import MODELS
 
 CFG = dict(

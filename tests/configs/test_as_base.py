@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from meta_device import on_meta
+from meta_device import build_on_meta
 from mmengine import registry
 from mmengine.config import Config
 from mmengine.config import config as mmengine_config
-from mmengine.registry import MODELS, DefaultScope
+from mmengine.registry import DefaultScope
 
 import mmcompress.compat  # noqa: F401
 from mmcompress.launch import find_tool
@@ -129,12 +129,10 @@ def test_a_base_means_what_the_config_means(file, as_base):
 
 
 def built(cfg):
-    model = cfg.model.copy()
-    if 'data_preprocessor' in cfg:
-        model.setdefault('data_preprocessor', cfg.data_preprocessor)
-    with on_meta(), DefaultScope.overwrite_default_scope(cfg.default_scope):
-        model = MODELS.build(model)
-    return {name: type(module) for name, module in model.named_modules()}
+    return {
+        name: type(module)
+        for name, module in build_on_meta(cfg).named_modules()
+    }
 
 
 @pytest.mark.parametrize(

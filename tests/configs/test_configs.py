@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 import yaml
-from meta_device import on_meta
+from meta_device import build_on_meta, on_meta
 from mmengine.config import Config
-from mmengine.registry import MODELS, DefaultScope
+from mmengine.registry import DefaultScope
 
 import mmcompress.compat  # noqa: F401
 from mmcompress.distill.taps import Taps
-from mmcompress.distill.teacher import build_model, read_config
+from mmcompress.distill.teacher_source import read_config
+from mmcompress.model.config import build_model
 
 ROOT = Path(__file__).parents[2]
 FILES = [
@@ -39,20 +40,11 @@ def models_of(metafile):
     return yaml.safe_load(metafile.read_text('utf-8'))['Models']
 
 
-def build(cfg):
-    """The model of a config, as a Runner builds it."""
-    model = cfg.model.copy()
-    if 'data_preprocessor' in cfg:
-        model.setdefault('data_preprocessor', cfg.data_preprocessor)
-    with on_meta(), DefaultScope.overwrite_default_scope(cfg.default_scope):
-        return MODELS.build(model)
-
-
 @every_config
 def test_loads_builds_and_has_what_it_taps(file):
     cfg = load(file)
     # this builds the student, and looks for what is tapped of it
-    model = build(cfg)
+    model = build_on_meta(cfg)
     assert hasattr(model, 'distill') == ('losses' in cfg.model)
     if not cfg.model.get('teacher'):
         return
@@ -80,4 +72,4 @@ def test_repairs_the_environment_and_keeps_checkpoints_plain(file):
     assert 'mmcompress.compat' in cfg.custom_imports.imports
     hooks = [hook.type for hook in cfg.custom_hooks]
     assert 'mmcompress.PlainCheckpointHook' in hooks
-    assert 'mmcompress.DistillHook' in hooks
+    assert 'mmcompress.InformTeacherHook' in hooks

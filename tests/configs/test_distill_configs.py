@@ -22,7 +22,8 @@ from mmcompress.cache import CACHE_SCHEME
 from mmcompress.distill.builder import build_slot
 from mmcompress.distill.inherit import inherit
 from mmcompress.distill.taps import Taps
-from mmcompress.distill.teacher import build_model, read_config
+from mmcompress.distill.teacher_source import read_config
+from mmcompress.model.config import build_model
 from mmcompress.model.inputs import default_size
 
 CONFIGS = Path(__file__).parents[2] / 'configs'

@@ -12,7 +12,7 @@ from mmpretrain.structures import DataSample
 
 from mmcompress.cache import cached_teacher
 from mmcompress.distill.shared_draws import SharedDraws
-from mmcompress.distill.teacher import build_model
+from mmcompress.model.config import build_model
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 

@@ -180,7 +180,7 @@ def test_pipelines_that_normalize_differently_are_refused(
         mine, others, ok, monkeypatch):
     teacher = Teacher(retinanet(), allow_random=True)
     teacher.student_data = TrainingData('bgr', mine)
-    monkeypatch.setattr('mmcompress.distill.teacher.training_data',
+    monkeypatch.setattr('mmcompress.distill.preprocessing.training_data',
                         lambda cfg: TrainingData('bgr', others))
     student = build(retinanet())
     with detection_scope():

@@ -5,7 +5,8 @@ import torch
 from distill.models import batch, build, detection_scope, distill, retinanet
 from mmengine.config import Config
 
-from mmcompress.distill.teacher import Teacher, read_config
+from mmcompress.distill.teacher import Teacher
+from mmcompress.distill.teacher_source import find_checkpoint, read_config
 
 
 def saved(tmp_path, cfg=None, seed=5, **changes):
@@ -140,10 +141,8 @@ def test_random_weights_must_be_asked_for():
 
 def test_a_missing_mini_teacher_names_the_command(monkeypatch, tmp_path):
     monkeypatch.setenv('MMCOMPRESS_CACHE', str(tmp_path))
-    model = student_of(dict(cfg='configs/x.py', checkpoint='cache://x'))
     with pytest.raises(FileNotFoundError, match='tools/train.py configs/x.py'):
-        # the config is read first
-        model.distill.teacher._checkpoint_path()
+        find_checkpoint('configs/x.py', 'cache://x')
 
 
 def test_relative_paths_start_at_the_config(tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ from mmengine.config import Config
 from mmengine.runner import CheckpointLoader, Runner
 
 from mmcompress.cache import cached_teacher, check_seal, seal
-from mmcompress.distill.teacher import load_strictly
+from mmcompress.distill.teacher_source import load_strictly
 from mmcompress.hooks import CacheTeacherHook
 
 

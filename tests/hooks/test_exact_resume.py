@@ -26,11 +26,7 @@ def train(folder, loop='epoch', stop_at=None, exact=True, **kwargs):
     log = LossLog(stop_at)
     hooks = [log, PlainCheckpointHook()] + [ExactResumeHook()] * exact
     runner = toy_runner(folder, loop, hooks, **kwargs)
-    try:
-        runner.train()
-    except KeyboardInterrupt:
-        assert stop_at
-    return log.losses
+    return log.train(runner)
 
 
 def interrupted(folder, loop='epoch', stop_at=10, **kwargs):

@@ -61,11 +61,7 @@ def run(folder, loop='epoch', stop_at=None, strict=True, said=None, **kwargs):
         **kwargs)
     if said is not None:
         runner.logger.warning = said.append
-    try:
-        runner.train()
-    except KeyboardInterrupt:
-        assert stop_at
-    return runner, log.losses
+    return runner, log.train(runner)
 
 
 def resumed(folder, before, after, loop='epoch', **kwargs):
@@ -85,8 +81,8 @@ MODEL = [
     (dict(model=dict(type=Classifier)),
      dict(model=dict(type=Classifier, classes=3)), [
          r'6 keys of another shape',
-         r'linear.weight \(\(2, 3\) instead of \(3, 3\)\)',
-         r'norm.running_var \(\(2,\) instead of \(3,\)\)'
+         r'linear.weight: \(2, 3\) in the checkpoint, \(3, 3\) in the model',
+         r'norm.running_var: \(2,\) in the checkpoint, \(3,\) in the model'
      ]),
     (dict(model=dict(type=Classifier, adapter=True)),
      dict(model=dict(type=Classifier)), [

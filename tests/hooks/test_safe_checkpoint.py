@@ -34,11 +34,7 @@ def train(folder, stop_at=None, resume=False, load_from=None, **checkpoint):
     log = LossLog(stop_at)
     runner = runner_of(folder, [log], **checkpoint)
     runner._resume, runner._load_from = resume, load_from
-    try:
-        runner.train()
-    except KeyboardInterrupt:
-        assert stop_at
-    return log.losses
+    return log.train(runner)
 
 
 def names(folder):

@@ -69,10 +69,7 @@ def train(folder,
         train_cfg=dict(type=loop, max_iters=16),
         **kwargs)
     runner.logger.warning = said.append
-    try:
-        runner.train()
-    except KeyboardInterrupt:
-        assert stop_at
+    log.train(runner)
     # ends the workers
     runner.train_loop.dataloader_iterator = None
     return log.losses, loaded.stat().st_size, ' '.join(said)
@@ -227,11 +224,7 @@ def test_a_stream_is_read_again(tmp_path):
                 Stream(), batch_size=2),
             **options)
         runner.logger.warning = said.append
-        try:
-            runner.train()
-        except KeyboardInterrupt:
-            pass
-        return log.losses, ' '.join(said)
+        return log.train(runner), ' '.join(said)
 
     expected, _ = run(tmp_path / 'a')
     head, _ = run(tmp_path / 'b', stop_at=10)

@@ -6,15 +6,17 @@ from hooks.toy_runner import LossLog, toy_runner
 from mmengine.config import Config
 from mmengine.logging import MessageHub
 
-from mmcompress.hooks import (CheckDataHook, DistillHook, ExactResumeHook,
-                              NonFiniteLossHook, PlainCheckpointHook,
-                              SafeCheckpointHook, StandardHooks)
+from mmcompress.hooks import (CheckDataHook, ExactResumeHook,
+                              InformTeacherHook, NonFiniteLossHook,
+                              PlainCheckpointHook, SafeCheckpointHook,
+                              StandardHooks)
 from mmcompress.hooks.standard import (LINE, STANDARD, remind_of_hooks,
                                        without_standard_hooks)
 
 ROOT = Path(__file__).parents[2]
+NAMED = ' '.join(f"dict(type='mmcompress.{name}')" for name in STANDARD)
 OURS = [
-    NonFiniteLossHook, CheckDataHook, DistillHook, ExactResumeHook,
+    NonFiniteLossHook, CheckDataHook, InformTeacherHook, ExactResumeHook,
     PlainCheckpointHook
 ]
 
@@ -49,7 +51,7 @@ def test_what_the_config_has_itself_stays(tmp_path):
 def test_what_is_registered_is_called_in_the_same_stage(tmp_path):
     seen = []
 
-    class Later(DistillHook):
+    class Later(InformTeacherHook):
 
         def before_run(self, runner):
             seen.append(ours(runner))
@@ -58,7 +60,7 @@ def test_what_is_registered_is_called_in_the_same_stage(tmp_path):
     runner = toy_runner(tmp_path, hooks=[Later(), StandardHooks()])
     runner.call_hook('before_run')
     # a subclass is one as well
-    assert seen == [[kind for kind in OURS if kind is not DistillHook]]
+    assert seen == [[kind for kind in OURS if kind is not InformTeacherHook]]
 
 
 def test_checkpoints_are_written_safely(tmp_path):
@@ -86,9 +88,10 @@ def test_a_resumed_run_continues_exactly(tmp_path):
 
 @pytest.mark.parametrize('text, lacks', [
     ("custom_hooks=[dict(type='EMAHook')]", True),
-    ("custom_hooks=[dict(type='mmcompress.DistillHook')]", True),
+    ("custom_hooks=[dict(type='mmcompress.InformTeacherHook')]", True),
     (LINE, False),
-    (' '.join(f"dict(type='mmcompress.{name}')" for name in STANDARD), False),
+    (NAMED, False),
+    (NAMED.replace('InformTeacherHook', 'DistillHook'), False),
 ])
 def test_a_training_without_them_says_so_once(text, lacks, monkeypatch):
     assert without_standard_hooks(text) is lacks
@@ -111,3 +114,12 @@ def test_a_training_without_them_says_so_once(text, lacks, monkeypatch):
         assert not net._forward_pre_hooks
         net(0)
     assert len(said) == 2 * lacks and all(LINE in line for line in said)
+
+
+def test_a_run_without_training_needs_no_training_data(tmp_path):
+    runner = toy_runner(
+        tmp_path,
+        hooks=[StandardHooks()],
+        train_dataloader=dict(dataset=dict(type='NoSuchData'), batch_size=1))
+    runner.val()
+    assert isinstance(runner._train_loop, dict)

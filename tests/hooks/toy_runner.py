@@ -66,6 +66,14 @@ class LossLog(Hook):
         if runner.iter + 1 == self.stop_at:
             raise KeyboardInterrupt
 
+    def train(self, runner):
+        """Losses of a run that has this hook, up to where it is stopped."""
+        try:
+            runner.train()
+        except KeyboardInterrupt:
+            assert self.stop_at
+        return self.losses
+
 
 def toy_runner(work_dir, loop='epoch', hooks=(), val=True, **kwargs):
     """Build a Runner: 4 epochs of 4 iterations, or 16 iterations.

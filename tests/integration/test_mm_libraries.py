@@ -5,7 +5,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
 import mmcompress.compat  # noqa: F401
-from mmcompress.distill.teacher import read_config
+from mmcompress.distill.teacher_source import read_config
 
 
 def without_downloads(cfg):

@@ -42,7 +42,7 @@ def metrics(config, checkpoint, work_dir, *arguments):
 def folder(tmp_path_factory):
     """A small 1-bit detector, as if IDa-Det had trained it, and packed."""
     from mmcompress.deploy.file.convert import pack_file
-    from mmcompress.distill.teacher import build_model
+    from mmcompress.model.config import build_model
     folder = tmp_path_factory.mktemp('packed')
     config = write_config(folder / 'trained.py', ida_det())
     cfg = Config.fromfile(config)
@@ -165,7 +165,7 @@ def test_a_classifier_runs_in_the_inferencer(tmp_path):
     from mmcompress.deploy import pack
     from mmcompress.deploy.file.checkpoint import write_packed
     from mmcompress.deploy.file.config import packed_config
-    from mmcompress.distill.teacher import build_model
+    from mmcompress.model.config import build_model
     model = dict(
         type='ImageClassifier',
         backbone=dict(type='ResNet', depth=18, base_channels=8),

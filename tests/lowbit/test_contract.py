@@ -134,6 +134,18 @@ def test_integer_convolutions_count_exactly(kwargs):
     torch.testing.assert_close(packed(x), conv(x), rtol=1e-5, atol=1e-5)
 
 
+def test_integer_layers_compute_in_float32_whatever_surrounds_them():
+    torch.manual_seed(0)
+    packed = pack(nn.Sequential(W4A8Linear(12, 7)))[1]
+    x = torch.randn(3, 12).half()
+    expected = packed(x.float()).half()
+    assert packed.half()(x).equal(expected)
+    with pytest.raises(RuntimeError, match='no gradient'):
+        packed(x.float().requires_grad_())
+    with pytest.raises(RuntimeError, match='inference only'):
+        packed.train()(x)
+
+
 def test_sums_beyond_float32_are_exact():
     conv = W4A8Linear(20000, 1, bias=False)
     conv.weight.data.fill_(1)

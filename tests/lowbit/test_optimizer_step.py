@@ -354,11 +354,7 @@ def losses_of_a_run(folder, kind, stop_at=None, **kwargs):
         optim_wrapper=dict(
             optimizer=dict(type='SGD', lr=LR[kind], momentum=0.9)),
         **kwargs)
-    try:
-        runner.train()
-    except KeyboardInterrupt:
-        assert stop_at
-    return log.losses, state(runner.model)
+    return log.train(runner), state(runner.model)
 
 
 @every_layer

@@ -178,6 +178,20 @@ def test_the_share_of_operations_is_counted_in_the_first_training_step(logged):
             assert not module._forward_pre_hooks
 
 
+def test_layers_with_modules_of_their_own_count(logged):
+    Compress(
+        dict(type='mmcompress.ShareNet'), [
+            dict(
+                type='ReplaceLayers',
+                layer_cfg=[
+                    dict(type='mmcompress.ReActConv2d'),
+                    dict(type='mmcompress.XNORLinear')
+                ],
+                include=['*'])
+        ])
+    assert logged[-1] == "INFO: 100% of the model's weights are low-bit"
+
+
 # ---- Norms fused by others -------------------------------------------------
 
 

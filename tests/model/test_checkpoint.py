@@ -5,7 +5,7 @@ from distill.models import build, detection_scope, distill, retinanet
 
 import mmcompress.compat  # noqa: F401
 from mmcompress.analysis.subject import load_weights
-from mmcompress.distill.teacher import load_strictly
+from mmcompress.distill.teacher_source import load_strictly
 from mmcompress.model.checkpoint import (compare, fill, plain_weights,
                                          weights_of)
 

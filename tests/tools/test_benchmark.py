@@ -79,7 +79,8 @@ def test_a_detector_is_timed_whole_with_its_parts(run, capsys):
 
 @pytest.mark.filterwarnings('ignore:1-bit operators run on the slow')
 def test_a_checkpoint_and_a_batch_can_be_given(run, tmp_path):
-    from mmcompress.analysis.subject import build_subject, read_config
+    from mmcompress.analysis.subject import build_subject
+    from mmcompress.model.config import read_config
     config = 'react/react_r18_mini.py'
     model = build_subject(read_config(str(ROOT / 'configs' / config)))
     path = tmp_path / 'weights.pth'

@@ -11,10 +11,11 @@ from mmengine.config import ConfigDict
 from mmengine.registry import MODELS, DefaultScope
 
 import mmcompress.compat  # noqa: F401
-from mmcompress.analysis.subject import build_subject, read_config
+from mmcompress.analysis.subject import build_subject
 from mmcompress.binary.backbones.bi_resnet import BiBlock
 from mmcompress.binary.converters import (convert_official, official_weights,
                                           rename)
+from mmcompress.model.config import read_config
 
 TOOL = Path(__file__).parents[2].joinpath('tools', 'model_converters',
                                           'official_1bit.py')

@@ -19,11 +19,13 @@ from mmengine.utils import mkdir_or_exist
 import mmcompress.compat  # noqa: F401
 from mmcompress import __version__
 from mmcompress.analysis.latency import Parts, clock_of
-from mmcompress.analysis.subject import build_subject, noise_batch, read_config
+from mmcompress.analysis.subject import build_subject
 from mmcompress.analysis.timing import (device_clock, float_limits,
                                         interleaved, machine, median_interval)
 from mmcompress.deploy.forms import forms
 from mmcompress.launch import add_cfg_options
+from mmcompress.model.config import read_config
+from mmcompress.model.inputs import noise_batch
 from mmcompress.ops import build_info
 from mmcompress.tables import format_table
 

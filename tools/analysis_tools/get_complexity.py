@@ -10,8 +10,10 @@ from mmengine.logging import MMLogger
 
 import mmcompress.compat  # noqa: F401
 from mmcompress.analysis.complexity import FLOAT, LayerCost, complexity, total
-from mmcompress.analysis.subject import build_subject, noise_batch, read_config
+from mmcompress.analysis.subject import build_subject
 from mmcompress.launch import add_cfg_options
+from mmcompress.model.config import read_config
+from mmcompress.model.inputs import noise_batch
 from mmcompress.tables import format_table
 
 NOTES = '''\

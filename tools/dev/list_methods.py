@@ -7,6 +7,7 @@ that was forgotten.
 
   python tools/dev/list_methods.py
 """
+import argparse
 import os
 import re
 from dataclasses import dataclass
@@ -138,6 +139,9 @@ def render(root: Path) -> dict[Path, str]:
 
 def main() -> None:
     """Run the tool."""
+    argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     for path, text in render(ROOT).items():
         if path.read_text('utf-8') != text:
             path.write_text(text, 'utf-8')

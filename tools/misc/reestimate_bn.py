@@ -13,12 +13,12 @@ from rich.progress import track
 
 import mmcompress.compat  # noqa: F401
 from mmcompress.analysis.batch_norm import reestimate_statistics
-from mmcompress.analysis.subject import (build_subject, load_weights,
-                                         read_config)
+from mmcompress.analysis.subject import build_subject, load_weights
 from mmcompress.data_paths import check_data_paths
 from mmcompress.hooks.plain_checkpoint import to_plain
 from mmcompress.launch import add_cfg_options
 from mmcompress.model.checkpoint import weights_of
+from mmcompress.model.config import read_config
 
 DESCRIPTION = '''Recomputes the running means and variances of all batch norms
 on batches of the training data, with the weights as they are. For weights

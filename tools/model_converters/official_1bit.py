@@ -7,9 +7,10 @@ from mmengine.logging import MMLogger
 from mmengine.runner import CheckpointLoader, save_checkpoint
 
 import mmcompress.compat  # noqa: F401
-from mmcompress.analysis.subject import build_subject, read_config
+from mmcompress.analysis.subject import build_subject
 from mmcompress.binary.converters import KEY_MAPS, convert_official
 from mmcompress.launch import add_cfg_options
+from mmcompress.model.config import read_config
 
 DESCRIPTION = '''Writes a checkpoint that our config and any mm tool loads.
 The file is read as data only: one that asks for code to be run is refused.

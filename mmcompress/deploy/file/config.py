@@ -15,8 +15,9 @@ _FOR_TRAINING = ('train_dataloader', 'train_cfg', 'optim_wrapper',
 _COMPAT = 'mmcompress.compat'
 
 
-def _is_for_training(hook: dict) -> bool:
-    return str(hook.get('type')).startswith('mmcompress.')
+def _is_for_training(hook: dict | None) -> bool:
+    # None, where a config takes one of mmengine's away
+    return hook is not None and str(hook.get('type')).startswith('mmcompress.')
 
 
 def packed_config(cfg: Config) -> Config:

@@ -11,7 +11,7 @@ from mmengine.runner import Runner
 
 from mmcompress.analysis.subject import load_weights
 from mmcompress.data_paths import check_data_paths
-from mmcompress.distill.teacher import build_model
+from mmcompress.model.config import build_model
 from ..twins import fold_in_place, on_kernels, round_leftovers
 from ..verify import (compare_layouts, compare_twins, compare_with_trained,
                       end_to_end_difference)

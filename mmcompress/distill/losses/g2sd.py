@@ -7,8 +7,9 @@ from torch import Tensor
 from mmcompress.precision import at_least_float32
 from mmcompress.registry import MODELS
 from .base import DistillLoss
-from .checks import (check_classifier, check_keys, check_levels, check_lists,
-                     check_tensors, describe, shapes_of)
+from .checks import (check_keys, check_levels, check_lists, check_tensors,
+                     describe, shapes_of)
+from .labels import check_classifier
 
 
 @MODELS.register_module()

@@ -1,12 +1,42 @@
-"""Labels of a classification batch, and logits without them."""
+"""Logits of a classifier, and labels of its batch."""
 import torch
 import torch.nn as nn
 from torch import Tensor
 
-from .checks import check_num_samples
+from .checks import check_num_samples, check_tensors, shapes_of
 
 MULTI_LABEL = ("multi-label data has no class that is the target: KDLoss("
                "activation='sigmoid') compares the logits instead")
+
+
+def check_classifier(loss: nn.Module, **logits: Tensor) -> None:
+    """Check a classifier's logits.
+
+    Args:
+        loss (nn.Module): Named in the message.
+        **logits (Tensor): Of the ``student``, or of ``student`` and
+            ``teacher``, shape (N, C) with at least 2 classes.
+
+    Raises:
+        TypeError: If one is not a tensor.
+        ValueError: If the shapes are others.
+    """
+    check_tensors(loss, **logits)
+    shapes = shapes_of(list(logits.values()))
+    given = f'{type(loss).__name__}: ' + ' and '.join(
+        f'{name} {shape}' for name, shape in zip(logits, shapes))
+    if any(len(shape) != 2 for shape in shapes):
+        raise ValueError(
+            f'{given} must be logits (N, C) of a classifier; those of maps, '
+            'tokens or queries are what KDLoss compares')
+    if len(set(shapes)) > 1:
+        raise ValueError(f'{given} must be logits (N, C) of the same images '
+                         'and the same classes, in the same order')
+    if shapes[0][1] < 2:
+        raise ValueError(
+            f'{given} must be logits (N, C) of 2 or more classes: the softmax '
+            "of one is 1, whatever it is; KDLoss(activation='sigmoid') "
+            'compares a single class')
 
 
 def class_targets(loss: nn.Module, data_samples: list,

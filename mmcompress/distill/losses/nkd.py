@@ -6,8 +6,7 @@ from torch import Tensor
 
 from mmcompress.registry import MODELS
 from .base import DistillLoss
-from .checks import check_classifier
-from .labels import class_targets, log_softmax_without
+from .labels import check_classifier, class_targets, log_softmax_without
 
 
 @MODELS.register_module()

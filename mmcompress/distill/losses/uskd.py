@@ -8,8 +8,8 @@ from torch import Tensor
 
 from mmcompress.registry import MODELS
 from .base import DistillLoss
-from .checks import check_classifier, check_keys, check_tensors
-from .labels import class_targets, log_softmax_without
+from .checks import check_keys, check_tensors
+from .labels import check_classifier, class_targets, log_softmax_without
 
 
 def top_targets(target: Tensor) -> tuple[Tensor, Tensor]:

@@ -92,6 +92,8 @@ def test_the_config_takes_a_step():
         'model.teacher.checkpoint': None,
         'model.teacher.allow_random': True
     })
+    # as a Runner does
+    cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         model = MODELS.build(cfg.model).train()
         batch = made_up_batch(model, 'mmpretrain', (64, 64))

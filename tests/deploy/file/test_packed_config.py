@@ -72,7 +72,7 @@ def test_what_training_needs_is_left_out():
         test_dataloader=dict(batch_size=1),
         test_evaluator=dict(type='CocoMetric'),
         custom_hooks=[
-            dict(type='mmcompress.DistillHook'),
+            dict(type='mmcompress.InformTeacherHook'),
             dict(type='SyncBuffersHook')
         ],
         default_hooks=dict(
@@ -85,6 +85,11 @@ def test_what_training_needs_is_left_out():
     assert [h.type for h in cfg.custom_hooks] == ['SyncBuffersHook']
     assert set(cfg.default_hooks) == {'timer'}
     assert cfg.custom_imports.imports == ['mmcompress.compat']
+
+
+def test_hooks_that_are_taken_away_stay_away():
+    cfg = config_of(INNER, default_hooks=dict(timer=None, logger=None))
+    assert cfg.default_hooks == dict(timer=None, logger=None)
 
 
 def test_weights_in_half_precision_come_back_in_float32(tmp_path):

@@ -1,16 +1,18 @@
-"""What a distiller needs to know from the runner."""
+"""What a teacher needs to know from the runner."""
 import os.path as osp
 
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
+from mmcompress.distill.distiller import distiller_of
 from mmcompress.model.data import training_data
 from mmcompress.registry import HOOKS
 
 
-@HOOKS.register_module()
-class DistillHook(Hook):
+# configs from before name it DistillHook
+@HOOKS.register_module(name=['InformTeacherHook', 'DistillHook'])
+class InformTeacherHook(Hook):
     """Tells the teacher where the training's config lies, and of its data.
 
     Relative paths in ``teacher.cfg`` and ``teacher.checkpoint`` start in that
@@ -24,7 +26,7 @@ class DistillHook(Hook):
         model = runner.model
         if is_model_wrapper(model):
             model = model.module
-        distiller = getattr(model, 'distill', None)
+        distiller = distiller_of(model)
         filename = getattr(runner.cfg, 'filename', None)
         teacher = distiller and distiller.teacher
         if not teacher:
