@@ -83,7 +83,7 @@ def main() -> None:
         'libraries', nargs='*', default=list(RUNS), help='all by default')
     args = parser.parse_args()
     # the installed package's, or the checkout's
-    folder = Path(mmcompress.compat.__file__).parent
+    folder = Path(mmcompress.__file__).parent
     folder = next(
         f for f in (folder / '.mim' / 'configs', folder.parent / 'configs')
         if f.is_dir())
