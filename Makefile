@@ -19,8 +19,9 @@ test-all: ops lint
 # the parts that touch OpenMMLab, on its continuation under onedl-*
 test-onedl: $(ONEDL)/ready
 	@$(ONEDL)/bin/python tools/dev/build_ops.py
-	$(ONEDL)/bin/python -m pytest -m "not slow" tests/compat \
-		tests/test_check_env.py tests/distill tests/hooks tests/integration
+	$(ONEDL)/bin/python -m pytest -n 2 --dist loadscope -m "not slow" \
+		tests/compat tests/test_check_env.py tests/distill tests/hooks \
+		tests/integration
 
 bench: ops
 	$(RUN) ops/benchmarks/bench_binary.py

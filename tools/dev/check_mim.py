@@ -1,8 +1,8 @@
 """Train one mini config with each OpenMMLab library's own `mim train`.
 
-A few steps, with a teacher of random weights. Then the library's own function
-loads the checkpoint into the plain config of the student, and every weight is
-compared.
+A few steps, with a teacher of random weights, by a config outside of the
+package that has ours as its base. Then the library's own function loads the
+checkpoint into the plain config of the student, and every weight is compared.
 
     python tools/dev/check_mim.py OUT [LIBRARY ...]
 """
@@ -38,12 +38,23 @@ SHORT = ('train_cfg.max_epochs=1', 'train_cfg.val_interval=1',
          'default_hooks.logger.interval=1')
 
 
-def train(library: str, config: Path, work_dir: Path) -> Path:
+def config_folder() -> Path:
+    """The installed package's, or the checkout's."""
+    package = Path(mmcompress.__file__).parent
+    installed = package / '.mim' / 'configs'
+    return installed if installed.is_dir() else package.parent / 'configs'
+
+
+def train(library: str, base: str, work_dir: Path) -> Path:
     """Run `mim train`, and return the checkpoint.
 
     Raises:
         subprocess.CalledProcessError: If it failed.
     """
+    work_dir.mkdir(parents=True, exist_ok=True)
+    # the run writes the whole config to `work_dir`, under the same name
+    config = work_dir.with_name(f'my_{library}.py')
+    config.write_text(f"_base_ = 'mmcompress::{base}'\n")
     mim = shutil.which('mim', path=Path(sys.executable).parent) or 'mim'
     command = [mim, 'train', library, str(config), '--work-dir', str(work_dir),
                '--cfg-options', *SHORT]  # yapf: disable
@@ -82,15 +93,10 @@ def main() -> None:
     parser.add_argument(
         'libraries', nargs='*', default=list(RUNS), help='all by default')
     args = parser.parse_args()
-    # the installed package's, or the checkout's
-    folder = Path(mmcompress.compat.__file__).parent
-    folder = next(
-        f for f in (folder / '.mim' / 'configs', folder.parent / 'configs')
-        if f.is_dir())
     for library in args.libraries:
         config, student, loader = RUNS[library]
-        checkpoint = train(library, folder / config, args.out / library)
-        check_plain(library, folder / student, loader, checkpoint)
+        checkpoint = train(library, config, args.out / library)
+        check_plain(library, config_folder() / student, loader, checkpoint)
 
 
 if __name__ == '__main__':
