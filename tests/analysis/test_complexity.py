@@ -170,6 +170,34 @@ def test_a_product_belongs_to_the_innermost_module_that_runs():
     assert costs['awkward'].params == 20
 
 
+class Failing(nn.Module):
+
+    def forward(self, x):
+        """Give up."""
+        raise NotImplementedError
+
+
+class FallingBack(Awkward):
+    """Does without a part that can't."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fast = Failing()
+
+    def forward(self, x):
+        """Convolve three times."""
+        try:
+            return self.fast(x)
+        except NotImplementedError:
+            return super().forward(x)
+
+
+def test_a_forward_that_fails_is_over():
+    costs = costs_of(Model(awkward=FallingBack()), 1, 3, 6, 6)
+    assert set(costs) == {'awkward', 'awkward.head.conv'}
+    assert costs['awkward'].flops == 16 * 5 * 4
+
+
 def test_deformable_convolution_of_mmcv_counts():
     mmcv_ops = pytest.importorskip('mmcv.ops')
     layer = mmcv_ops.DeformConv2dPack(4, 6, 3, padding=1)

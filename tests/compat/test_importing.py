@@ -20,7 +20,7 @@ print(json.dumps([
 """)  # noqa: E501
     assert loaded == []
     assert finders == 1
-    assert not any(schemes)
+    assert schemes and not any(schemes)
 
 
 def test_mmcompress_can_be_the_base_of_a_config(tmp_path, monkeypatch):

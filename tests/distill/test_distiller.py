@@ -30,6 +30,16 @@ def test_is_the_student_itself():
     }
 
 
+def test_the_student_begins_as_it_would_without_a_teacher():
+    plain, model = build(retinanet()), build(distill())
+    for net in (plain, model):
+        torch.manual_seed(1)
+        net.init_weights()
+    state = model.state_dict()
+    for key, value in plain.state_dict().items():
+        assert torch.equal(state[key], value), key
+
+
 def test_adds_its_losses_to_the_students():
     model, plain = build(distill()), build(retinanet())
     plain.load_state_dict({

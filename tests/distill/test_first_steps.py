@@ -155,6 +155,12 @@ def test_warns_the_sooner_the_worse_it_is(ratio, step):
     assert compare(ratio) == step
 
 
+def test_the_ratio_is_the_mean_of_the_last_three():
+    check = WeightCheck()
+    check.ratios['loss_a'] = [1e9, 0.1, 10, 1000]
+    assert check.ratio('loss_a') == pytest.approx(10)
+
+
 def test_a_schedule_does_not_count():
     assert compare(2, factor=1e-4) is None
     assert compare(1e4, factor=1e-4) == 1

@@ -214,6 +214,14 @@ def test_compares_up_to_rounding(other, expected):
     assert same([torch.ones(2)], [other]) is expected
 
 
+@pytest.mark.parametrize('size', [1e-6, 1e6])
+def test_compares_by_the_size_of_what_is_there(size):
+    values = size * torch.tensor([1.0, -2.0, 0.0])
+    assert same(values, values + 1e-3 * size)
+    assert not same(values, values + 0.1 * size)
+    assert not same(values, 8 * values)
+
+
 def test_infinite_values_compare_equal():
     scores = torch.tensor([1.0, -float('inf')])
     assert same(scores, scores.clone())

@@ -33,6 +33,9 @@ def test_progress_comes_from_the_message_hub():
         hub.update_info('iter', 25)
         hub.update_info('max_iters', 100)
         assert training_progress() == 0.25
+        # of the last checks, after the last iteration
+        hub.update_info('iter', 101)
+        assert training_progress() == 1
     finally:
         MessageHub._instance_dict.pop('test_progress')
 

@@ -191,6 +191,29 @@ def test_another_number_of_processes_is_a_warning(tmp_path, monkeypatch):
         tmp_path, monkeypatch, resume=True)
 
 
+@pytest.mark.parametrize('options, num', [
+    (dict(interval=4, save_begin=3), 5),
+    (dict(interval=5, save_last=False), 3),
+])
+def test_all_processes_give_their_states_where_a_checkpoint_follows(
+        options, num, tmp_path, monkeypatch):
+    monkeypatch.setattr('mmcompress.hooks.exact_resume.get_world_size',
+                        lambda: 2)
+    said = []
+    runner = toy_runner(
+        tmp_path,
+        'iter',
+        [PlainCheckpointHook(), ExactResumeHook()],
+        val=False,
+        default_hooks=dict(
+            checkpoint=dict(type='CheckpointHook', by_epoch=False, **options)))
+    runner.logger.warning = said.append
+    runner.train()
+    assert len(list(tmp_path.glob('iter_*.pth'))) == num
+    # not from the first process alone
+    assert not said
+
+
 RANK = """
 import json, sys
 from hooks.test_exact_resume import *

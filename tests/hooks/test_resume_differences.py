@@ -9,7 +9,7 @@ from torch import nn
 
 import mmcompress.compat  # noqa: F401
 from mmcompress.hooks import ExactResumeHook, PlainCheckpointHook
-from mmcompress.hooks.resume_differences import config_differences
+from mmcompress.hooks.resume_differences import config_differences, settings_of
 
 BY_ITERS = dict(by_epoch=False, end=10, start_factor=0.1, type='LinearLR')
 COSINE = dict(
@@ -314,6 +314,19 @@ def test_other_settings_are_told(path, value, what):
 def test_equal_configs_have_no_differences():
     assert changed() == ([], [])
     assert config_differences({}, dict(config=CONFIG)) == ([], [])
+
+
+def test_settings_that_differ_by_rounding_are_equal():
+    assert 0.1 * 3 / 3 != 0.1
+    assert changed(optim_wrapper__optimizer__lr=0.1 * 3 / 3) == ([], [])
+    assert changed(optim_wrapper__optimizer__lr=0.1001)[1]
+
+
+def test_the_batch_size_is_that_of_all_processes(tmp_path, monkeypatch):
+    monkeypatch.setattr('mmcompress.hooks.resume_differences.get_world_size',
+                        lambda: 4)
+    settings = settings_of(toy_runner(tmp_path, val=False))
+    assert (settings['batch_size'], settings['num_samples']) == (8, 8)
 
 
 def test_the_config_is_kept_as_plain_data(tmp_path):

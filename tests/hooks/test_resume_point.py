@@ -132,6 +132,15 @@ def test_a_copy_goes_on_with_its_own_checkpoint(run, tmp_path, monkeypatch):
     assert f'Resuming from {copy / "epoch_2.pth"}' in warning
 
 
+def test_a_copy_goes_on_where_its_pointer_says(run, tmp_path, monkeypatch):
+    copy = tmp_path / 'copy'
+    shutil.copytree(run, copy)
+    (copy / 'last_checkpoint').write_text(str(run / 'epoch_1.pth'))
+    steps, warning = resumed(copy, monkeypatch)
+    assert steps == 12
+    assert f'Resuming from {copy / "epoch_1.pth"}' in warning
+
+
 def test_the_folder_may_be_named_in_several_ways(run, tmp_path, monkeypatch):
     (tmp_path / 'link').symlink_to(run)
     monkeypatch.chdir(tmp_path)

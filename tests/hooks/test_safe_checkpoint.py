@@ -117,6 +117,16 @@ def test_what_a_killed_process_wrote_in_part_is_removed(tmp_path):
     assert list(tmp_path.glob('.*.pth')) == [other]
 
 
+def test_a_best_checkpoint_of_the_same_name_stays(tmp_path):
+    runner = runner_of(tmp_path, save_best='toy/toy', rule='greater')
+    runner.train()
+    best = tmp_path / 'best_toy_toy_epoch_4.pth'
+    assert best.is_file()
+    hook, = (h for h in runner.hooks if isinstance(h, SafeCheckpointHook))
+    hook._save_best_checkpoint(runner, {'toy/toy': 100.0})
+    assert best.is_file() and hook.best_ckpt_path == str(best)
+
+
 OPTIONS = dict(
     interval=3,
     save_last=False,

@@ -9,6 +9,7 @@ from torch.utils.data import BatchSampler, IterableDataset, RandomSampler
 
 import mmcompress.compat  # noqa: F401
 from mmcompress.hooks import ExactResumeHook, PlainCheckpointHook
+from mmcompress.hooks.skip_data import _SeededDataset
 
 
 class CountingDataset(ToyDataset):
@@ -136,6 +137,19 @@ def test_the_number_of_workers_may_change(tmp_path):
     head = train(tmp_path / 'b', workers=1, stop_at=10)[0][:8]
     tail, *_ = train(tmp_path / 'b', workers=2, resume=True)
     assert head + tail == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_sample_draws_by_where_it_stands_in_the_training():
+    drawn = [
+        float(
+            _SeededDataset(ToyDataset(), seed, rank)[place, position,
+                                                     0]['inputs'][0])
+        for seed in (1, 2) for rank in (0, 1) for place in (0, 1)
+        for position in (0, 1)
+    ]
+    assert len(set(drawn)) == 16
+    again = _SeededDataset(ToyDataset(), 1, 0)[0, 0, 0]['inputs'][0]
+    assert float(again) == drawn[0]
 
 
 def test_workers_draw_differently_for_every_sample(tmp_path):

@@ -146,15 +146,29 @@ def test_integer_layers_compute_in_float32_whatever_surrounds_them():
         packed.train()(x)
 
 
-def test_sums_beyond_float32_are_exact():
+@pytest.mark.parametrize('zero_point, largest, other', [(100, 155, 154),
+                                                        (200, -200, -199)])
+def test_sums_beyond_float32_are_exact(zero_point, largest, other,
+                                       monkeypatch):
+    monkeypatch.setattr(W4A8Linear, 'zero_point', zero_point)
     conv = W4A8Linear(20000, 1, bias=False)
     conv.weight.data.fill_(1)
     packed = pack(nn.Sequential(conv.eval()))[1][0]
-    x = torch.full((1, 20000), 7.75)
-    # 155 * 7, 20,000 times, and 1 less
-    x[0, 0] = 7.7
-    assert packed.count(packed.input_codes(x)[..., None, None]).item() \
-        == 155 * 7 * 20000 - 7
+    codes = torch.full((1, 20000), float(largest))
+    # an odd sum
+    codes[0, 0] = other
+    counted = packed.input_codes(0.05 * codes)
+    assert counted.equal(codes)
+    assert packed.count(counted[..., None, None]).item() \
+        == 7 * (19999 * largest + other)
+
+
+def test_the_widest_operand_decides():
+    """Of an attention's queries, keys and values, say."""
+    assert OperandBits(4, (2, 8, 4)).factors == (4, 8)
+    assert OperandBits(None, (8, 4)).factors == (8, 4)
+    assert OperandBits(4, (8, 4)).are_low
+    assert not OperandBits(4, (8, 32)).are_low
 
 
 @pytest.mark.parametrize('kind, args', [(ToyBinaryConv2d, (4, 6, 3)),
@@ -171,6 +185,7 @@ def test_from_a_float_layer_and_back(kind, args):
     assert low.weight.dtype == torch.float64
     back = low.to_float()
     assert type(back) is type(plain)
+    assert not back.training
     x = torch.randn(2, 4, 5, 4, dtype=torch.float64)
     assert back(x).equal(plain(x))
 

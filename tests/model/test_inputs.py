@@ -71,6 +71,12 @@ def test_transforms_are_run(tmp_path, transform, size):
     assert pipeline_size(files(tmp_path, transform)) == size
 
 
+def test_the_sizes_of_pil_images_are_not_turned_around(tmp_path):
+    cfg = files(tmp_path, dict(type='NumpyToPIL'),
+                dict(type='torchvision/Resize', size=(12, 24)))
+    assert pipeline_size(cfg) == (12, 24)
+
+
 def test_where_a_transform_wants_more_a_real_image_is_taken(tmp_path):
     cfg = files(tmp_path, dict(type='mmpose.TopdownAffine', input_size=(4, 4)))
     assert pipeline_size(cfg) is None

@@ -7,9 +7,10 @@ from deploy.networks import NETWORKS, as_if_trained, build
 from mmcv.cnn import ConvModule
 
 from mmcompress.binary import IDaDetConv2d
-from mmcompress.binary.layers import ReActConv2d, RPReLU, RSign
+from mmcompress.binary.layers import ReActConv2d, RPReLU, RSign, Shift
 from mmcompress.deploy import (PackedBackbone, PackedBitsConv2d, PackedBlock,
                                PackedChain, PackedConv2d, pack)
+from mmcompress.deploy.fold import Folding
 from mmcompress.deploy.fold.constants import through_relu
 from mmcompress.deploy.twins import fold_in_place
 from mmcompress.deploy.verify import compare_twins, compare_with_trained
@@ -100,6 +101,30 @@ def test_reactnets_sign_and_prelu_as_modules():
     assert len(packed[0]) == 2
     assert all(layer.post is not None for layer in packed[0])
     assert difference(model, packed, x) < 1e-5
+
+
+def test_a_shift_without_an_activation_belongs_to_the_next_sign():
+    torch.manual_seed(1)
+    model = as_if_trained(
+        nn.Sequential(
+            ReActConv2d(8, 8, 3), nn.BatchNorm2d(8), Shift(8), RSign(8),
+            ReActConv2d(8, 8, 3)))
+    x = torch.randn(2, 8, 9, 9)
+    packed = packed_of(model, x)
+    assert len(packed[0]) == 2
+    assert difference(model, packed, x) < 1e-5
+
+
+def test_what_is_added_behind_an_activation_is_not_fused():
+    """A packed layer adds in front of it."""
+    block = as_if_trained(
+        nn.Sequential(ReActConv2d(8, 8, 1), nn.BatchNorm2d(8), nn.ReLU()))
+    conv, norm, act = block
+    fuse = Folding(block).block
+    assert fuse(block, [conv, norm, act], nn.Identity(), []) is None
+    fused = fuse(block, [conv, norm], nn.Identity(), [act])
+    x = torch.randn(2, 8, 5, 5)
+    torch.testing.assert_close(fused.eval()(x), act(norm(conv(x)) + x))
 
 
 def test_a_prelu_between_neighbours_is_computed_but_not_stored():

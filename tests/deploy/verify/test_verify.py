@@ -59,6 +59,29 @@ def test_how_wrong_an_output_may_be(part, is_wrong):
         assert compare_with_trained(model, traces, [x])['0'].error < 1e-5
 
 
+def test_a_channel_whose_scale_is_zero_has_no_integers_to_compare():
+    model = nn.Sequential(IDaDetConv2d(8, 8, 3)).eval()
+    model[0].scale.data[0] = 0
+    _, traces = fold_in_place(copy.deepcopy(model))
+    checks = compare_with_trained(model, traces, [torch.randn(1, 8, 6, 6)])
+    assert checks['0'].runs == 1
+
+
+@pytest.mark.parametrize('part, is_wrong', [(1e-3, True), (3e-5, True),
+                                            (3e-6, False)])
+def test_how_far_from_the_threshold_a_bit_may_differ(part, is_wrong):
+    model = nn.Sequential(IDaDetConv2d(1, 8, 1)).eval()
+    _, traces = fold_in_place(copy.deepcopy(model))
+    # the largest input is 1
+    x = torch.tensor([-1.0, part, 1.0]).view(1, 1, 1, 3)
+    layer_of(traces, '0').threshold += 2 * part
+    if is_wrong:
+        with pytest.raises(VerificationError, match='1 of 3 input bits'):
+            compare_with_trained(model, traces, [x])
+    else:
+        assert compare_with_trained(model, traces, [x])['0'].ties == 1
+
+
 def test_a_wrong_limit_is_found():
     model, x = build('xnor')
     _, traces = fold_in_place(copy.deepcopy(model))
@@ -106,12 +129,21 @@ def test_twins_that_differ_in_the_last_place_are_found(folded):
         compare_twins(twin, packed, [x])
 
 
+def test_a_prediction_too_many_is_found(folded):
+    _, twin, _, x = folded
+    packed = on_kernels(twin)
+    packed.register_forward_hook(lambda module, args, out: (*out, out[0]))
+    with pytest.raises(VerificationError, match='^predictions'):
+        compare_twins(twin, packed, [x])
+
+
 def test_equal_means_every_bit():
     zero = torch.zeros(2)
     assert same_bits(zero, zero.clone())
     assert not same_bits(zero, -zero)
     assert same_bits(zero + torch.nan, zero + torch.nan)
     assert not same_bits(zero, zero.double())
+    assert not same_bits(zero, zero.int())
     # one column of several counts as contiguous
     column = torch.randn(3, 5)[:1, :1]
     assert same_bits(column, column.clone())

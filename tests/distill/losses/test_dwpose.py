@@ -159,12 +159,16 @@ def test_beta_must_be_positive():
         DWPoseLogitLoss(beta=0)
 
 
-@pytest.mark.parametrize('student, teacher', [
-    ([(2, 3, 8), (2, 3, 12)], [(2, 3, 8), (2, 3, 16)]),
-    ([(2, 3, 8), (2, 3, 12)], [(2, 4, 8), (2, 4, 12)]),
-    ([(2, 8), (2, 12)], [(2, 8), (2, 12)]),
-    ([(2, 3, 8)], [(2, 3, 8)]),
-])
+@pytest.mark.parametrize(
+    'student, teacher',
+    [
+        ([(2, 3, 8), (2, 3, 12)], [(2, 3, 8), (2, 3, 16)]),
+        ([(2, 3, 8), (2, 3, 12)], [(2, 4, 8), (2, 4, 12)]),
+        ([(2, 8), (2, 12)], [(2, 8), (2, 12)]),
+        ([(2, 3, 8)], [(2, 3, 8)]),
+        # other keypoints along x than along y
+        ([(2, 3, 8), (2, 4, 12)], [(2, 3, 8), (2, 4, 12)]),
+    ])
 def test_logits_that_do_not_fit_are_named(student, teacher):
     given = [[torch.zeros(shape) for shape in shapes]
              for shapes in (student, teacher)]

@@ -260,6 +260,13 @@ def test_coders_start_as_officially():
             for m in plain.layers] == 3 * ['Conv2d', 'LeakyReLU']
 
 
+@pytest.mark.parametrize('p', [1, 1.5, 2, 3])
+def test_the_distance_is_a_mean_over_elements(p):
+    a, b = torch.randn(2, 5, 3, dtype=torch.float64)
+    assert mean_distance(a, b, p).item() == pytest.approx(
+        (a - b).abs().pow(p).mean().item()**(1 / p))
+
+
 @pytest.mark.parametrize('p', [1, 2])
 def test_the_distance_of_equals_has_no_gradient(p):
     x = torch.randn(2, 3).requires_grad_()
