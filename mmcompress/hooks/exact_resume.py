@@ -8,7 +8,7 @@ import torch
 from mmengine.dataset import worker_init_fn
 from mmengine.dist import all_gather_object, get_rank, get_world_size
 from mmengine.hooks import CheckpointHook, Hook
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
 
 from mmcompress.registry import HOOKS
 from .resume_differences import (config_differences, group_differences,
@@ -113,7 +113,10 @@ class ExactResumeHook(Hook):
 
     def before_run(self, runner: Runner) -> None:
         """Note the settings, before building changes the config."""
-        self.settings = settings_of(runner)
+        # a run that only tests has no loop, or one not to be built: it needs
+        # no training data
+        is_training = isinstance(runner._train_loop, BaseLoop)
+        self.settings = settings_of(runner) if is_training else None
 
     def _settings_of(self, runner: Runner) -> dict:
         # a hook that is registered later misses the beginning
