@@ -273,6 +273,13 @@ def test_two_processes_resume(tmp_path):
     assert losses[0] != losses[1]
 
 
+def test_a_validation_needs_no_training_data(tmp_path):
+    loader = dict(dataset=dict(type='NoSuchDataset'), batch_size=2)
+    runner = toy_runner(
+        tmp_path, hooks=[ExactResumeHook()], train_dataloader=loader)
+    assert runner.val()
+
+
 def test_the_model_is_not_touched(tmp_path):
     runner = toy_runner(tmp_path, hooks=[ExactResumeHook()])
     runner.train()
