@@ -127,7 +127,6 @@ class ExactResumeHook(Hook):
         This is the last moment before the first epoch: what other hooks draw
         in ``before_train_epoch``, they drew after the checkpoint as well.
         """
-        self.iters = runner.iter
         resumed, self.resumed = self.resumed, None
         restore = self._restorer(runner, resumed)
         if hasattr(runner.train_loop, 'dataloader_iterator'):

@@ -99,6 +99,15 @@ def test_channels_turn_without_any_normalization(rgb):
         seen(teacher, rgb)['inputs'].float())
 
 
+def test_gray_images_have_no_order():
+    """Nobody is asked for it, whichever of the two says that they are gray."""
+    raw, gray = ClsDataPreprocessor(), ClsDataPreprocessor(
+        mean=[100.0], std=[50.0])
+    images = torch.full((2, 1, 4, 4), 200.0)
+    assert (renormalize(raw, gray, 'bgr')(images, None) == 2).all()
+    assert (renormalize(gray, raw, 'bgr')(images / 100, None) == 200).all()
+
+
 def test_what_a_network_gets():
     turning = ClsDataPreprocessor(to_rgb=True)
     leaving = ClsDataPreprocessor(to_rgb=False)

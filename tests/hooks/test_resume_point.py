@@ -166,6 +166,14 @@ def test_best_and_published_checkpoints_are_not_resumed(run, monkeypatch):
         resumed(run, monkeypatch)
 
 
+def test_the_folder_of_the_run_may_be_said_once_more(run, monkeypatch):
+    (run / 'last_checkpoint').unlink()
+    hook = dict(type='CheckpointHook', interval=1, out_dir=str(run))
+    steps, warning = resumed(
+        run, monkeypatch, default_hooks=dict(checkpoint=hook))
+    assert steps == 4 and f'Resuming from {run / "epoch_3.pth"}' in warning
+
+
 @pytest.mark.parametrize('hook', [PlainCheckpointHook, ExactResumeHook])
 def test_other_folders_and_names(hook, tmp_path, monkeypatch):
     """Those that the hook's options say."""

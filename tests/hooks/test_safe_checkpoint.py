@@ -244,7 +244,11 @@ def test_a_copy_leaves_the_originals_best_one_alone(tmp_path, monkeypatch):
 def test_a_copy_without_the_best_one_forgets_it(tmp_path, monkeypatch):
     copy = copied(tmp_path)
     (copy / 'best_toy_toy_epoch_2.pth').unlink()
-    better(copy, monkeypatch)
+    monkeypatch.setattr('hooks.toy_runner.ToyMetric.calls', 10)
+    runner, said = runner_of(copy, **BEST), []
+    runner._resume, runner.logger.warning = True, said.append
+    runner.train()
+    assert any('best checkpoint so far' in text for text in said)
     assert 'best_toy_toy_epoch_2.pth' in names(tmp_path / 'original')
     assert names(copy) == ['best_toy_toy_epoch_4.pth', 'epoch_4.pth']
 

@@ -16,6 +16,7 @@ from torch.nn.utils.parametrizations import weight_norm
 from mmcompress.binary import BiRealConv2d, IDaDetConv2d, XNORLinear
 from mmcompress.compress import Compress
 from mmcompress.lowbit import LowBitLayer, ReplaceConvs, ReplaceLayers
+from mmcompress.lowbit.share import announce_share
 from mmcompress.registry import MODELS
 
 IDA_DET = dict(type='mmcompress.IDaDetConv2d')
@@ -158,6 +159,21 @@ def test_a_small_share_of_the_weights_is_a_warning(logged):
     # the scales of the 1-bit layer count as its
     assert logged[-1] == ("WARNING: Only 11% of the model's weights are "
                           'low-bit. As they were: Linear 89%')
+
+
+@pytest.mark.parametrize(
+    'others, said',
+    [
+        (dict(), 'INFO: 100% of'),
+        (dict(fc=nn.Linear(4, 4, bias=False)), 'INFO: 50% of'),
+        (dict(fc=nn.Linear(4, 4)), 'WARNING: Only 44% of'),
+        # which the trained model does without
+        (dict(distill=nn.Linear(4, 400)), 'INFO: 100% of'),
+    ])
+def test_below_half_is_a_warning(others, said, logged):
+    announce_share(
+        nn.ModuleDict(dict(low=W4A8Linear(4, 4, bias=False), **others)))
+    assert logged[-1].startswith(said)
 
 
 def test_the_share_of_operations_is_counted_in_the_first_training_step(logged):

@@ -152,6 +152,12 @@ def test_a_tensor_that_claims_gigabytes_is_not_looked_at(state):
         empty_model().load_state_dict(state)
 
 
+def test_a_tensor_without_values_is_refused(state):
+    state[WEIGHT] = state[WEIGHT].to('meta')
+    with pytest.raises(RuntimeError, match='damaged.*no dense tensor'):
+        empty_model().load_state_dict(state)
+
+
 def test_a_model_in_another_precision_takes_the_file(packed, state):
     model = empty_model().half()
     model.load_state_dict(state)

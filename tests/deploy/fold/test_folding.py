@@ -188,6 +188,22 @@ def test_conv_module_with_norm_and_activation():
     assert difference(model, packed, x) < 1e-5
 
 
+@pytest.mark.parametrize('order', [('act', 'conv', 'norm'),
+                                   ('norm', 'act', 'conv')])
+def test_a_conv_module_that_begins_otherwise_still_packs_its_layer(order):
+    torch.manual_seed(0)
+    model = as_if_trained(
+        nn.Sequential(
+            ConvModule(
+                8, 8, 3, conv_cfg=dict(type='mmcompress.IDaDetConv2d'),
+                norm_cfg=dict(type='BN'), act_cfg=dict(type='PReLU'),
+                order=order)))  # yapf: disable
+    x = torch.randn(2, 8, 12, 9)
+    packed = packed_of(model, x)
+    assert isinstance(packed[0].conv, PackedConv2d)
+    assert difference(model, packed, x) < 1e-5
+
+
 def test_a_block_that_can_not_be_fused_still_packs_its_layers():
     torch.manual_seed(0)
     model, x = build('ida_det')

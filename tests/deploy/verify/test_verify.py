@@ -163,6 +163,16 @@ def test_the_end_to_end_difference_is_by_part():
     assert 0 < found['1'] < 1e-5
 
 
+def test_the_end_to_end_difference_is_a_share_of_the_outputs():
+    model = nn.Sequential(nn.Linear(3, 4))
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter *= 1.25
+    found = end_to_end_difference(model, other, [torch.rand(5, 3)] * 2)
+    assert found == pytest.approx({'0': 0.25, 'predictions': 0.25})
+
+
 class IgnoresStrides(nn.Module):
     """As a kernel that takes memory as it comes."""
 

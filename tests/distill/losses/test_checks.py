@@ -5,6 +5,7 @@ import torch
 
 from mmcompress.distill.distiller import Slot
 from mmcompress.distill.losses import CWDLoss, KDLoss, MGDLoss, PKDLoss
+from mmcompress.distill.losses.checks import check_images_first
 
 # decoder layers, images, queries, classes
 LAYERS = torch.zeros(6, 2, 7, 5)
@@ -39,6 +40,13 @@ def test_an_axis_that_was_named_is_believed():
 def test_as_many_channels_as_images_and_rois_are_fine(shape):
     for loss in (KDLoss(), CWDLoss(), PKDLoss()):
         assert run(loss, torch.zeros(shape))['loss_x'] == 0
+
+
+def test_in_a_batch_of_one_no_axis_is_taken_for_the_images():
+    # three RoIs of one channel
+    check_images_first('student', torch.zeros(3, 1, 5, 5), 1)
+    with pytest.raises(ValueError, match='second axis'):
+        check_images_first('student', torch.zeros(3, 2, 5, 5), 2)
 
 
 def test_one_list_too_many_is_counted():
