@@ -216,6 +216,21 @@ def test_what_two_modules_share_counts_once_in_memory():
     assert costs['first'].flops == costs['second'].flops == 48
 
 
+def test_low_bit_weights_that_are_shared_do_too():
+    first, second = (W4A8Linear(4, 4, bias=False) for _ in range(2))
+    second.register_parameter('weight', first.weight)
+    costs = costs_of(Model(first=first, second=second), 3, 4)
+    # 4 bits each, and a scale per channel
+    assert costs['first'].bytes_packed == 8 + 16
+    assert costs['second'].bytes_packed == costs['second'].params == 0
+    assert costs['first'].bops == costs['second'].bops > 0
+
+
+def test_what_a_distiller_adds_is_left_out():
+    model = Model(conv=nn.Conv2d(3, 4, 3), distill=nn.PReLU(4))
+    assert set(costs_of(model, 1, 3, 6, 6)) == {'conv'}
+
+
 def test_bytes_are_those_of_the_state_dict():
     model = Model(conv=IDaDetConv2d(3, 70, 3), norm=nn.BatchNorm2d(70))
     costs = costs_of(model, 1, 3, 8, 8)

@@ -90,6 +90,15 @@ def test_where_a_transform_wants_more_a_real_image_is_taken(tmp_path):
     assert pipeline_size(files(tmp_path, dict(type='WantsLabel'))) == (20, 28)
 
 
+def test_data_that_would_be_downloaded_is_not_looked_at(tmp_path, monkeypatch):
+    cfg = files(tmp_path, dict(type='mmpose.TopdownAffine', input_size=(4, 4)))
+    looked = []
+    monkeypatch.setattr('mmcompress.model.inputs._first_image', looked.append)
+    assert pipeline_size(cfg) is None and len(looked) == 1
+    cfg.test_dataloader.dataset.type = 'CIFAR10'
+    assert pipeline_size(cfg) is None and len(looked) == 1
+
+
 def test_a_size_that_nothing_says_is_told_on_stderr(tmp_path, capsys):
     cfg = files(tmp_path)
     cfg.test_dataloader.dataset.data_root = str(tmp_path / 'nowhere')
