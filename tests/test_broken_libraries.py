@@ -43,7 +43,7 @@ def look_up(names):
             try:
                 if name in homes:
                     found = getattr(registry, variable).get(name)
-                    assert found.__name__ == name
+                    assert found.__module__ == homes[name]
             except Exception as error:
                 errors[name] = type(error).__name__, str(error)
     if names:
