@@ -124,6 +124,8 @@ def main(folder: Path, loop: str, every: int) -> None:
     assert forked(folder / 'whole', loop) == 0
     expected = read(folder / 'whole', 'losses.json')
     moments = read(folder / 'whole', 'moments.json')
+    # libraries touch files of their own before
+    in_place = moments.index('replace') + 1
     last = [n for n in checkpoints(folder / 'whole') if 'best' not in n]
     assert len(last) == 1
     failures = [(kill_at, i, -signal.SIGKILL)
@@ -138,8 +140,8 @@ def main(folder: Path, loop: str, every: int) -> None:
         losses = read(here, 'losses.json')
         case = (fail.__name__, i, moments[i - 1], len(losses))
         assert losses == expected[len(expected) - len(losses):], case
-        # the first checkpoint is opened, written, synced and renamed first
-        assert len(losses) < len(expected) or i <= 4, case
+        # before a checkpoint is in its place, there is nothing to resume
+        assert len(losses) < len(expected) or i <= in_place, case
         # a best one that was written just before is whole, but forgotten
         kept = checkpoints(here)
         assert [n for n in kept if 'best' not in n] == last, (case, kept)
