@@ -37,18 +37,28 @@ def match_modules(model: nn.Module, kinds: type | tuple[type, ...],
     classes = kinds if isinstance(kinds, tuple) else (kinds, )
     wanted_kind = ' or '.join(dict.fromkeys(k.__name__ for k in classes))
     # a pattern is often the name of something above
-    existing = [name for name, _ in model.named_modules() if name]
+    others = {name: m for name, m in model.named_modules() if name}
+
+    def hint(pattern: str) -> str:
+        """What a pattern selects instead, or what is called alike."""
+        leaves = {
+            type(m).__name__
+            for name, m in others.items()
+            if selects(pattern, name) and not m._modules
+        }
+        if leaves:
+            return f'what it selects is {", ".join(sorted(leaves))}'
+        close = difflib.get_close_matches(pattern, others, 3, 0.3)
+        return f'closest: {", ".join(close or names[:3]) or "it has none"}'
 
     def select(patterns: list[str], key: str) -> set[str]:
         selected = set()
         for pattern in patterns:
             found = {name for name in names if selects(pattern, name)}
             if not found:
-                close = difflib.get_close_matches(pattern, existing, 3, 0.3)
                 raise ValueError(
                     f'{key}: {pattern!r} selects no {wanted_kind} of '
-                    f'{type(model).__name__}; closest: '
-                    f'{", ".join(close or names[:3]) or "it has none"}')
+                    f'{type(model).__name__}; {hint(pattern)}')
             selected |= found
         return selected
 

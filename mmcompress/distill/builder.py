@@ -92,7 +92,8 @@ def Distill(student: dict,
         nn.Module: The student.
 
     Raises:
-        TypeError: If keys of a base config were not deleted.
+        TypeError: If keys of a base config were not deleted, or if ``losses``
+            is no dict.
         ValueError: If ``shared_draws`` is given with ``head_only``.
         KeyError: If the student lacks a tapped module or a method of
             ``shared_draws``.
@@ -101,6 +102,10 @@ def Distill(student: dict,
         raise ValueError('shared_draws: with head_only there is only one '
                          'forward, whose draws need not be shared')
     model = build_inner('Distill', student, data_preprocessor, unexpected)
+    if not isinstance(losses, dict):
+        raise TypeError('mmcompress.Distill: losses must be a dict of names '
+                        "and configs, such as dict(loss_fgd=dict(type='"
+                        f"mmcompress.FGDLoss', ...)), got {losses!r}")
     distiller = HeadDistiller if head_only else Distiller
     if shared_draws:
         distiller = partial(SharingDistiller, SharedDraws(shared_draws))

@@ -394,7 +394,7 @@ def test_a_misspelt_tap_of_the_teacher_fails_before_the_first_step():
 ])  # yapf: disable
 def test_taps_must_be_what_the_loss_looks_at(losses, message):
     with pytest.raises(ValueError, match=re.escape(message)):
-        build(distill(losses=losses))
+        build(dict(distill(), losses=losses))
 
 
 def test_a_name_that_the_students_losses_have():
@@ -427,3 +427,9 @@ def test_a_plain_checkpoint_loads():
         for k, v in model.state_dict().items() if not k.startswith('distill.')
     }
     plain.load_state_dict(own, strict=True)
+
+
+@pytest.mark.parametrize('losses', [None, [dict(type='mmcompress.FGDLoss')]])
+def test_losses_have_names(losses):
+    with pytest.raises(TypeError, match='losses must be a dict of names'):
+        build(dict(distill(), losses=losses))

@@ -113,6 +113,13 @@ def test_what_computes_something_else_is_refused(make, reason):
     assert type(model['a']) is IDaDetConv2d
 
 
+def test_what_is_selected_instead_is_named():
+    model = nn.Sequential(nn.Conv2d(3, 3, 1), nn.ConvTranspose2d(3, 3, 1))
+    with pytest.raises(
+            ValueError, match="'1' selects no Conv2d .*is ConvTranspose2d"):
+        replace(model, include=['1'])
+
+
 def test_attention_would_never_call_its_projection():
     model = nn.ModuleDict(dict(attn=nn.MultiheadAttention(8, 2)))
     with pytest.raises(ValueError, match=r'attn\.out_proj: .*never calls'):
