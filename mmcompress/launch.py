@@ -5,14 +5,12 @@ import sys
 from pathlib import Path
 
 from mmengine.config import Config, DictAction
+from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.utils import get_installed_path, is_installed
 
 from .compat import init_cpu_distributed
 from .data_paths import check_data_paths
 from .hooks.standard import without_standard_hooks
-
-# default_scope -> distribution, where the two differ
-_PACKAGES = {'mmseg': 'mmsegmentation'}
 
 # those that default_hooks.NAME=None leaves out
 _MMENGINE_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger',
@@ -42,7 +40,8 @@ def find_tool(scope: str | None, tool: str) -> Path:
             'the config has no `default_scope`, so it is unknown which '
             "library's tool to run; inherit a config of that library, or set "
             "default_scope='mmdet' (mmpose, mmpretrain, mmseg)")
-    package = _PACKAGES.get(scope, scope)
+    # mmengine's table, and what compat knows of distributions by other names
+    package = MODULE2PACKAGE.get(scope, scope)
     if not is_installed(package):
         raise FileNotFoundError(
             f'the config belongs to {scope}, and {package} is not installed '

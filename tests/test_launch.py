@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 from mmengine.config import Config
+from mmengine.config.utils import MODULE2PACKAGE
 
 from mmcompress.data_paths import check_data_paths
 from mmcompress.launch import STANDARD_HOOKS, find_tool, run_tool
@@ -18,6 +19,13 @@ def test_each_library_runs_its_own_tool(scope, package):
     for tool in ('train.py', 'test.py'):
         path = find_tool(scope, tool)
         assert path.is_file() and package in path.parts
+
+
+def test_a_library_from_another_distribution_runs_its_own_tool(monkeypatch):
+    # as compat finds it where onedl-mmsegmentation brings the module
+    monkeypatch.setitem(MODULE2PACKAGE, 'mmseg', 'mmseg')
+    path = find_tool('mmseg', 'train.py')
+    assert path.is_file() and 'mmseg' in path.parts
 
 
 def test_a_config_without_scope():
