@@ -1,0 +1,12 @@
+from mmcompress.lazy_imports import lazy_exports
+
+__getattr__, __dir__, __all__ = lazy_exports(
+    __name__,
+    dict(
+        layers=[
+            'Place', 'Product', 'QuantConv2d', 'QuantConvTranspose2d',
+            'QuantLayer', 'QuantLinear', 'bits_of', 'build_quantizer'
+        ],
+        lsq=['LSQ'],
+        quantizer=['Codes', 'Quantizer', 'Summary', 'bypassed'],
+        spec=['Spec']))

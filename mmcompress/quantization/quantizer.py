@@ -1,0 +1,390 @@
+"""What quantizers share: codes, scales, their beginning, their state."""
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.nn as nn
+from mmengine.dist import all_reduce
+from torch import Tensor
+
+from mmcompress.lowbit import Grid
+from mmcompress.precision import at_least_float32
+from .optimizer_rules import watch_optimizers
+
+# below it, the least value of the first batch makes a quantizer signed
+_NEGATIVE = -1e-5
+
+
+@dataclass(frozen=True, eq=False)
+class Codes:
+    """Integers that stand for real values.
+
+    ``x = (values - zero_point) * scale + offset``
+
+    Attributes:
+        values (Tensor): Integers, int32, of the shape of what they stand for.
+        scale (Tensor): Broadcasts with them: per tensor, axis or row.
+        zero_point (Tensor | int): An integer.
+        offset (Tensor | float): A real number, such as LSQ+'s beta.
+    """
+    values: Tensor
+    scale: Tensor
+    zero_point: Tensor | int = 0
+    offset: Tensor | float = 0
+
+    def dequantize(self) -> Tensor:
+        """The real values."""
+        y = (self.values - self.zero_point) * self.scale
+        has_offset = isinstance(self.offset, Tensor) or self.offset != 0
+        return y + self.offset if has_offset else y
+
+
+@dataclass(frozen=True, eq=False)
+class Summary:
+    """Of the data that a quantizer begins with, over all processes.
+
+    Attributes:
+        sums (Tensor): Of absolute values, by index of the axis; or (1, ).
+        count (Tensor): Number of values of each sum.
+        least (Tensor): The least value by index of the axis; or (1, ).
+        largest (Tensor): The largest one.
+    """
+    sums: Tensor
+    count: Tensor
+    least: Tensor
+    largest: Tensor
+
+    def mean(self, per_index: bool) -> Tensor:
+        """Mean absolute value, of the whole or by index of the axis."""
+        if per_index:
+            return self.sums / self.count
+        return (self.sums.sum() / self.count.sum()).expand_as(self.sums)
+
+
+class Quantizer(nn.Module):
+    """Base of what maps real values to few, and to their integers.
+
+    ``forward`` returns real values with the method's own gradient, and
+    ``quantize_int`` the integers; in eval mode, ``forward(x)`` is
+    ``quantize_int(x).dequantize()`` to the last bit. Both compute in float32
+    at least, also under autocast.
+
+    Scales are parameters of one dimension, so that neither ``init_weights`` of
+    a model fills them nor weight decay that exempts such changes them. They
+    begin with the first data that are seen with gradients enabled, those of
+    all processes together; frozen stages are in eval mode then, so
+    ``self.training`` decides nothing. Parameters of a model, weights, may be
+    seen at any time. Data of zeros only say nothing: they pass, and the next
+    ones are looked at.
+
+    A subclass implements ``_initialize``, ``_quantize`` and ``_codes``.
+
+    Args:
+        bits (int): Of a code.
+        axis (int | None): Of the input that its scales go with; negative
+            counts from the last. None: one scale.
+        size (int): Number of indices of the axis.
+        signed (bool | str): Whether codes may be negative. ``'auto'``: if the
+            first data are.
+
+    Raises:
+        ValueError: If the method isn't defined for these.
+
+    Attributes:
+        path (str): Where it stands in the model, for messages.
+        bypass (bool): Whether values pass as they are.
+        observer (Callable | None): Sees what would be quantized, which passes
+            as it is.
+    """
+
+    # what a method is defined for
+    allowed_bits: range | tuple[int, ...] = range(2, 9)
+    allowed_signs: tuple[bool | str, ...] = (True, False, 'auto')
+    per_axis = True
+    # stateless ones look at each input anew
+    stateful = True
+
+    def __init__(self,
+                 bits: int,
+                 axis: int | None = None,
+                 size: int = 1,
+                 signed: bool | str = 'auto') -> None:
+        super().__init__()
+        self._check('bits', bits, self.allowed_bits)
+        self._check('signed', signed, self.allowed_signs)
+        if axis is None and size != 1:
+            raise ValueError(f'{type(self).__name__}: size={size} needs an '
+                             'axis; without one there is one scale')
+        if axis is not None and not self.per_axis:
+            raise ValueError(
+                f'{type(self).__name__} has one scale for the whole tensor, '
+                f'so axis must be None, got {axis}')
+        self.bits = bits
+        self.axis = axis
+        self.size = size
+        self.path = ''
+        self.bypass = False
+        self.observer = None
+        self.seen = False
+        self._ready = not self.stateful
+        self._given_sign = None if signed == 'auto' else bool(signed)
+        self._signed = self._given_sign
+        if self.stateful:
+            self.register_buffer('initialized', torch.tensor(False))
+            self.register_buffer('signed', torch.tensor(signed is not False))
+        watch_optimizers(self)
+
+    def __setstate__(self, state: dict) -> None:
+        super().__setstate__(state)
+        watch_optimizers(self)
+
+    def _check(self, name: str, value, allowed) -> None:
+        # 1 == True
+        if not any(value == a and type(value) is type(a) for a in allowed):
+            options = ', '.join(map(repr, allowed))
+            raise ValueError(f'{type(self).__name__}: {name} must be one of '
+                             f'{options}, got {value!r}')
+
+    def extra_repr(self) -> str:
+        where = '' if self.axis is None else f', {self.size} at {self.axis}'
+        return f'bits={self.bits}{where}'
+
+    def __str__(self) -> str:
+        return self.path or type(self).__name__
+
+    # ---- Range of codes ----------------------------------------------------
+
+    @property
+    def is_signed(self) -> bool:
+        """Whether codes may be negative; asks the device once."""
+        if self._signed is None:
+            signed = bool(self.signed)
+            if not self.is_initialized:
+                return signed
+            self._signed = signed
+        return self._signed
+
+    @property
+    def low(self) -> int:
+        """The least code."""
+        return -2**(self.bits - 1) if self.is_signed else 0
+
+    @property
+    def high(self) -> int:
+        """The largest code."""
+        return 2**(self.bits - self.is_signed) - 1
+
+    # ---- Beginning ---------------------------------------------------------
+
+    @property
+    def is_initialized(self) -> bool:
+        """Whether it has scales; asks the device until it has."""
+        if not self._ready:
+            self._ready = bool(self.initialized)
+        return self._ready
+
+    @torch.no_grad()
+    def initialize(self, x: Tensor) -> bool:
+        """Begin with data.
+
+        Args:
+            x (Tensor): A weight, which all processes have, or this process's
+                part of a batch.
+
+        Returns:
+            bool: False, and nothing happened, if these data say nothing.
+
+        Raises:
+            ValueError: If a value is not finite.
+        """
+        if not self.stateful:
+            return True
+        sync = not isinstance(x, nn.Parameter)
+        with torch.autocast(x.device.type, enabled=False):
+            x = at_least_float32(x.detach())
+            summary = self._summarize(x, sync)
+            edges = torch.stack([summary.least.min(), summary.largest.max()])
+            least, largest = edges.tolist()
+            if not summary.count.sum():
+                return False
+            if not (math.isfinite(least) and math.isfinite(largest)):
+                raise ValueError(
+                    f'{self}: the values to begin with are not finite, '
+                    f'between {least} and {largest}')
+            if least == largest == 0:
+                return False
+            if self._signed is None:
+                self.signed.fill_(least < _NEGATIVE)
+            self._initialize(x, summary, sync)
+            self.initialized.fill_(True)
+        return True
+
+    def _summarize(self, x: Tensor, sync: bool) -> Summary:
+        rows = self._rows(x)
+        if rows.shape[1]:
+            least, largest = rows.aminmax(dim=1)
+        else:
+            least = rows.new_full((self.size, ), math.inf)
+            largest = -least
+        sums = torch.stack(
+            [rows.abs().sum(1),
+             rows.new_full((self.size, ), rows.shape[1])])
+        edges = torch.stack([-least, largest])
+        if sync:
+            all_reduce(sums, 'sum')
+            all_reduce(edges, 'max')
+        return Summary(*sums, -edges[0], edges[1])
+
+    def _initialize(self, x: Tensor, summary: Summary, sync: bool) -> None:
+        """Set the scales, from data that are not all zero.
+
+        Args:
+            x (Tensor): At least float32.
+            summary (Summary): Of it, over all processes.
+            sync (bool): Whether other processes have other data.
+        """
+        raise NotImplementedError
+
+    def _may_begin(self, x: Tensor) -> bool:
+        self.seen = True
+        if torch.is_grad_enabled() or isinstance(x, nn.Parameter):
+            return self.initialize(x)
+        if x.any():
+            raise RuntimeError(
+                f'{self} has no scales yet, so it can not quantize: load a '
+                'trained checkpoint, train at least one step, or calibrate '
+                'the model (tools/quantize.py)')
+        return False
+
+    def _connect(self, x: Tensor) -> Tensor:
+        """Values as they are, whose gradient reaches the parameters.
+
+        DDP waits for every gradient.
+        """
+        if not torch.is_grad_enabled():
+            return x
+        for parameter in self.parameters():
+            x = x + 0 * parameter.sum()
+        return x
+
+    # ---- Use ---------------------------------------------------------------
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Quantize, with the method's gradient.
+
+        Args:
+            x (Tensor): Any shape that has the axis.
+
+        Returns:
+            Tensor: Same shape, at least float32.
+
+        Raises:
+            RuntimeError: If it has no scales yet, and can not begin.
+            ValueError: If the axis has another size.
+        """
+        self.seen = True
+        if self.observer is not None:
+            self.observer(x)
+            return x
+        if self.bypass:
+            return x
+        if not self.is_initialized and not self._may_begin(x):
+            return self._connect(x)
+        with torch.autocast(x.device.type, enabled=False):
+            return self._quantize(at_least_float32(x))
+
+    @torch.no_grad()
+    def quantize_int(self, x: Tensor) -> Codes:
+        """Integers of values.
+
+        Args:
+            x (Tensor): As of :meth:`forward`.
+
+        Raises:
+            RuntimeError: As :meth:`forward`.
+            ValueError: If a value is no number.
+        """
+        with torch.autocast(x.device.type, enabled=False):
+            if x.isnan().any():
+                raise ValueError(f'{self}: NaN has no code')
+            y = at_least_float32(x)
+            if not self.is_initialized and not self._may_begin(x):
+                zeros = torch.zeros_like(y, dtype=torch.int32)
+                return Codes(zeros, y.new_ones(()))
+            return self._codes(y)
+
+    def _quantize(self, x: Tensor) -> Tensor:
+        """:meth:`forward`, once there are scales."""
+        raise NotImplementedError
+
+    def _codes(self, x: Tensor) -> Codes:
+        """:meth:`quantize_int`, once there are scales."""
+        raise NotImplementedError
+
+    def grid(self) -> Grid | None:
+        """The integers of one uniform scale; None if they are others."""
+        return None
+
+    # ---- Shapes ------------------------------------------------------------
+
+    def _rows(self, x: Tensor) -> Tensor:
+        """One row for each index of the axis."""
+        if self.axis is None:
+            return x.reshape(1, -1)
+        self._check_axis(x)
+        return x.movedim(self.axis, 0).reshape(self.size, -1)
+
+    def _check_axis(self, x: Tensor) -> None:
+        axis = self.axis
+        if not -x.dim() <= axis < x.dim() or x.shape[axis] != self.size:
+            raise ValueError(
+                f'{self} has {self.size} scales for axis {axis}, got values '
+                f'of shape {tuple(x.shape)}')
+
+    def _along(self, scales: Tensor, x: Tensor) -> Tensor:
+        """Scales that broadcast with values, in their precision."""
+        scales = scales.to(x.dtype)
+        if self.axis is None:
+            return scales
+        self._check_axis(x)
+        shape = [1] * x.dim()
+        shape[self.axis] = self.size
+        return scales.view(shape)
+
+    # ---- State -------------------------------------------------------------
+
+    def after_step(self) -> list[Tensor]:
+        """Parameters that an optimizer's step must leave positive."""
+        return []
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str,
+                              *args) -> None:
+        if self.stateful:
+            if f'{prefix}initialized' not in state_dict:
+                # a float checkpoint: begin again
+                self.initialized.fill_(False)
+            for name, value in self.state_dict().items():
+                state_dict.setdefault(prefix + name, value)
+            self._forget()
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def _forget(self) -> None:
+        """Ask the device again for what is cached."""
+        self._ready = False
+        self._signed = self._given_sign
+
+
+@contextmanager
+def bypassed(model: nn.Module) -> Iterator[None]:
+    """Let values pass all quantizers of a model as they are."""
+    quantizers = [m for m in model.modules() if isinstance(m, Quantizer)]
+    before = [q.bypass for q in quantizers]
+    for quantizer in quantizers:
+        quantizer.bypass = True
+    try:
+        yield
+    finally:
+        for quantizer, value in zip(quantizers, before):
+            quantizer.bypass = value
