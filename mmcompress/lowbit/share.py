@@ -5,18 +5,18 @@ import torch
 import torch.nn as nn
 from mmengine.logging import print_log
 
-from .layer import FLOAT_LAYERS, LowBitLayer
+from .layer import FLOAT_LAYERS, LowBitLayer, weight_macs
 
 # below it, most of the model is as it was
 _HALF = 0.5
 
 
 def _layers(model: nn.Module) -> list[nn.Module]:
-    """What multiplies with weights, float or low-bit."""
+    """What multiplies, but products of activations that are float."""
     return [
         m for name, m in model.named_modules()
-        if isinstance(m, (LowBitLayer, *FLOAT_LAYERS))
-        and 'weight' in m._parameters and name.split('.')[0] != 'distill'
+        if isinstance(m, (LowBitLayer,
+                          *FLOAT_LAYERS)) and name.split('.')[0] != 'distill'
     ]
 
 
@@ -70,8 +70,10 @@ class _CountOnce:
             ]
 
     def _count(self, layer: nn.Module, args: tuple, output) -> None:
-        # each output is a sum over the weights of its channel
-        macs = output.numel() * layer.weight[0].numel()
+        if isinstance(layer, LowBitLayer):
+            macs = layer.macs(args, output)
+        else:
+            macs = weight_macs(layer, args, output)
         self.counts[layer] = self.counts.get(layer, 0) + macs
 
     def _end(self, model: nn.Module, args: tuple, output) -> None:
