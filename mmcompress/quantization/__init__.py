@@ -9,4 +9,5 @@ __getattr__, __dir__, __all__ = lazy_exports(
         ],
         lsq=['LSQ'],
         quantizer=['Codes', 'Quantizer', 'Summary', 'bypassed'],
-        spec=['Spec']))
+        spec=['Spec'],
+        step=['QuantizeLayers']))
