@@ -6,6 +6,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmcompress.attention import attends
 from mmcompress.lowbit import LowBitLayer, OperandBits, num_bytes
 from mmcompress.precision import at_least_float32
 from ..layers import Place, bits_of, build_quantizer
@@ -68,7 +69,7 @@ class QuantMultiheadAttention(LowBitLayer, nn.MultiheadAttention):
             inputs = Place(-1, self.embed_dim)
         self.weight_quant = build_quantizer(spec.weight,
                                             Place(0, weight.shape[0]))
-        if self.weight_quant is not None:
+        if self.weight_quant is not None and self.weight_quant.stateful:
             self.weight_quant.be_signed()
         for name in _INPUTS:
             setattr(self, name, build_quantizer(spec.activation, inputs))
@@ -192,3 +193,17 @@ class QuantMultiheadAttention(LowBitLayer, nn.MultiheadAttention):
         if not is_batched:
             return out[0], weights if weights is None else weights[0]
         return out if self.batch_first else out.transpose(0, 1), weights
+
+
+@attends(QuantMultiheadAttention)
+def _attend(attn: QuantMultiheadAttention, x: Tensor,
+            bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    q, k, v = attn.project(x, x, x)
+    y = attn.products(
+        q,
+        k,
+        v,
+        bias,
+        dropout_p=attn.dropout if attn.training else 0.,
+        scale=getattr(attn, 'scale', None))
+    return attn.out_proj(merge_heads(y)), q, k
