@@ -317,6 +317,10 @@ class Product(LowBitLayer):
         return OperandBits(None,
                            (bits_of(self.a_quant), bits_of(self.b_quant)))
 
+    def to_float(self) -> 'Product':
+        """The product of what it gets."""
+        return Product(None, None).train(self.training)
+
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """Multiply.
 
