@@ -8,6 +8,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
             'QuantLayer', 'QuantLinear', 'bits_of', 'build_quantizer'
         ],
         lsq=['LSQ'],
+        query_norms=['DistributionAlignment', 'IRM'],
         quantizer=['Codes', 'Quantizer', 'Summary', 'bypassed'],
         spec=['Spec'],
         step=['QuantizeLayers']))

@@ -333,6 +333,10 @@ class Product(LowBitLayer):
         """Each output is a sum over what both factors share."""
         return output.numel() * args[0].shape[-1]
 
+    def to_float(self) -> 'Product':
+        """The product of what it gets."""
+        return Product(None, None).train(self.training)
+
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """Multiply.
 
