@@ -8,5 +8,9 @@ __getattr__, __dir__, __all__ = lazy_exports(
             'QuantLayer', 'QuantLinear', 'bits_of', 'build_quantizer'
         ],
         lsq=['LSQ'],
+        observers=[
+            'MSE', 'MinMax', 'MovingAverage', 'OBSERVERS', 'Observer',
+            'Percentile'
+        ],
         quantizer=['Codes', 'Quantizer', 'Summary', 'bypassed'],
         spec=['Spec']))
