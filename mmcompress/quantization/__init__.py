@@ -8,6 +8,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
             'QuantLayer', 'QuantLinear', 'bits_of', 'build_quantizer'
         ],
         lsq=['LSQ'],
+        quantization_networks=['QNActivation', 'QNWeight'],
         quantizer=['Codes', 'Quantizer', 'Summary', 'bypassed'],
         spec=['Spec'],
         step=['QuantizeLayers']))
