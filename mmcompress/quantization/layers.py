@@ -32,7 +32,7 @@ def build_quantizer(cfg: dict | None, place: Place) -> Quantizer | None:
         cfg (dict | None): Its type, with or without the scope, and arguments;
             None: none.
         place (Place): Where its scales stand. A ``per='tensor'`` of the
-            config leaves one.
+            config leaves one, as does a method that has only one.
 
     Raises:
         TypeError: If the type is no quantizer.
@@ -40,9 +40,12 @@ def build_quantizer(cfg: dict | None, place: Place) -> Quantizer | None:
     if cfg is None:
         return None
     cfg = dict(cfg)
-    if cfg.pop('per', None) == 'tensor':
-        place = Place()
+    per = cfg.pop('per', None)
     with MODELS.switch_scope_and_registry('mmcompress') as registry:
+        kind = cfg.get('type')
+        kind = registry.get(kind) if isinstance(kind, str) else kind
+        if per == 'tensor' or not getattr(kind, 'per_axis', True):
+            place = Place()
         quantizer = registry.build({**cfg, **place._asdict()})
     if not isinstance(quantizer, Quantizer):
         raise TypeError(f'{cfg["type"]} is no quantizer')
