@@ -17,6 +17,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
             'Percentile'
         ],
         pact=['PACT'],
+        quantization_networks=['QNActivation', 'QNWeight'],
         quantizer=['Codes', 'Quantizer', 'Summary', 'bypassed'],
         query_norms=['DistributionAlignment', 'IRM'],
         spec=['Spec'],

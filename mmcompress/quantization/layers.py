@@ -32,7 +32,7 @@ def build_quantizer(cfg: dict | None, place: Place) -> Quantizer | None:
         cfg (dict | None): Its type, with or without the scope, and arguments;
             None: none.
         place (Place): Where its scales stand. A ``per='tensor'`` of the
-            config leaves one.
+            config leaves one, as does a method that has only one.
 
     Raises:
         TypeError: If the type is no quantizer.
@@ -40,14 +40,14 @@ def build_quantizer(cfg: dict | None, place: Place) -> Quantizer | None:
     if cfg is None:
         return None
     cfg = dict(cfg)
-    if cfg.pop('per', None) == 'tensor':
-        place = Place()
-    cls = cfg.pop('type')
+    per, cls = cfg.pop('per', None), cfg.pop('type')
     if isinstance(cls, str):
         with MODELS.switch_scope_and_registry('mmcompress') as registry:
             cls = registry.get(cls) or cls
     if not (isinstance(cls, type) and issubclass(cls, Quantizer)):
         raise TypeError(f'{cls!r} is no quantizer')
+    if per == 'tensor' or not cls.per_axis:
+        place = Place()
     return cls(**cfg, **place._asdict())
 
 
