@@ -32,7 +32,7 @@ model = dict(
         norm_cfg=dict(type='GN', num_groups=8),
         num_outs=3),
     encoder=dict(
-        num_layers=2,
+        num_layers=1,
         layer_cfg=dict(
             self_attn_cfg=dict(
                 embed_dims=64,
