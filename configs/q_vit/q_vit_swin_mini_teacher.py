@@ -21,7 +21,7 @@ model = dict(
         loss=dict(_delete_=True, type='LabelSmoothLoss',
                   label_smooth_val=0.1)))
 
-train_cfg = dict(max_epochs=15, val_interval=15)
+train_cfg = dict(max_epochs=13, val_interval=13)
 optim_wrapper = dict(
     optimizer=dict(_delete_=True, type='AdamW', lr=0.003, weight_decay=0.05),
     clip_grad=dict(max_norm=5.0))
@@ -31,13 +31,13 @@ param_scheduler = [
         type='CosineAnnealingLR',
         by_epoch=True,
         begin=0,
-        end=15,
-        T_max=15,
+        end=13,
+        T_max=13,
         convert_to_iter_based=True)
 ]
 
 # students find it as `checkpoint='cache://q_vit_swin_mini_teacher'`
 default_hooks = dict(
-    checkpoint=dict(interval=15),
+    checkpoint=dict(interval=13),
     keep=dict(
         type='mmcompress.CacheTeacherHook', name='q_vit_swin_mini_teacher'))
