@@ -73,13 +73,18 @@ def convert_layer(layer: nn.Module, cls: type[nn.Module],
 
 
 def weight_macs(layer: nn.Module, args: tuple, output: Tensor) -> int:
-    """Multiply-accumulates of a forward of a layer with a weight.
+    """Multiply-accumulates with the weights of a layer in a forward.
 
     Args:
-        layer (nn.Module): Of :data:`FLOAT_LAYERS`.
-        args (tuple): Of the forward.
+        layer (nn.Module): Of :data:`FLOAT_LAYERS`, or an attention of torch,
+            whose output projection is a layer of its own.
+        args (tuple): What the forward was given, in its order.
         output (Tensor): What it returned.
     """
+    if isinstance(layer, nn.MultiheadAttention):
+        query, key, value = args[:3]
+        inputs = query.numel() + key.numel() + value.numel()
+        return inputs * layer.embed_dim
     if isinstance(layer, nn.ConvTranspose2d):
         # each input adds to the outputs that its channel's weights reach
         return args[0].numel() * layer.weight[0].numel()
@@ -187,7 +192,7 @@ class LowBitLayer(LowBitModule):
         """Multiply-accumulates of a forward.
 
         Args:
-            args (tuple): Of the forward.
+            args (tuple): What it was given, in its order.
             output (Tensor): What it returned.
         """
         return weight_macs(self, args, output)

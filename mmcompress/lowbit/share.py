@@ -65,11 +65,13 @@ class _CountOnce:
         if (model.training and not self.inner
                 and not torch.compiler.is_compiling()):
             self.inner = [
-                layer.register_forward_hook(self._count)
+                layer.register_forward_hook(self._count, with_kwargs=True)
                 for layer in _layers(model)
             ]
 
-    def _count(self, layer: nn.Module, args: tuple, output) -> None:
+    def _count(self, layer: nn.Module, args: tuple, kwargs: dict,
+               output) -> None:
+        args = *args, *kwargs.values()
         if isinstance(layer, LowBitLayer):
             macs = layer.macs(args, output)
         else:

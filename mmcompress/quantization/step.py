@@ -9,6 +9,8 @@ from mmcompress.lowbit import FLOAT, LowBitLayer
 from mmcompress.registry import STEPS
 from mmcompress.selection import match_modules, selects
 from mmcompress.tables import format_table
+from .attention.rules import (attention_rule, eight_bit_children,
+                              float_products, handled_children)
 from .first_last import first_and_last
 from .first_step import check_first_step
 from .layers import Product
@@ -16,21 +18,6 @@ from .norms import freeze_norms, quantize_branches
 from .quantizer import Quantizer
 from .spec import Spec
 from .swap import float_base, why_not
-
-try:
-    from .attention.rules import (attention_rule, float_products,
-                                  handled_children)
-except ImportError:
-    # TODO: until attentions are there
-    from mmcompress.lowbit import Rules
-    attention_rule = Rules('quantized attention')
-
-    def float_products(module):
-        return None
-
-    def handled_children(module):
-        return ()
-
 
 _LAYERS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 _8_BITS = dict(
@@ -96,8 +83,9 @@ class QuantizeLayers:
             :func:`mmcompress.selection.selects`. Defaults to all.
         exclude (list[str] | None): Patterns of what stays float.
         first_last (dict | None): ``weight`` and ``activation`` of the first
-            convolution and of the layers that predict; by default LSQ of 8
-            bits. None: as the others.
+            convolution, of the layers that predict, and of those that say
+            where a deformable attention looks; by default LSQ of 8 bits.
+            None: as the others.
         overrides (dict[str, dict] | None): By pattern, other configs or bits:
             ``{'backbone.layer4': dict(weight=8, activation=None)}``. Of
             several that match, the later ones change the earlier.
@@ -202,6 +190,12 @@ class QuantizeLayers:
             for name in attentions
             for child in handled_children(modules[name])
         }
+        if self.first_last:
+            edges |= {
+                f'{name}.{child}'
+                for name in attentions
+                for child in eight_bit_children(modules[name])
+            }
         plan = _Plan({}, attentions, {})
         reasons = {}
         for name, layer in layers.items():
