@@ -221,6 +221,16 @@ class Quantizer(nn.Module):
             self.initialized.fill_(True)
         return True
 
+    def decide_sign(self, least: Tensor) -> None:
+        """Let codes be negative if data are, unless that was given.
+
+        Args:
+            least (Tensor): The least values.
+        """
+        if self._given_sign is None:
+            self.signed.fill_(least.min() < _NEGATIVE)
+            self._forget()
+
     def _summarize(self, x: Tensor, sync: bool) -> Summary:
         rows = self._rows(x)
         if rows.shape[1]:
