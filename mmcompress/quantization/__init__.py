@@ -13,4 +13,5 @@ __getattr__, __dir__, __all__ = lazy_exports(
             'Percentile'
         ],
         quantizer=['Codes', 'Quantizer', 'Summary', 'bypassed'],
-        spec=['Spec']))
+        spec=['Spec'],
+        step=['QuantizeLayers']))

@@ -7,8 +7,8 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmcompress.lowbit import (FLOAT, Grid, InferenceRule, LowBitLayer,
-                               OperandBits, refuse_packed)
+from mmcompress.lowbit import (FLOAT, InferenceRule, LowBitLayer, OperandBits,
+                               refuse_packed)
 from mmcompress.precision import at_least_float32
 from mmcompress.registry import MODELS
 from .quantizer import Quantizer
@@ -120,6 +120,8 @@ class QuantLayer(LowBitLayer):
         self.weight_quant = build_quantizer(
             weight_quant,
             Place(self.weight_axis, weight.shape[self.weight_axis]))
+        if self.weight_quant is not None and self.weight_quant.stateful:
+            self.weight_quant.be_signed()
         self.input_quant = build_quantizer(input_quant, inputs)
         for quantizer in (self.weight_quant, self.input_quant):
             if quantizer is not None:

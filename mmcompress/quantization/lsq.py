@@ -9,7 +9,7 @@ Gradients, with u = x / s, I = 1 where L <= u <= H and g = 1 / sqrt(numel H)::
     dy/dx = I        dy/ds = g (clamp(round(u), L, H) - I u)
 
 LSQ+ (Bhalgat et al., CVPRW 2020, arXiv 2004.09576) has an offset b, a real
-number: u = (x - b) / s, y = s clamp(round(u), L, H) + b, and dy/db = g (1 - I).
+number: u = (x - b) / s, y = s clamp(round(u), L, H) + b, dy/db = g (1 - I).
 The activations of Q-ViT and Q-DETR have an integer z instead, learnt with a
 straight-through gradient of its rounding: y = s (clamp(round(x / s) + z, L, H)
 - z), u = x / s + z for I, and dy/dz = -g s (1 - I).

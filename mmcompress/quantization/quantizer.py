@@ -154,6 +154,12 @@ class Quantizer(nn.Module):
     def __str__(self) -> str:
         return self.path or type(self).__name__
 
+    def be_signed(self) -> None:
+        """Decide what was left to the first data, as for weights."""
+        if self._given_sign is None:
+            self._given_sign = self._signed = True
+            self.signed.fill_(True)
+
     # ---- Range of codes ----------------------------------------------------
 
     @property

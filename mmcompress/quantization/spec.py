@@ -1,4 +1,4 @@
-"""How one part of a model is quantized: the bits and methods of its operands."""
+"""How one part of a model is quantized: bits and methods of its operands."""
 from dataclasses import dataclass
 
 import torch.nn as nn
