@@ -10,6 +10,8 @@ that are still real numbers make up for the error of column k::
 A convolution is such a layer for the patches that its kernel sees, in groups
 each group for itself.
 """
+from collections.abc import Callable, Iterable
+
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
@@ -18,9 +20,13 @@ from torch import Tensor
 from mmcompress.precision import at_least_float32
 from .calibration import predict
 from .layers import QuantConv2d, QuantLayer, QuantLinear
+from .lsq import LSQ
 
 _DAMPING = 0.01
+# columns whose errors reach the ones behind them at once
 _BLOCK = 64
+# layers in one run over the images
+_AT_ONCE = 8
 
 
 def input_columns(layer: QuantLayer, x: Tensor) -> Tensor:
@@ -119,24 +125,68 @@ class _Gram:
         layer.weight.copy_(rounded.view_as(weight))
 
 
-def _can_be_rounded(layer: nn.Module) -> bool:
-    return (isinstance(layer, (QuantLinear, QuantConv2d))
-            and layer.weight_quant is not None
-            and layer.weight_quant.is_initialized)
+def _in_order(model: nn.Module, layers: Iterable[nn.Module],
+              batch: dict) -> list[nn.Module]:
+    """Layers that a model calls, in the order of their first calls."""
+    called: dict[nn.Module, None] = {}
+    handles = [
+        layer.register_forward_pre_hook(
+            lambda layer, args: called.setdefault(layer)) for layer in layers
+    ]
+    predict(model, batch)
+    for handle in handles:
+        handle.remove()
+    return list(called)
 
 
 @torch.no_grad()
-def round_weights(model: nn.Module, batches: list[dict], at_once: int) -> list[str]:
-    layers = {n: m for n, m in model.named_modules() if _can_be_rounded(m)}
-    order = []
-    handles = [m.register_forward_pre_hook(lambda m, a: order.append(m)) for m in layers.values()]
-    predict(model, batches[0])
-    for h in handles: h.remove()
-    order = list(dict.fromkeys(order))
-    for i in range(0, len(order), at_once):
-        grams = [_Gram(l) for l in order[i:i+at_once]]
+def round_weights(
+    model: nn.Module,
+    batches: list[dict],
+    progress: Callable[[Iterable, str], Iterable] = lambda items, _: items
+) -> list[str]:
+    """Round the weights of linear layers and convolutions by GPTQ.
+
+    Layers are rounded in the order in which the model calls them, some at
+    once; their inputs are what the quantized layers before them give. Of a
+    layer that is called several times, all calls count. The weights become
+    multiples of their scales, so that the quantizers, which stay, round them
+    to themselves, and training can go on from there.
+
+    Args:
+        model (nn.Module): Calibrated, in eval mode, see
+            :func:`~mmcompress.quantization.calibration.calibrate`.
+        batches (list[dict]): As a data loader gives them.
+        progress (Callable): Wraps an iterable that it gets with a name.
+
+    Returns:
+        list[str]: Modules with quantized weights that were not rounded here:
+        of other kinds, or never called.
+    """
+    names = {
+        module: name
+        for name, module in model.named_modules()
+        if getattr(module, 'weight_quant', None) is not None
+    }
+    layers = [layer for layer in names if _can_be_rounded(layer)]
+    order = _in_order(model, layers, batches[0])
+    groups = [order[i:i + _AT_ONCE] for i in range(0, len(order), _AT_ONCE)]
+    for group in progress(groups, 'GPTQ'):
+        grams = [_Gram(layer) for layer in group]
         handles = [g.layer.register_forward_pre_hook(g) for g in grams]
-        for b in batches:
-            predict(model, b)
-        for h in handles: h.remove()
-        for g in grams: g.round()
+        try:
+            for batch in batches:
+                predict(model, batch)
+        finally:
+            for handle in handles:
+                handle.remove()
+        for gram in grams:
+            gram.round()
+    return [name for layer, name in names.items() if layer not in order]
+
+
+def _can_be_rounded(layer: nn.Module) -> bool:
+    # others of their quantizers' codes may depend on all of a weight
+    return (isinstance(layer, (QuantLinear, QuantConv2d))
+            and isinstance(layer.weight_quant, LSQ)
+            and layer.weight_quant.is_initialized)
