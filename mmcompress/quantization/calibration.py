@@ -57,7 +57,7 @@ class _Collector:
     def _of_weight(self, weight: Tensor) -> None:
         quantizer = self.quantizer
         summary = quantizer._summarize(weight, sync=False)
-        quantizer.decide_sign(summary.least)
+        quantizer._decide_sign(summary.least.min().item())
         low, high = quantizer.low, quantizer.high
         scale, zero = scale_of_range(summary.least, summary.largest, low, high,
                                      True)
@@ -70,7 +70,7 @@ class _Collector:
     def _of_activations(self) -> None:
         quantizer = self.quantizer
         least, largest = self.observer.range()
-        quantizer.decide_sign(least)
+        quantizer._decide_sign(least.min().item())
         # zeros only say nothing
         if least.any() or largest.any():
             quantizer.adopt(*self.observer.scale_and_zero_point(

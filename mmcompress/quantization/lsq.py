@@ -74,6 +74,33 @@ class _Fake(torch.autograd.Function):
         return dx, d_scale, d_beta, d_zero, None, None, None, None
 
 
+def fake_quantize(x: Tensor,
+                  scale: Tensor,
+                  beta: Tensor | None = None,
+                  zero_point: Tensor | None = None,
+                  *,
+                  low: int,
+                  high: int,
+                  factor: float = 1.,
+                  mask: str = 'clip') -> Tensor:
+    """Quantize, with the gradients of the formulas above.
+
+    Args:
+        x (Tensor): Any shape.
+        scale (Tensor): Positive, broadcasts with the values.
+        beta (Tensor | None): A real offset, of the shape of the scale.
+        zero_point (Tensor | None): An integer one, rounded here.
+        low (int): The least code.
+        high (int): The largest code.
+        factor (float): g.
+        mask (str): As of :class:`LSQ`.
+
+    Returns:
+        Tensor: Shape of ``x``.
+    """
+    return _Fake.apply(x, scale, beta, zero_point, low, high, factor, mask)
+
+
 @MODELS.register_module()
 class LSQ(Quantizer):
     """Learned step size; with an offset, LSQ+ or Q-ViT's activations.
@@ -180,6 +207,7 @@ class LSQ(Quantizer):
         if self.beta is not None:
             self.beta.copy_(-zero_point * scale)
         self.initialized.fill_(True)
+        self._hand_on()
 
     def _factor(self, x: Tensor) -> float:
         if self.grad_scale == 'none':
@@ -194,8 +222,13 @@ class LSQ(Quantizer):
                      for p in (self.scale, self.beta, self.zero_point))
 
     def _quantize(self, x: Tensor) -> Tensor:
-        return _Fake.apply(x, *self._parameters_along(x), self.low, self.high,
-                           self._factor(x), self.mask)
+        return fake_quantize(
+            x,
+            *self._parameters_along(x),
+            low=self.low,
+            high=self.high,
+            factor=self._factor(x),
+            mask=self.mask)
 
     def grid(self) -> Grid | None:
         """None with a beta, with which 0 may have no code."""

@@ -13,7 +13,10 @@ s is at least the float32 epsilon. Observers differ in what lo and hi are. ::
     ...                                       # run the model on some images
     scale, zero_point = quantizer.observer.scale_and_zero_point(-8, 7, True)
 """
+import math
+
 import torch
+import torch.nn as nn
 from mmengine.dist import all_reduce
 from torch import Tensor
 
@@ -56,12 +59,16 @@ def scale_of_range(least: Tensor, largest: Tensor, low: int, high: int,
 class Observer:
     """Base of what a quantizer calls instead of quantizing.
 
+    The range of an activation is the widest of all processes.
+
     Args:
         quantizer (Quantizer): Says which values share a scale.
     """
 
     def __init__(self, quantizer: Quantizer) -> None:
         self.quantizer = quantizer
+        # weights are the same in all processes
+        self.sync = True
         self.least: Tensor | None = None
         self.largest: Tensor | None = None
 
@@ -72,19 +79,20 @@ class Observer:
         Args:
             x (Tensor): As of the quantizer.
         """
+        self.sync = not isinstance(x, nn.Parameter)
         rows = at_least_float32(self.quantizer._rows(x.detach()))
+        if self.least is None:
+            # a process without data takes part with them
+            self.least = rows.new_full((len(rows), ), math.inf)
+            self.largest = -self.least
         if rows.numel():
             self._collect(rows)
 
     def _collect(self, rows: Tensor) -> None:
         """Take values into account, of shape (K, M), M > 0."""
-        self._widen(*rows.aminmax(dim=1))
-
-    def _widen(self, least: Tensor, largest: Tensor) -> None:
-        if self.least is not None:
-            least = torch.minimum(self.least, least)
-            largest = torch.maximum(self.largest, largest)
-        self.least, self.largest = least, largest
+        least, largest = rows.aminmax(dim=1)
+        self.least = torch.minimum(self.least, least)
+        self.largest = torch.maximum(self.largest, largest)
 
     @torch.no_grad()
     def range(self) -> tuple[Tensor, Tensor]:
@@ -93,11 +101,17 @@ class Observer:
         Raises:
             ValueError: If there were none, or one is not finite.
         """
-        if self.least is None:
+        edges = None
+        if self.least is not None:
+            least, largest = self._range()
+            edges = torch.stack([-least, largest])
+            if self.sync:
+                all_reduce(edges, 'max')
+        if edges is None or (edges == -math.inf).all():
             raise ValueError(
                 f'{self.quantizer} has seen no value, so it has no range: run '
                 'the model on some images, through this part of it')
-        least, largest = self._range()
+        least, largest = -edges[0], edges[1]
         if not (least.isfinite().all() and largest.isfinite().all()):
             raise ValueError(
                 f'{self.quantizer}: the values that were collected are not '
@@ -105,9 +119,8 @@ class Observer:
         return least, largest
 
     def _range(self) -> tuple[Tensor, Tensor]:
-        edges = torch.stack([-self.least, self.largest])
-        all_reduce(edges, 'max')
-        return -edges[0], edges[1]
+        """Of this process; without a value, from infinity to minus it."""
+        return self.least, self.largest
 
     def scale_and_zero_point(self, low: int, high: int,
                              symmetric: bool) -> tuple[Tensor, Tensor]:
@@ -145,18 +158,15 @@ class MovingAverage(Observer):
             raise ValueError(
                 f'MovingAverage: momentum must be in (0, 1], got {momentum}')
         self.momentum = momentum
+        self._began = False
 
     def _collect(self, rows: Tensor) -> None:
         least, largest = rows.aminmax(dim=1)
-        if self.least is not None:
+        if self._began:
             least = self.least + self.momentum * (least - self.least)
             largest = self.largest + self.momentum * (largest - self.largest)
         self.least, self.largest = least, largest
-
-    def _range(self) -> tuple[Tensor, Tensor]:
-        edges = torch.stack([self.least, self.largest])
-        all_reduce(edges, 'mean')
-        return edges[0], edges[1]
+        self._began = True
 
 
 class _Sampled(Observer):
@@ -209,10 +219,11 @@ class Percentile(_Sampled):
 
     def _range(self) -> tuple[Tensor, Tensor]:
         sample, p = self.sample, self.percentile
-        edges = torch.quantile(
-            sample, sample.new_tensor([1 - p, p], dtype=sample.dtype), dim=1)
-        all_reduce(edges, 'mean')
-        return edges[0], edges[1]
+        if sample is None:
+            return super()._range()
+        least, largest = torch.quantile(
+            sample, sample.new_tensor([1 - p, p]), dim=1)
+        return least, largest
 
 
 class MSE(_Sampled):
@@ -222,19 +233,22 @@ class MSE(_Sampled):
     def scale_and_zero_point(self, low: int, high: int,
                              symmetric: bool) -> tuple[Tensor, Tensor]:
         least, largest = self.range()
+        # none in this process
+        sample = least[:, None][:, :0] if self.sample is None else self.sample
         scales, zero_points, errors = [], [], []
         for fraction in _FRACTIONS:
             scale, zero_point = scale_of_range(fraction * least,
                                                fraction * largest, low, high,
                                                symmetric)
             s, z = scale[:, None], zero_point[:, None]
-            codes = (self.sample / s).round_().add_(z).clamp_(low, high)
-            error = codes.sub_(z).mul_(s).sub_(self.sample).square_().sum(1)
+            codes = (sample / s).round_().add_(z).clamp_(low, high)
+            error = codes.sub_(z).mul_(s).sub_(sample).square_().sum(1)
             scales.append(scale)
             zero_points.append(zero_point)
             errors.append(error)
         total = torch.stack(errors)
-        all_reduce(total, 'sum')
+        if self.sync:
+            all_reduce(total, 'sum')
         best = total.argmin(0, keepdim=True)
         return (torch.stack(scales).gather(0, best)[0],
                 torch.stack(zero_points).gather(0, best)[0])

@@ -1,8 +1,11 @@
 """What quantizers share: codes, scales, their beginning, their state."""
+import copy
+import itertools
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from weakref import WeakSet
 
 import torch
 import torch.nn as nn
@@ -120,7 +123,8 @@ class Quantizer(nn.Module):
         if axis is not None and not self.per_axis:
             raise ValueError(
                 f'{type(self).__name__} has one scale for the whole tensor, '
-                f'so axis must be None, got {axis}')
+                f'so axis must be None, got {axis}; in a config, write '
+                "per='tensor'")
         self.bits = bits
         self.axis = axis
         self.size = size
@@ -134,11 +138,25 @@ class Quantizer(nn.Module):
         if self.stateful:
             self.register_buffer('initialized', torch.tensor(False))
             self.register_buffer('signed', torch.tensor(signed is not False))
+        self._copies: WeakSet[Quantizer] = WeakSet()
         watch_optimizers(self)
+
+    def __getstate__(self) -> dict:
+        state = dict(self.__dict__)
+        del state['_copies']
+        return state
 
     def __setstate__(self, state: dict) -> None:
         super().__setstate__(state)
+        self._copies = WeakSet()
         watch_optimizers(self)
+
+    def __deepcopy__(self, memo: dict) -> 'Quantizer':
+        twin = type(self).__new__(type(self))
+        memo[id(self)] = twin
+        twin.__setstate__(copy.deepcopy(self.__getstate__(), memo))
+        self._copies.add(twin)
+        return twin
 
     def _check(self, name: str, value, allowed) -> None:
         # 1 == True
@@ -221,21 +239,33 @@ class Quantizer(nn.Module):
                     f'between {least} and {largest}')
             if least == largest == 0:
                 return False
-            if self._signed is None:
-                self.signed.fill_(least < _NEGATIVE)
+            self._decide_sign(least)
             self._initialize(x, summary, sync)
             self.initialized.fill_(True)
+        self._hand_on()
         return True
 
-    def decide_sign(self, least: Tensor) -> None:
-        """Let codes be negative if data are, unless that was given.
+    def _decide_sign(self, least: float) -> None:
+        self._signed = self._given_sign
+        if self._signed is None:
+            self.signed.fill_(least < _NEGATIVE)
 
-        Args:
-            least (Tensor): The least values.
+    def _hand_on(self) -> None:
+        """Let copies that aren't trained begin with this one.
+
+        A moving average of the model would mix the scales with what was there
+        before the first data, and never hear that there are scales.
         """
-        if self._given_sign is None:
-            self.signed.fill_(least.min() < _NEGATIVE)
-            self._forget()
+        for twin in list(self._copies):
+            trained = any(p.requires_grad for p in twin.parameters())
+            if not trained and not twin.is_initialized:
+                for mine, its in zip(self._tensors(), twin._tensors()):
+                    its.copy_(mine)
+                twin._forget()
+                twin._hand_on()
+
+    def _tensors(self) -> Iterator[Tensor]:
+        return itertools.chain(self.parameters(), self.buffers())
 
     def _summarize(self, x: Tensor, sync: bool) -> Summary:
         rows = self._rows(x)
@@ -352,6 +382,12 @@ class Quantizer(nn.Module):
         self._check_axis(x)
         return x.movedim(self.axis, 0).reshape(self.size, -1)
 
+    def _unrow(self, rows: Tensor, x: Tensor) -> Tensor:
+        """Undo :meth:`_rows`, to the shape of ``x``."""
+        if self.axis is None:
+            return rows.view(x.shape)
+        return rows.view(x.movedim(self.axis, 0).shape).movedim(0, self.axis)
+
     def _check_axis(self, x: Tensor) -> None:
         axis = self.axis
         if not -x.dim() <= axis < x.dim() or x.shape[axis] != self.size:
@@ -381,9 +417,9 @@ class Quantizer(nn.Module):
             if f'{prefix}initialized' not in state_dict:
                 # a float checkpoint: begin again
                 self.initialized.fill_(False)
-            for name, value in self.state_dict().items():
-                state_dict.setdefault(prefix + name, value)
             self._forget()
+        for name, value in self.state_dict().items():
+            state_dict.setdefault(prefix + name, value)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _forget(self) -> None:
@@ -404,3 +440,15 @@ def bypassed(model: nn.Module) -> Iterator[None]:
     finally:
         for quantizer, value in zip(quantizers, before):
             quantizer.bypass = value
+
+
+def pass_uninitialized(model: nn.Module) -> None:
+    """Let a model without data run: quantizers without scales do nothing.
+
+    Args:
+        model (nn.Module): Whose results don't matter, such as one that is
+            counted or timed.
+    """
+    for module in model.modules():
+        if isinstance(module, Quantizer) and not module.is_initialized:
+            module.bypass = True

@@ -9,27 +9,15 @@ from mmcompress.lowbit import FLOAT, LowBitLayer
 from mmcompress.registry import STEPS
 from mmcompress.selection import match_modules, selects
 from mmcompress.tables import format_table
+from .attention.rules import (attention_rule, eight_bit_children,
+                              float_products, handled_children)
 from .first_last import first_and_last
 from .first_step import check_first_step
 from .layers import Product
+from .norms import freeze_norms, quantize_branches
 from .quantizer import Quantizer
 from .spec import Spec
 from .swap import float_base, why_not
-
-try:
-    from .attention.rules import (attention_rule, float_products,
-                                  handled_children)
-except ImportError:
-    # TODO: until attentions are there
-    from mmcompress.lowbit import Rules
-    attention_rule = Rules('quantized attention')
-
-    def float_products(module):
-        return None
-
-    def handled_children(module):
-        return ()
-
 
 _LAYERS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 _8_BITS = dict(
@@ -48,6 +36,12 @@ class _Plan:
     layers: dict[str, Spec]
     attentions: dict[str, Spec]
     floats: dict[str, str]
+
+
+def _check(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        options = ' or '.join(map(repr, allowed))
+        raise ValueError(f'{name} must be {options}, got {value!r}')
 
 
 def _merge(base: dict | None, change: dict | int | None) -> dict | None:
@@ -89,8 +83,9 @@ class QuantizeLayers:
             :func:`mmcompress.selection.selects`. Defaults to all.
         exclude (list[str] | None): Patterns of what stays float.
         first_last (dict | None): ``weight`` and ``activation`` of the first
-            convolution and of the layers that predict; by default LSQ of 8
-            bits. None: as the others.
+            convolution, of the layers that predict, and of those that say
+            where a deformable attention looks; by default LSQ of 8 bits.
+            None: as the others.
         overrides (dict[str, dict] | None): By pattern, other configs or bits:
             ``{'backbone.layer4': dict(weight=8, activation=None)}``. Of
             several that match, the later ones change the earlier.
@@ -98,10 +93,15 @@ class QuantizeLayers:
             ``'channel'``: one per input channel, as in released code of
             papers; there are no integer products then.
         attention_granularity (str): ``'head'`` or ``'tensor'``.
+        norms (str): ``'trained'``: batch norms stay as they are.
+            ``'frozen'``: they use their stored statistics in training, too,
+            and are not trained, see
+            :func:`~mmcompress.quantization.norms.freeze_norms`.
+        residual (dict | bool): Whether what residual blocks add is quantized,
+            as ONNX Runtime wants it; True: as activations, or a config.
 
     Raises:
-        ValueError: If nothing is quantized at all; on an unknown key or
-            granularity.
+        ValueError: On an unknown key or choice.
     """
 
     def __init__(self,
@@ -116,7 +116,15 @@ class QuantizeLayers:
                  first_last: dict | None = _8_BITS,
                  overrides: dict[str, dict] | None = None,
                  act_granularity: str = 'tensor',
-                 attention_granularity: str = 'head') -> None:
+                 attention_granularity: str = 'head',
+                 norms: str = 'trained',
+                 residual: dict | bool = False) -> None:
+        _check('act_granularity', act_granularity, ('tensor', 'channel'))
+        _check('attention_granularity', attention_granularity,
+               ('head', 'tensor'))
+        _check('norms', norms, ('trained', 'frozen'))
+        self.norms = norms
+        self.residual = activation if residual is True else residual
         self.spec = Spec(weight, activation, attention, softmax, query_norm,
                          key_norm, act_granularity, attention_granularity)
         self.include = ['*'] if include is None else include
@@ -148,6 +156,10 @@ class QuantizeLayers:
             if not isinstance(layer, LowBitLayer):
                 # one that stands in several places is swapped once
                 spec.swap(layer)
+        if self.norms == 'frozen':
+            print_log(f'Froze {freeze_norms(model)} batch norms', 'current')
+        if self.residual:
+            quantize_branches(model, self.residual)
         for name, module in model.named_modules():
             if isinstance(module, Quantizer):
                 module.path = name
@@ -162,6 +174,10 @@ class QuantizeLayers:
             name: module
             for name, module in modules.items() if isinstance(module, _LAYERS)
         }
+        for pattern in self.overrides:
+            if not any(selects(pattern, name) for name in modules):
+                raise ValueError(f'overrides: {pattern!r} selects no module '
+                                 f'of {type(model).__name__}')
         wanted = match_modules(model, _LAYERS, self.include, self.exclude)
         edges = first_and_last(layers) if self.first_last else set()
         attentions = {
@@ -174,6 +190,12 @@ class QuantizeLayers:
             for name in attentions
             for child in handled_children(modules[name])
         }
+        if self.first_last:
+            edges |= {
+                f'{name}.{child}'
+                for name in attentions
+                for child in eight_bit_children(modules[name])
+            }
         plan = _Plan({}, attentions, {})
         reasons = {}
         for name, layer in layers.items():
@@ -187,6 +209,7 @@ class QuantizeLayers:
             refusal = _why_not(layer, modules[name.rpartition('.')[0]])
             if refusal is not None:
                 reasons[name] = refusal
+            spec.check()
             plan.layers[name] = spec
         if reasons:
             lines = [f'{name}: {reason}' for name, reason in reasons.items()]
