@@ -18,7 +18,6 @@ import torch.nn as nn
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
-from mmengine.runner import save_checkpoint
 from rich.console import Console
 from rich.progress import track
 
@@ -28,6 +27,7 @@ from mmcompress.analysis.subject import build_subject, load_weights
 from mmcompress.atomic import replacing
 from mmcompress.hooks.plain_checkpoint import to_plain
 from mmcompress.launch import add_cfg_options
+from mmcompress.lowbit import num_bytes
 from mmcompress.model.config import read_config
 from mmcompress.model.inputs import noise_batch
 from mmcompress.model.testing import measure
@@ -64,8 +64,10 @@ def parse_bits(text: str) -> tuple[int, int]:
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=DESCRIPTION)
-    parser.add_argument('config', help='of the float model; a path, or '
-                        'mmdet::folder/name.py')
+    parser.add_argument(
+        'config',
+        help='of the float model; a path, or '
+        'mmdet::folder/name.py')
     parser.add_argument('checkpoint', help='its weights, file or URL')
     parser.add_argument(
         '--bits',
@@ -106,8 +108,7 @@ def parse_args() -> argparse.Namespace:
         metavar='PATTERN',
         help='modules that are quantized; by default all')
     parser.add_argument(
-        '--work-dir',
-        help='where to write; by default work_dirs/NAME_BITS')
+        '--work-dir', help='where to write; by default work_dirs/NAME_BITS')
     parser.add_argument(
         '--no-metric',
         action='store_true',
@@ -188,7 +189,7 @@ def quantize(model: nn.Module, float_model: nn.Module, batches: list[dict],
         say('No layer has more than twice the median error.')
 
 
-def size(cfg: Config, model: nn.Module) -> str:
+def size(cfg: Config, model: nn.Module, float_model: nn.Module) -> str:
     """Bytes and the share of what is quantized, in words."""
     with bypassed(model):
         costs = complexity(model, noise_batch(cfg, model))
@@ -196,7 +197,8 @@ def size(cfg: Config, model: nn.Module) -> str:
     low = [cost for cost in costs if cost.is_low_bit]
     share = sum(c.bops / math.prod(c.bits) for c in low)
     share /= share + sums.flops
-    stored, packed = sums.params * 4 / 1e6, sums.bytes_packed / 1e6
+    stored = num_bytes(float_model.state_dict().values()) / 1e6
+    packed = sums.bytes_packed / 1e6
     return (f'Size {stored:.2f} MB float, {packed:.2f} MB packed '
             f'({stored / packed:.1f} times smaller); {100 * share:.0f} % of '
             'the multiplications are low-bit')
@@ -224,8 +226,7 @@ def write(cfg: Config, model: nn.Module, meta: dict, args: argparse.Namespace,
     text = config_text(cfg, base, name, step_of(args))
     state = {key: value.cpu() for key, value in model.state_dict().items()}
     kept = {key: meta[key] for key in ('dataset_meta', ) if key in meta}
-    checkpoint = dict(
-        meta=to_plain(kept, ('meta', ), []), state_dict=state)
+    checkpoint = dict(meta=to_plain(kept, ('meta', ), []), state_dict=state)
     with replacing(folder / f'{name}.pth') as weights, \
             replacing(folder / f'{name}.py') as config:
         torch.save(checkpoint, weights)
@@ -260,7 +261,7 @@ def main() -> None:
         if not args.no_metric:
             before = test(cfg, float_model, 'float')
         quantize(model, float_model, batches, args, say)
-        say(size(cfg, model))
+        say(size(cfg, model, float_model))
         write(cfg, model, meta, args, folder, name)
         if before:
             say(difference(before, test(cfg, model, 'quantized')))

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mmcompress.precision import at_least_float32
 from .lsq import LSQ
+from .observed import Observed
 from .observers import OBSERVERS, scale_of_range
 from .quantizer import Quantizer, bypassed
 from .ranges import mse_scale
@@ -30,7 +31,7 @@ def predict(model: nn.Module, batch: dict) -> list:
 
 
 class _Collector:
-    """What a quantizer calls instead of quantizing."""
+    """What an LSQ quantizer calls instead of quantizing."""
 
     def __init__(self, quantizer: LSQ, method: str) -> None:
         if method == 'auto':
@@ -50,11 +51,17 @@ class _Collector:
     def finish(self) -> None:
         """Give the quantizer what follows from all calls."""
         if self.weight is not None:
-            self._of_weight(at_least_float32(self.weight))
-        elif self.observer.least is not None:
-            self._of_activations()
+            self._finish_weight(at_least_float32(self.weight))
+            return
+        quantizer = self.quantizer
+        least, largest = self.observer.range()
+        quantizer._decide_sign(least.min().item())
+        # zeros only say nothing
+        if least.any() or largest.any():
+            quantizer.adopt(*self.observer.scale_and_zero_point(
+                quantizer.low, quantizer.high, quantizer.is_symmetric))
 
-    def _of_weight(self, weight: Tensor) -> None:
+    def _finish_weight(self, weight: Tensor) -> None:
         quantizer = self.quantizer
         summary = quantizer._summarize(weight, sync=False)
         quantizer._decide_sign(summary.least.min().item())
@@ -67,21 +74,38 @@ class _Collector:
             scale = mse_scale(rows, summary, low, high, sync=False)
         quantizer.adopt(scale, zero)
 
-    def _of_activations(self) -> None:
-        quantizer = self.quantizer
-        least, largest = self.observer.range()
-        quantizer._decide_sign(least.min().item())
-        # zeros only say nothing
-        if least.any() or largest.any():
-            quantizer.adopt(*self.observer.scale_and_zero_point(
-                quantizer.low, quantizer.high, quantizer.is_symmetric))
+
+def _calibrated(model: nn.Module) -> dict[str, LSQ | Observed]:
+    """The quantizers that need data, by name.
+
+    Raises:
+        TypeError: If one gets its parameters by training only.
+        ValueError: If the model has no quantizers.
+    """
+    found = {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, Quantizer)
+    }
+    if not found:
+        raise ValueError(f'{type(model).__name__} has no quantizers, so there '
+                         'is nothing to calibrate')
+    chosen = {}
+    for name, quantizer in found.items():
+        if isinstance(quantizer, (LSQ, Observed)):
+            chosen[name] = quantizer
+        elif quantizer.stateful and not name.endswith('weight_quant'):
+            raise TypeError(
+                f'{name} is {type(quantizer).__name__}, which has to be '
+                'trained: what can be calibrated is LSQ and Observed')
+    return chosen
 
 
 @torch.no_grad()
 def calibrate(model: nn.Module,
               batches: Iterable[dict],
               method: str = 'auto') -> list[str]:
-    """Set the scales of all quantizers by what they see in some batches.
+    """Set the scales of quantizers by what they see in some batches.
 
     All calls count, those of all batches and, in heads that several levels
     share, of all levels; nothing is quantized meanwhile. Quantizers with
@@ -92,52 +116,50 @@ def calibrate(model: nn.Module,
         model (nn.Module): A model of an mm library with quantizers; in eval
             mode afterwards.
         batches (Iterable[dict]): As a data loader gives them.
-        method (str): ``'minmax'``, ``'moving_average'``, ``'percentile'`` or
-            ``'mse'``, see :mod:`mmcompress.quantization.observers`; weights
-            have the least squared error with ``'mse'``, else their whole
-            range. ``'auto'``: ``'mse'`` up to 4 bits, else ``'minmax'``.
+        method (str): Of :class:`~mmcompress.quantization.LSQ`:
+            ``'minmax'``, ``'moving_average'``, ``'percentile'`` or ``'mse'``,
+            see :mod:`mmcompress.quantization.observers`; weights have the
+            scales of the least squared error with ``'mse'``, else of their
+            whole range. ``'auto'``: ``'mse'`` up to 4 bits, else
+            ``'minmax'``. :class:`~mmcompress.quantization.Observed` has its
+            own.
 
     Returns:
         list[str]: Quantizers that were never called.
 
     Raises:
-        TypeError: If a quantizer needs training.
+        TypeError: If a quantizer has to be trained.
         ValueError: On an unknown method; if there are no quantizers, or none
-            was called.
+            was called; if a value is not finite.
     """
     if method not in METHODS:
         raise ValueError(f'method must be one of {", ".join(METHODS)}, got '
                          f'{method!r}')
-    collectors = {
-        name: _Collector(_calibrated(name, module), method)
-        for name, module in model.named_modules()
-        if isinstance(module, Quantizer) and module.stateful
-    }
-    if not collectors:
-        raise ValueError(f'{type(model).__name__} has no quantizers, so there '
-                         'is nothing to calibrate')
+    quantizers = _calibrated(model)
+    collectors = {}
     model.eval()
     try:
-        for collector in collectors.values():
-            collector.quantizer.seen = False
-            collector.quantizer.observer = collector
+        for name, quantizer in quantizers.items():
+            quantizer.seen = False
+            if isinstance(quantizer, Observed):
+                quantizer.observe()
+            else:
+                collectors[name] = _Collector(quantizer, method)
+                quantizer.observer = collectors[name]
         with bypassed(model):
             for batch in batches:
                 predict(model, batch)
+        never = [name for name, q in quantizers.items() if not q.seen]
+        if len(never) == len(quantizers):
+            raise ValueError('no quantizer was called: there are no batches')
+        for name, quantizer in quantizers.items():
+            if not quantizer.seen:
+                continue
+            if name in collectors:
+                collectors[name].finish()
+            else:
+                quantizer.freeze()
     finally:
-        for collector in collectors.values():
-            collector.quantizer.observer = None
-    never = [n for n, c in collectors.items() if not c.quantizer.seen]
-    if len(never) == len(collectors):
-        raise ValueError('no quantizer was called: there are no batches')
-    for collector in collectors.values():
-        collector.finish()
+        for quantizer in quantizers.values():
+            quantizer.observer = None
     return never
-
-
-def _calibrated(name: str, quantizer: Quantizer) -> LSQ:
-    if not isinstance(quantizer, LSQ):
-        raise TypeError(
-            f'{name} is {type(quantizer).__name__}, whose parameters are '
-            'trained: calibration sets scales and zero points of LSQ')
-    return quantizer

@@ -1,14 +1,15 @@
 """GPTQ: round a layer's weights so that its output changes least.
 
-Frantar et al., ICLR 2023, arXiv 2210.17323. A layer y = W x with inputs X, K x
-M, has H = 2 X X^T, whose diagonal gets 0.01 times its mean. Columns of W are
-rounded one after the other; with U the upper Cholesky factor of H^-1, those
-that are still real numbers make up for the error of column k::
+Frantar et al., ICLR 2023, arXiv 2210.17323. A layer y = W x that sees inputs
+X, K x M, has H = 2 X X^T, whose diagonal gets 0.01 times its mean. Columns of
+W are rounded one after the other; those that are still real numbers make up
+for the error of column k, with U the upper Cholesky factor of H^-1::
 
     e = (w_k - round(w_k)) / U_kk        w_j -= e U_kj  for j > k
 
-A convolution is such a layer for the patches that its kernel sees, in groups
-each group for itself.
+A convolution is such a layer for the patches that its kernel sees, each group
+for itself, and so is each of the three projections of a
+:class:`torch.nn.MultiheadAttention`.
 """
 from collections.abc import Callable, Iterable
 
@@ -18,48 +19,37 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmcompress.precision import at_least_float32
+from .attention.multihead import QuantMultiheadAttention
 from .calibration import predict
-from .layers import QuantConv2d, QuantLayer, QuantLinear
+from .layers import QuantConv2d, QuantLinear
 from .lsq import LSQ
 
 _DAMPING = 0.01
 # columns whose errors reach the ones behind them at once
 _BLOCK = 64
-# layers in one run over the images
+# layers that are rounded after one run over the images
 _AT_ONCE = 8
 
 
-def input_columns(layer: QuantLayer, x: Tensor) -> Tensor:
-    """What the columns of a layer's weight are multiplied with.
-
-    Args:
-        layer (QuantLayer): Linear layer or convolution.
-        x (Tensor): Its quantized input.
-
-    Returns:
-        Tensor: Shape (G, K, M), for G groups and M outputs of a channel.
-    """
-    if isinstance(layer, QuantLinear):
-        return x.reshape(1, -1, x.shape[-1]).mT
-    padding = layer._reversed_padding_repeated_twice
-    if layer.padding_mode != 'zeros':
-        x = F.pad(x, padding, mode=layer.padding_mode)
-    else:
-        x = F.pad(x, padding)
-    patches = F.unfold(
-        x, layer.kernel_size, layer.dilation, stride=layer.stride)
-    # (N, G K, L)
-    columns = patches.unflatten(1, (layer.groups, -1))
-    return columns.permute(1, 2, 0, 3).flatten(2)
+def _inverse_factor(hessian: Tensor) -> Tensor:
+    """The upper Cholesky factor of the damped inverse."""
+    diagonal = hessian.diagonal(dim1=1, dim2=2)
+    damping = _DAMPING * diagonal.mean(1, keepdim=True)
+    # columns of inputs that were always 0 don't matter
+    damping = torch.where(diagonal > 0, damping, 1)
+    factor = torch.linalg.cholesky(
+        (hessian + torch.diag_embed(damping)).double())
+    inverse = torch.cholesky_inverse(factor)
+    return torch.linalg.cholesky(inverse, upper=True).to(hessian)
 
 
-def gptq(weight: Tensor, hessian: Tensor, quantize) -> Tensor:
-    """Round the columns of a matrix, each making up for those before.
+def gptq(weight: Tensor, hessian: Tensor,
+         quantize: Callable[[Tensor], Tensor]) -> Tensor:
+    """Round the columns of matrices, each making up for those before.
 
     Args:
         weight (Tensor): Shape (G, O, K), for each of G groups.
-        hessian (Tensor): Shape (G, K, K), with zeros where an input was
-            always 0.
+        hessian (Tensor): Positive multiples of X X^T, shape (G, K, K).
         quantize (Callable): Rounds a column, shape (G, O).
 
     Returns:
@@ -67,85 +57,159 @@ def gptq(weight: Tensor, hessian: Tensor, quantize) -> Tensor:
     """
     weight = weight.clone()
     rounded = torch.empty_like(weight)
-    inverse = _inverse_factor(hessian)
-    num = weight.shape[2]
-    for start in range(0, num, _BLOCK):
-        stop = min(start + _BLOCK, num)
+    factor = _inverse_factor(hessian)
+    for start in range(0, weight.shape[2], _BLOCK):
+        stop = min(start + _BLOCK, weight.shape[2])
         errors = []
         for k in range(start, stop):
-            column = weight[:, :, k]
-            rounded[:, :, k] = quantize(column)
-            error = column - rounded[:, :, k]
-            error = error / inverse[:, k, k, None]
+            column = quantize(weight[:, :, k])
+            error = (weight[:, :, k] - column) / factor[:, k, k, None]
             weight[:, :, k + 1:stop] -= (
-                error[:, :, None] * inverse[:, None, k, k + 1:stop])
+                error[:, :, None] * factor[:, None, k, k + 1:stop])
+            rounded[:, :, k] = column
             errors.append(error)
         weight[:, :, stop:] -= (
-            torch.stack(errors, 2) @ inverse[:, start:stop, stop:])
+            torch.stack(errors, 2) @ factor[:, start:stop, stop:])
     return rounded
 
 
-def _inverse_factor(hessian: Tensor) -> Tensor:
-    """The upper Cholesky factor of the damped inverse."""
-    diagonal = hessian.diagonal(dim1=1, dim2=2)
-    damping = _DAMPING * diagonal.mean(1, keepdim=True)
-    # columns of inputs that are always 0 don't matter
-    damping = torch.where(diagonal > 0, damping, 1)
-    damped = (hessian + torch.diag_embed(damping)).double()
-    factor = torch.linalg.cholesky(damped)
-    inverse = torch.cholesky_inverse(factor)
-    return torch.linalg.cholesky(inverse, upper=True).to(hessian)
+def input_columns(layer: nn.Module, x: Tensor) -> Tensor:
+    """What the columns of a layer's weight are multiplied with.
+
+    Args:
+        layer (nn.Module): Linear layer, attention or convolution.
+        x (Tensor): An input, of any shape that the layer takes.
+
+    Returns:
+        Tensor: Shape (G, K, M), for G groups and M outputs of a channel.
+    """
+    if not isinstance(layer, nn.Conv2d):
+        return x.reshape(1, -1, x.shape[-1]).mT
+    mode = layer.padding_mode
+    x = F.pad(
+        x,
+        layer._reversed_padding_repeated_twice,
+        mode='constant' if mode == 'zeros' else mode)
+    patches = F.unfold(
+        x, layer.kernel_size, layer.dilation, stride=layer.stride)
+    # (N, G K, L)
+    patches = patches.unflatten(1, (layer.groups, -1))
+    return patches.permute(1, 2, 0, 3).flatten(2)
 
 
-class _Gram:
-    """Sums X X^T of a layer over all of its calls."""
+class _Grams:
+    """Sums X X^T over all calls of a layer.
 
-    def __init__(self, layer: QuantLayer) -> None:
+    Args:
+        layer (nn.Module): See :func:`_can_be_rounded`.
+    """
+
+    def __init__(self, layer: nn.Module) -> None:
         self.layer = layer
-        self.sum: Tensor | float = 0.
+        self.sums: dict[nn.Module, Tensor] = {}
+        self.num_calls = 0
+        self.handles = [
+            quantizer.register_forward_hook(self._add)
+            for quantizer in _input_quantizers(layer)
+        ]
 
-    def __call__(self, layer: QuantLayer, args: tuple) -> None:
-        # one image after the other: patches are many times as large
-        for x in layer.quantized_input(args[0]).split(1):
-            columns = input_columns(layer, x)
-            self.sum = columns @ columns.mT + self.sum
+    def _add(self, quantizer: nn.Module, args: tuple, x: Tensor) -> None:
+        self.num_calls += 1
+        is_image = isinstance(self.layer, nn.Conv2d)
+        # one after the other: patches are many times as large
+        for part in x.split(1) if is_image else [x]:
+            columns = input_columns(self.layer, part)
+            gram = columns @ columns.mT
+            self.sums[quantizer] = self.sums.get(quantizer, 0) + gram
+
+    def stop(self) -> None:
+        """Look no more."""
+        for handle in self.handles:
+            handle.remove()
 
     def round(self) -> None:
         """Round the layer's weight."""
         layer = self.layer
-        weight = at_least_float32(layer.weight)
-        groups = len(self.sum)
+        hessian = torch.cat([self.sums[q] for q in _input_quantizers(layer)])
+        weight = _weight(layer)
+        matrices = at_least_float32(weight).reshape(
+            len(hessian), -1, hessian.shape[1])
 
         def quantize(column: Tensor) -> Tensor:
             return layer.weight_quant(column.reshape(-1, 1)).view_as(column)
 
-        rounded = gptq(
-            weight.reshape(groups, weight.shape[0] // groups, -1), self.sum,
-            quantize)
-        layer.weight.copy_(rounded.view_as(weight))
+        weight.copy_(gptq(matrices, hessian, quantize).view_as(weight))
 
 
-def _in_order(model: nn.Module, layers: Iterable[nn.Module],
-              batch: dict) -> list[nn.Module]:
-    """Layers that a model calls, in the order of their first calls."""
-    called: dict[nn.Module, None] = {}
-    handles = [
-        layer.register_forward_pre_hook(
-            lambda layer, args: called.setdefault(layer)) for layer in layers
-    ]
+def _weight(layer: nn.Module) -> nn.Parameter:
+    if isinstance(layer, QuantMultiheadAttention):
+        return layer.in_proj_weight
+    return layer.weight
+
+
+def _input_quantizers(layer: nn.Module) -> list[nn.Module]:
+    """Those of what groups of the weight's rows are multiplied with."""
+    if isinstance(layer, QuantMultiheadAttention):
+        return [layer.query_quant, layer.key_quant, layer.value_quant]
+    return [layer.input_quant]
+
+
+def _can_be_rounded(layer: nn.Module) -> bool:
+    # codes of other quantizers may depend on all of a weight
+    return (isinstance(layer,
+                       (QuantLinear, QuantConv2d, QuantMultiheadAttention))
+            and isinstance(layer.weight_quant, LSQ)
+            and layer.weight_quant.is_initialized
+            and None not in _input_quantizers(layer))
+
+
+class _AllCalled(Exception):
+    """What follows in the model is not needed."""
+
+
+def _run_until(model: nn.Module, batch: dict, grams: list[_Grams],
+               num_calls: int) -> None:
+    """Run a model until layers have been called a number of times."""
+    last = sum(g.num_calls for g in grams) + num_calls
+
+    def check(module: nn.Module, args: tuple, output) -> None:
+        if sum(g.num_calls for g in grams) == last:
+            raise _AllCalled
+
+    handles = [g.layer.register_forward_hook(check) for g in grams]
+    try:
+        predict(model, batch)
+    except _AllCalled:
+        pass
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _calls(model: nn.Module, layers: list[nn.Module],
+           batch: dict) -> dict[nn.Module, int]:
+    """How often a batch calls layers, in the order of the first calls."""
+    calls: dict[nn.Module, int] = {}
+
+    def count(quantizer: nn.Module, args: tuple) -> None:
+        layer = owners[quantizer]
+        calls[layer] = calls.get(layer, 0) + 1
+
+    owners = {q: layer for layer in layers for q in _input_quantizers(layer)}
+    handles = [q.register_forward_pre_hook(count) for q in owners]
     predict(model, batch)
     for handle in handles:
         handle.remove()
-    return list(called)
+    return calls
 
 
 @torch.no_grad()
 def round_weights(
     model: nn.Module,
     batches: list[dict],
-    progress: Callable[[Iterable, str], Iterable] = lambda items, _: items
+    progress: Callable[[list, str], Iterable] = lambda items, _: items
 ) -> list[str]:
-    """Round the weights of linear layers and convolutions by GPTQ.
+    """Round weights by GPTQ: of linear layers, convolutions and attentions.
 
     Layers are rounded in the order in which the model calls them, some at
     once; their inputs are what the quantized layers before them give. Of a
@@ -154,14 +218,14 @@ def round_weights(
     to themselves, and training can go on from there.
 
     Args:
-        model (nn.Module): Calibrated, in eval mode, see
+        model (nn.Module): In eval mode, after
             :func:`~mmcompress.quantization.calibration.calibrate`.
-        batches (list[dict]): As a data loader gives them.
-        progress (Callable): Wraps an iterable that it gets with a name.
+        batches (list[dict]): As a data loader gives them, the largest first.
+        progress (Callable): Wraps a list that it gets with a title.
 
     Returns:
-        list[str]: Modules with quantized weights that were not rounded here:
-        of other kinds, or never called.
+        list[str]: Modules with quantized weights that were not rounded: of
+        other kinds, or never called.
     """
     names = {
         module: name
@@ -169,24 +233,17 @@ def round_weights(
         if getattr(module, 'weight_quant', None) is not None
     }
     layers = [layer for layer in names if _can_be_rounded(layer)]
-    order = _in_order(model, layers, batches[0])
+    calls = _calls(model, layers, batches[0])
+    order = list(calls)
     groups = [order[i:i + _AT_ONCE] for i in range(0, len(order), _AT_ONCE)]
     for group in progress(groups, 'GPTQ'):
-        grams = [_Gram(layer) for layer in group]
-        handles = [g.layer.register_forward_pre_hook(g) for g in grams]
+        grams = [_Grams(layer) for layer in group]
         try:
             for batch in batches:
-                predict(model, batch)
+                _run_until(model, batch, grams, sum(calls[x] for x in group))
         finally:
-            for handle in handles:
-                handle.remove()
+            for gram in grams:
+                gram.stop()
         for gram in grams:
             gram.round()
-    return [name for layer, name in names.items() if layer not in order]
-
-
-def _can_be_rounded(layer: nn.Module) -> bool:
-    # others of their quantizers' codes may depend on all of a weight
-    return (isinstance(layer, (QuantLinear, QuantConv2d))
-            and isinstance(layer.weight_quant, LSQ)
-            and layer.weight_quant.is_initialized)
+    return [name for layer, name in names.items() if layer not in calls]

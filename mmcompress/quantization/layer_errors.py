@@ -99,9 +99,11 @@ def layer_errors(model: nn.Module, float_model: nn.Module,
         for name in found:
             found[name].handle.remove()
     errors = [
-        LayerError(name, _bits(found.quantized), found.error,
-                   name not in products)
-        for name, found in {**sums, **products}.items() if found.squares
+        LayerError(name, _bits(found.quantized), found.error, name
+                   not in products) for name, found in {
+                       **sums,
+                       **products
+                   }.items() if found.squares
     ]
     return sorted(errors, key=lambda e: -e.error)
 
