@@ -1,9 +1,11 @@
 """Adapter of the Bi-ViT fixtures."""
+import torch
 from golden import Case
 from golden.low_bit import (begin, finish, leaf, quantized_layer, run_layer,
                             run_quantizer)
 from torch import Tensor
 
+from mmcompress.distill.losses import RankDistillLoss
 from mmcompress.quantization import LSF, ActBi, SignActivation
 
 
@@ -75,6 +77,21 @@ def run_linear(case: Case) -> dict[str, Tensor]:
     return run_layer(case, quantized_layer(case, dict(cfg, offset=None), cfg))
 
 
+def run_rank(case: Case) -> dict[str, Tensor]:
+    """Loss of one layer's attention; the draw of pairs may be stored."""
+    student = case['in/A_s'].clone().requires_grad_()
+    loss = RankDistillLoss(
+        theta=case.hyper.get('theta', 0.0),
+        num_pairs=case.hyper.get('num_pairs'))
+    if 'in/pairs' in case:
+        # (..., P, 2)
+        pairs = case['in/pairs'].long().unbind(-1)
+        loss.num_pairs, loss.draw_pairs = 0, lambda *_: pairs
+    value = loss([student], [case['in/A_t']])
+    grad, = torch.autograd.grad(value, student)
+    return {'out/loss': value, 'grad/A_s': grad}
+
+
 _RUN = dict(
     BinaryActivation=run_sign,
     ActBi=run_act,
@@ -82,6 +99,7 @@ _RUN = dict(
     BiLinearBiReal=run_bireal,
     LinearBi=run_linear,
     QuantizeLinear_w1a1=run_w1a1,
+    RankDistill=run_rank,
 )
 
 
