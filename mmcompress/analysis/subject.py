@@ -6,6 +6,7 @@ from mmengine.config import Config
 
 from mmcompress.model.checkpoint import fill, plain_weights, read_checkpoint
 from mmcompress.model.config import build_untrained
+from mmcompress.quantization.quantizer import pass_uninitialized
 
 
 def load_weights(model: nn.Module, checkpoint: str) -> dict:
@@ -42,6 +43,8 @@ def build_subject(cfg: Config, checkpoint: str | None = None) -> nn.Module:
         checkpoint (str | None): Its weights; None for random ones.
     """
     model = build_untrained(cfg)
-    if checkpoint is not None:
+    if checkpoint is None:
+        pass_uninitialized(model)
+    else:
         load_weights(model, checkpoint)
     return model.eval().requires_grad_(False)

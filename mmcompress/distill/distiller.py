@@ -11,7 +11,8 @@ from torch import Tensor
 from mmcompress.tables import format_table
 from .classes import check_classes
 from .explain import hints, in_words
-from .first_steps import WeightCheck, check_learns, weight_warning
+from .first_steps import (WeightCheck, check_learns, learning_taps,
+                          weight_warning)
 from .gradient_norms import gradient_norms, short_name
 from .inherit import inherit
 from .losses.base import DistillLoss
@@ -96,13 +97,18 @@ class Slot:
             for side in ('student', 'teacher'):
                 check_images_first(side, given.get(side),
                                    len(given['data_samples']))
-        if not self.looked and given.get('student_model') is not None and \
-                self.taps.get('student') is not None:
-            self.looked = True
-            map_taps(
-                self.taps['student'],
-                lambda tap: self.loss.look_at_tap(given['student_model'],
-                                                  parse_tap(tap).path))
+        if self.looked or given.get('student_model') is None:
+            return
+        self.looked = True
+        for side, look in (('student', self.loss.look_at_tap),
+                           ('teacher', self.loss.look_at_teacher_tap)):
+            model, taps = given.get(f'{side}_model'), self.taps.get(side)
+            if model is not None and taps is not None:
+                map_taps(
+                    taps,
+                    lambda tap, look=look, model=model: look(
+                        model,
+                        parse_tap(tap).path))
 
     def run(self, given: dict) -> dict:
         """Compute the loss and name its entries as mmengine wants them.
@@ -250,15 +256,14 @@ class Distiller(nn.Module):
         """
         self.prepare()
         losses, seen = self.observe(inputs, data_samples, **kwargs)
-        others = dict(
-            data_samples=data_samples,
-            student_model=self.student,
-            teacher_model=self.teacher and self.teacher.model,
-            progress=training_progress())
+        others = dict(data_samples=data_samples, progress=training_progress())
         own = {}
         for slot in self._slots:
             tapped = {side: seen[side].get(slot.name) for side in seen}
-            own[slot.name] = slot.run({**tapped, **others})
+            models = dict(
+                student_model=self.learner(slot),
+                teacher_model=self.tutor(slot))
+            own[slot.name] = slot.run({**tapped, **models, **others})
         if torch.is_grad_enabled():
             self._check_gradients(losses, own, seen['student'],
                                   others['progress'])
@@ -275,6 +280,10 @@ class Distiller(nn.Module):
         """The model that learns from a loss."""
         return self.student
 
+    def tutor(self, slot: Slot) -> nn.Module | None:
+        """The model that it learns from; None without a teacher."""
+        return self.teacher and self.teacher.model
+
     def _check_gradients(self, task: dict, own: dict, tapped: dict,
                          progress: float) -> None:
         """Look at the gradients in the first steps; see first_steps.py."""
@@ -288,7 +297,11 @@ class Distiller(nn.Module):
         if self.weight_check is None:
             return
         factors = {name: slots[name].factor(progress) for name in slots}
-        for name in self.weight_check(task, own, tapped, factors):
+        trained = {
+            name: learning_taps(tapped[name], slots[name].loss.reads_only)
+            for name in tapped
+        }
+        for name in self.weight_check(task, own, trained, factors):
             weight_warning(name, slots[name].taps['student'],
                            self.weight_check.ratio(name), slots[name].weights,
                            slots[name].schedule is not None)

@@ -73,6 +73,16 @@ def check_learns(name: str, spec: Any, tapped: Any, reads_only: tuple,
             'its class names the key in `reads_only`')
 
 
+def learning_taps(tapped: Any, reads_only: tuple[str, ...]) -> Any:
+    """What a loss taps, without what it only looks at.
+
+    There it has no gradient, and the task may have any.
+    """
+    if not isinstance(tapped, dict):
+        return tapped
+    return {k: v for k, v in tapped.items() if k not in reads_only}
+
+
 class WeightCheck:
     """Warns of a loss that dwarfs the student's own ones, or drowns in them.
 

@@ -84,6 +84,10 @@ class MutualDistiller(Distiller):
         """The model that learns from a loss."""
         return self.student if slot.name in self._own else self.peer
 
+    def tutor(self, slot: Slot) -> nn.Module:
+        """The model that it learns from."""
+        return self.peer if slot.name in self._own else self.student
+
     def observe(self, inputs: Tensor, data_samples: list | None,
                 **kwargs) -> tuple[dict, dict]:
         """Both models' own losses, and what the taps yield, by role."""

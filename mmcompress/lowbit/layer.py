@@ -16,6 +16,7 @@ FLOAT_LAYERS = {
     nn.Conv1d: _CONV,
     nn.Conv2d: _CONV,
     nn.Conv3d: _CONV,
+    nn.ConvTranspose2d: (*_CONV, 'output_padding'),
 }
 # what packed layers keep in place of a weight
 _PACKED_WEIGHTS = ('weight_bits', 'weight_codes')
@@ -69,6 +70,26 @@ def convert_layer(layer: nn.Module, cls: type[nn.Module],
         parameter.requires_grad_(
             trained.get(name, trained.get('weight', True)))
     return new
+
+
+def weight_macs(layer: nn.Module, args: tuple, output: Tensor) -> int:
+    """Multiply-accumulates with the weights of a layer in a forward.
+
+    Args:
+        layer (nn.Module): Of :data:`FLOAT_LAYERS`, or an attention of torch,
+            whose output projection is a layer of its own.
+        args (tuple): What the forward was given, in its order.
+        output (Tensor): What it returned.
+    """
+    if isinstance(layer, nn.MultiheadAttention):
+        query, key, value = args[:3]
+        inputs = query.numel() + key.numel() + value.numel()
+        return inputs * layer.embed_dim
+    if isinstance(layer, nn.ConvTranspose2d):
+        # each input adds to the outputs that its channel's weights reach
+        return args[0].numel() * layer.weight[0].numel()
+    # each output is a sum over the weights of its channel
+    return output.numel() * layer.weight[0].numel()
 
 
 def num_bytes(tensors: Iterable[Tensor | None]) -> int:
@@ -166,6 +187,15 @@ class LowBitLayer(LowBitModule):
     def inference_rule(self) -> InferenceRule | None:
         """What it computes in eval mode; None: nothing that can be packed."""
         return None
+
+    def macs(self, args: tuple, output: Tensor) -> int:
+        """Multiply-accumulates of a forward.
+
+        Args:
+            args (tuple): What it was given, in its order.
+            output (Tensor): What it returned.
+        """
+        return weight_macs(self, args, output)
 
     @torch.no_grad()
     def inference_bytes(self) -> int | None:

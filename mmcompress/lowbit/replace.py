@@ -175,9 +175,17 @@ def float_twin(model: nn.Module) -> nn.Module:
     """
     twin = copy.deepcopy(model)
     plain: dict[nn.Module, nn.Module] = {}
-    for name, module in list(twin.named_modules(remove_duplicate=False)):
-        if isinstance(module, LowBitLayer):
-            if module not in plain:
-                plain[module] = module.to_float()
-            _set_module(twin, name, plain[module])
+
+    def make_plain(parent: nn.Module) -> None:
+        for name, child in list(parent._modules.items()):
+            if isinstance(child, LowBitLayer):
+                if child not in plain:
+                    plain[child] = child.to_float()
+                child = plain[child]
+                setattr(parent, name, child)
+            if child is not None:
+                # a plain layer may have fewer children
+                make_plain(child)
+
+    make_plain(twin)
     return twin

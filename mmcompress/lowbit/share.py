@@ -5,18 +5,18 @@ import torch
 import torch.nn as nn
 from mmengine.logging import print_log
 
-from .layer import FLOAT_LAYERS, LowBitLayer
+from .layer import FLOAT_LAYERS, LowBitLayer, weight_macs
 
 # below it, most of the model is as it was
 _HALF = 0.5
 
 
 def _layers(model: nn.Module) -> list[nn.Module]:
-    """What multiplies with weights, float or low-bit."""
+    """What multiplies, but products of activations that are float."""
     return [
         m for name, m in model.named_modules()
-        if isinstance(m, (LowBitLayer, *FLOAT_LAYERS))
-        and 'weight' in m._parameters and name.split('.')[0] != 'distill'
+        if isinstance(m, (LowBitLayer,
+                          *FLOAT_LAYERS)) and name.split('.')[0] != 'distill'
     ]
 
 
@@ -65,13 +65,17 @@ class _CountOnce:
         if (model.training and not self.inner
                 and not torch.compiler.is_compiling()):
             self.inner = [
-                layer.register_forward_hook(self._count)
+                layer.register_forward_hook(self._count, with_kwargs=True)
                 for layer in _layers(model)
             ]
 
-    def _count(self, layer: nn.Module, args: tuple, output) -> None:
-        # each output is a sum over the weights of its channel
-        macs = output.numel() * layer.weight[0].numel()
+    def _count(self, layer: nn.Module, args: tuple, kwargs: dict,
+               output) -> None:
+        args = *args, *kwargs.values()
+        if isinstance(layer, LowBitLayer):
+            macs = layer.macs(args, output)
+        else:
+            macs = weight_macs(layer, args, output)
         self.counts[layer] = self.counts.get(layer, 0) + macs
 
     def _end(self, model: nn.Module, args: tuple, output) -> None:

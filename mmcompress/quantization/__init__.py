@@ -11,12 +11,15 @@ __getattr__, __dir__, __all__ = lazy_exports(
             'QuantLayer', 'QuantLinear', 'bits_of', 'build_quantizer'
         ],
         lsq=['LSQ'],
+        observed=['Observed'],
         observers=[
             'MSE', 'MinMax', 'MovingAverage', 'OBSERVERS', 'Observer',
             'Percentile'
         ],
-        observed=['Observed'],
         pact=['PACT'],
+        quantization_networks=['QNActivation', 'QNWeight'],
         quantizer=['Codes', 'Quantizer', 'Summary', 'bypassed'],
+        query_norms=['DistributionAlignment', 'IRM'],
         spec=['Spec'],
+        step=['QuantizeLayers'],
         ternary=['TernaryWeight']))

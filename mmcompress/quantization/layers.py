@@ -7,8 +7,8 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmcompress.lowbit import (FLOAT, Grid, InferenceRule, LowBitLayer,
-                               OperandBits, refuse_packed)
+from mmcompress.lowbit import (FLOAT, InferenceRule, LowBitLayer, OperandBits,
+                               num_bytes, refuse_packed)
 from mmcompress.precision import at_least_float32
 from mmcompress.registry import MODELS
 from .quantizer import Quantizer
@@ -32,7 +32,7 @@ def build_quantizer(cfg: dict | None, place: Place) -> Quantizer | None:
         cfg (dict | None): Its type, with or without the scope, and arguments;
             None: none.
         place (Place): Where its scales stand. A ``per='tensor'`` of the
-            config leaves one.
+            config leaves one, as does a method that has only one.
 
     Raises:
         TypeError: If the type is no quantizer.
@@ -40,13 +40,15 @@ def build_quantizer(cfg: dict | None, place: Place) -> Quantizer | None:
     if cfg is None:
         return None
     cfg = dict(cfg)
-    if cfg.pop('per', None) == 'tensor':
+    per, cls = cfg.pop('per', None), cfg.pop('type')
+    if isinstance(cls, str):
+        with MODELS.switch_scope_and_registry('mmcompress') as registry:
+            cls = registry.get(cls) or cls
+    if not (isinstance(cls, type) and issubclass(cls, Quantizer)):
+        raise TypeError(f'{cls!r} is no quantizer')
+    if per == 'tensor' or not cls.per_axis:
         place = Place()
-    with MODELS.switch_scope_and_registry('mmcompress') as registry:
-        quantizer = registry.build({**cfg, **place._asdict()})
-    if not isinstance(quantizer, Quantizer):
-        raise TypeError(f'{cfg["type"]} is no quantizer')
-    return quantizer
+    return cls(**cfg, **place._asdict())
 
 
 def bits_of(quantizer: Quantizer | None) -> int:
@@ -120,6 +122,8 @@ class QuantLayer(LowBitLayer):
         self.weight_quant = build_quantizer(
             weight_quant,
             Place(self.weight_axis, weight.shape[self.weight_axis]))
+        if self.weight_quant is not None and self.weight_quant.stateful:
+            self.weight_quant.be_signed()
         self.input_quant = build_quantizer(input_quant, inputs)
         for quantizer in (self.weight_quant, self.input_quant):
             if quantizer is not None:
@@ -150,6 +154,16 @@ class QuantLayer(LowBitLayer):
         """Those of the two quantizers."""
         return OperandBits(
             bits_of(self.weight_quant), (bits_of(self.input_quant), ))
+
+    def inference_bytes(self) -> int | None:
+        """Codes in whole fields of a byte, scales and bias."""
+        bits = bits_of(self.weight_quant)
+        if bits == FLOAT:
+            return None
+        field = next(field for field in (1, 2, 4, 8) if field >= bits)
+        codes = (self.weight.numel() * field + 7) // 8
+        scales = 4 * self.weight.shape[self.weight_axis]
+        return codes + scales + num_bytes([self.bias])
 
     def quantized_weight(self) -> Tensor:
         """The weight as it is multiplied, at least float32."""
@@ -314,6 +328,14 @@ class Product(LowBitLayer):
         """Those of the two quantizers; it has no weight."""
         return OperandBits(None,
                            (bits_of(self.a_quant), bits_of(self.b_quant)))
+
+    def macs(self, args: tuple, output: Tensor) -> int:
+        """Each output is a sum over what both factors share."""
+        return output.numel() * args[0].shape[-1]
+
+    def to_float(self) -> 'Product':
+        """The product of what it gets."""
+        return Product(None, None).train(self.training)
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """Multiply.

@@ -172,6 +172,12 @@ class Quantizer(nn.Module):
     def __str__(self) -> str:
         return self.path or type(self).__name__
 
+    def be_signed(self) -> None:
+        """Decide what was left to the first data, as for weights."""
+        if self._given_sign is None:
+            self._given_sign = self._signed = True
+            self.signed.fill_(True)
+
     # ---- Range of codes ----------------------------------------------------
 
     @property
@@ -438,3 +444,15 @@ def bypassed(model: nn.Module) -> Iterator[None]:
     finally:
         for quantizer, value in zip(quantizers, before):
             quantizer.bypass = value
+
+
+def pass_uninitialized(model: nn.Module) -> None:
+    """Let a model without data run: quantizers without scales do nothing.
+
+    Args:
+        model (nn.Module): Whose results don't matter, such as one that is
+            counted or timed.
+    """
+    for module in model.modules():
+        if isinstance(module, Quantizer) and not module.is_initialized:
+            module.bypass = True

@@ -1,9 +1,9 @@
-"""How one part of a model is quantized: the bits and methods of its operands."""
+"""How one part of a model is quantized: bits and methods of its operands."""
 from dataclasses import dataclass
 
 import torch.nn as nn
 
-from .layers import Product
+from .layers import Place, Product, build_quantizer
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,16 @@ class Spec:
     key_norm: dict | None = None
     act_granularity: str = 'tensor'
     attention_granularity: str = 'head'
+
+    def check(self) -> None:
+        """Build each quantizer once.
+
+        Raises:
+            TypeError, ValueError: If one can not be built.
+        """
+        for cfg in (self.weight, self.activation, self.attention,
+                    self.softmax):
+            build_quantizer(cfg, Place())
 
     def products(self, heads: int) -> tuple[Product, Product]:
         """Of queries and keys, and of the attention map and values.

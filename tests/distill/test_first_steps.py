@@ -10,7 +10,7 @@ from torch import nn
 
 from mmcompress.distill import DistillLoss, losses
 from mmcompress.distill.first_steps import (STEPS, WeightCheck, check_learns,
-                                            weight_warning)
+                                            learning_taps, weight_warning)
 
 
 @pytest.fixture
@@ -256,3 +256,10 @@ def test_every_loss_names_arguments_that_it_is_proportional_to():
             assert known or not own, loss
             named += known
     assert named > 10
+
+
+def test_where_a_loss_only_looks_the_task_does_not_count():
+    tapped = dict(x=1, boxes=2)
+    assert learning_taps(tapped, ('boxes', )) == dict(x=1)
+    assert learning_taps(tapped, ()) == tapped
+    assert learning_taps([1, 2], ('boxes', )) == [1, 2]

@@ -143,3 +143,19 @@ def test_errors_say_what_is_wrong():
                     type='mmcompress.IDaDetLoss',
                     student='neck',
                     teacher='neck')))
+
+
+def test_a_loss_looks_at_the_models_that_it_compares(monkeypatch):
+    seen = []
+    for side in ('', '_teacher'):
+        monkeypatch.setattr(
+            KDLoss,
+            f'look_at{side}_tap',
+            lambda _, model, path, side=side: seen.append((side, model, path)))
+    model = build(mutual()).train()
+    for _ in range(2):
+        model(**batch_of(model), mode='loss')
+    assert seen == [('', model, 'head.fc'),
+                    ('_teacher', model.distill.peer, 'head.fc'),
+                    ('', model.distill.peer, 'head.fc'),
+                    ('_teacher', model, 'head.fc')]

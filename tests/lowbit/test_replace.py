@@ -1,6 +1,5 @@
 """Which layers a step replaces, which it refuses, and what it says of it."""
 import copy
-import logging
 import pickle
 
 import pytest
@@ -10,7 +9,6 @@ from lowbit.toy_layers import ToyBinaryConv2d, W4A8Linear
 from mmcv.cnn import ConvModule, fuse_conv_bn
 from mmcv.cnn.bricks import wrappers
 from mmcv.cnn.bricks.conv2d_adaptive_padding import Conv2dAdaptivePadding
-from mmengine.logging import MMLogger
 from torch.nn.utils.parametrizations import weight_norm
 
 from mmcompress.binary import BiRealConv2d, IDaDetConv2d, XNORLinear
@@ -20,18 +18,6 @@ from mmcompress.lowbit.share import announce_share
 from mmcompress.registry import MODELS
 
 IDA_DET = dict(type='mmcompress.IDaDetConv2d')
-
-
-@pytest.fixture
-def logged():
-    """Level and text of what is logged."""
-    lines = []
-    handler = logging.Handler()
-    handler.emit = lambda r: lines.append(f'{r.levelname}: {r.getMessage()}')
-    logger = MMLogger.get_current_instance()
-    logger.addHandler(handler)
-    yield lines
-    logger.removeHandler(handler)
 
 
 def replace(model, layer_cfg=IDA_DET, include=('*', ), exclude=None):

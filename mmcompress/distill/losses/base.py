@@ -54,6 +54,14 @@ class DistillLoss(nn.Module):
             path (str): Of the tapped module.
         """
 
+    def look_at_teacher_tap(self, model: nn.Module, path: str) -> None:
+        """Called for each tap of the teacher, once, in the first step.
+
+        Args:
+            model (nn.Module): The teacher.
+            path (str): Of the tapped module.
+        """
+
     def zero(self, *tensors: Tensor) -> Tensor:
         """What a loss is where there is nothing to compare, such as no RoI.
 

@@ -186,6 +186,44 @@ def check_num_samples(loss: nn.Module, data_samples: Any, num: int) -> None:
             'image once')
 
 
+def gt_boxes(loss: nn.Module,
+             data_samples: list,
+             size_key: str = 'img_shape',
+             argument: str = '') -> tuple[list[Tensor], list[tuple]]:
+    """Boxes of each image, and the size of what they lie in.
+
+    Args:
+        loss (nn.Module): Named in messages.
+        data_samples (list): With ``gt_instances.bboxes``.
+        size_key (str): Which of the sizes in their ``metainfo``.
+        argument (str): What chose that, for messages.
+
+    Returns:
+        tuple[list[Tensor], list[tuple]]: Boxes (x1, y1, x2, y2) in pixels of
+        the input, shape (M, 4), and (height, width), of each image.
+
+    Raises:
+        ValueError: If there are no such boxes, or the size is not known.
+    """
+    name = type(loss).__name__
+    if any(size_key not in s.metainfo for s in data_samples):
+        chosen = f' ({argument})' if argument else ''
+        raise ValueError(f'{name}: a data sample has no {size_key}{chosen} in '
+                         'its metainfo; the pipeline and the data '
+                         'preprocessor set it')
+    if not all(hasattr(s, 'gt_instances') for s in data_samples):
+        raise ValueError(f'{name} needs boxes, and a data sample has no '
+                         'gt_instances; MGDLoss needs none')
+    boxes = [sample.gt_instances.bboxes for sample in data_samples]
+    boxes = [getattr(b, 'tensor', b) for b in boxes]
+    for b in boxes:
+        if b.dim() != 2 or b.shape[1] != 4:
+            raise ValueError(f'{name}: the boxes {tuple(b.shape)} of an image '
+                             'must be (x1, y1, x2, y2), shape (M, 4); rotated '
+                             'boxes are not supported')
+    return boxes, [s.metainfo[size_key][:2] for s in data_samples]
+
+
 def check_images_first(side: str, tapped: Any, num: int) -> None:
     """Refuse tensors with the images on their second axis.
 

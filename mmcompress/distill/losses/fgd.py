@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mmcompress.registry import MODELS
 from .base import DistillLoss
-from .checks import check_levels, check_num_samples
+from .checks import check_levels, check_num_samples, gt_boxes
 
 
 def attention(x: Tensor, temp: float) -> tuple[Tensor, Tensor]:
@@ -195,7 +195,7 @@ class FGDLoss(DistillLoss):
         """
         check_levels(self, self.channels, len(self.levels), student, teacher)
         check_num_samples(self, data_samples, len(student[0]))
-        boxes, sizes = self._boxes(data_samples)
+        boxes, sizes = gt_boxes(self, data_samples, self.mask_ref, 'mask_ref')
         losses = []
         for level, s, t in zip(self.levels, student, teacher):
             if not s.numel():
@@ -210,22 +210,3 @@ class FGDLoss(DistillLoss):
                                 for x in (s, t, *map(torch.stack, masks))))
             losses.append(sum(w * terms[k] for k, w in self.weights.items()))
         return losses
-
-    def _boxes(self, data_samples: list) -> tuple[list, list]:
-        """Boxes of each image, and the height and width of what is masked."""
-        if any(self.mask_ref not in s.metainfo for s in data_samples):
-            raise ValueError(f'FGDLoss: a data sample has no {self.mask_ref} '
-                             '(mask_ref) in its metainfo; the pipeline and '
-                             'the data preprocessor set it')
-        if not all(hasattr(s, 'gt_instances') for s in data_samples):
-            raise ValueError('FGDLoss needs boxes, and a data sample has no '
-                             'gt_instances; MGDLoss needs none')
-        boxes = [sample.gt_instances.bboxes for sample in data_samples]
-        boxes = [getattr(b, 'tensor', b) for b in boxes]
-        for b in boxes:
-            if b.dim() != 2 or b.shape[1] != 4:
-                raise ValueError(
-                    f'FGDLoss: the boxes {tuple(b.shape)} of an image must be '
-                    '(x1, y1, x2, y2), shape (M, 4); rotated boxes are not '
-                    'supported')
-        return boxes, [s.metainfo[self.mask_ref][:2] for s in data_samples]

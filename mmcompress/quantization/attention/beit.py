@@ -1,0 +1,38 @@
+"""Attention of BEiT, which reads the weight of its ``qkv``."""
+from torch import Tensor
+
+from .dot_product import merge_heads, split_qkv
+from .in_place import InPlace
+from .window import qkv_bias, relative_bias
+
+
+class QuantBEiTAttention(InPlace):
+    """BEiT's attention, also of MAE and EVA, with products as children.
+
+    Unlike the library's, it calls ``qkv``, and adds the bias of queries and
+    values to what that returns.
+    """
+
+    def forward(self, x: Tensor, rel_pos_bias: Tensor | None = None) -> Tensor:
+        """Attend.
+
+        Args:
+            x (Tensor): Shape (B, N, C).
+            rel_pos_bias (Tensor | None): Of all layers, shape (H, N, N).
+
+        Returns:
+            Tensor: Shape (B, N, C).
+        """
+        qkv = self.qkv(x)
+        if self.bias == 'qv_bias':
+            qkv = qkv + qkv_bias(self)
+        q, k, v = split_qkv(qkv, self.num_heads)
+        scores = self.products.scores(q, k, self.scale)
+        if self.relative_position_bias_table is not None:
+            scores = scores + relative_bias(self,
+                                            self.relative_position_bias_table)
+        if rel_pos_bias is not None:
+            scores = scores + rel_pos_bias
+        attn = self.attn_drop(scores.softmax(-1))
+        x = merge_heads(self.products.values(attn, v))
+        return self.proj_drop(self.proj(x))

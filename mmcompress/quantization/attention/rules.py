@@ -1,0 +1,113 @@
+"""Which attentions are quantized, by what, and which are not."""
+import torch.nn as nn
+
+from mmcompress.lowbit import Rules
+from .beit import QuantBEiTAttention
+from .conditional import QuantConditionalAttention
+from .deformable import QuantDeformableAttention
+from .dot_product import quantize_dot_product
+from .multihead import QuantMultiheadAttention
+from .window import QuantWindowMSA, QuantWindowMSAV2
+
+_PRETRAIN = 'mmpretrain.models'
+
+#: ``rule(attn, spec)`` quantizes an attention in place: its products, and the
+#: weights that it reads by itself. Layers that it calls are left alone.
+attention_rule = Rules('quantized attention')
+attention_rule(nn.MultiheadAttention)(QuantMultiheadAttention.swap)
+attention_rule(f'{_PRETRAIN}.utils.attention.MultiheadAttention',
+               f'{_PRETRAIN}.utils.attention.PromptMultiheadAttention',
+               f'{_PRETRAIN}.backbones.twins.GlobalSubsampledAttention')(
+                   quantize_dot_product)
+attention_rule(f'{_PRETRAIN}.utils.attention.WindowMSA',
+               f'{_PRETRAIN}.backbones.davit.DaViTWindowMSA',
+               'mmdet.models.backbones.swin.WindowMSA',
+               'mmseg.models.backbones.swin.WindowMSA',
+               'mmpose.models.backbones.swin.WindowMSA',
+               'mmpose.models.backbones.hrformer.WindowMSA')(
+                   QuantWindowMSA.swap)
+attention_rule(f'{_PRETRAIN}.utils.attention.WindowMSAV2')(
+    QuantWindowMSAV2.swap)
+attention_rule(f'{_PRETRAIN}.utils.attention.BEiTAttention',
+               'mmseg.models.backbones.beit.BEiTAttention')(
+                   QuantBEiTAttention.swap)
+attention_rule('mmdet.models.layers.transformer.utils.ConditionalAttention')(
+    QuantConditionalAttention.swap)
+attention_rule(
+    'mmcv.ops.multi_scale_deform_attn.MultiScaleDeformableAttention')(
+        QuantDeformableAttention.swap)
+
+_NO_RULE = 'there is no quantized version of it'
+_POOLED = 'queries and keys are pooled after the projection'
+_CHANNELS = 'it attends over channels, not tokens'
+_ROTARY = 'queries and keys are rotated after the projection'
+_WEIGHT_READ = 'it reads the weights of its layers past them'
+_FLOAT = {
+    'mmpose.models.utils.rtmcc_block.RTMCCBlock':
+    'its map is a squared ReLU, without softmax',
+    f'{_PRETRAIN}.backbones.levit.Attention': _NO_RULE,
+    f'{_PRETRAIN}.backbones.levit.AttentionSubsample': _NO_RULE,
+    f'{_PRETRAIN}.utils.attention.LeAttention': _NO_RULE,
+    f'{_PRETRAIN}.backbones.mvit.MultiScaleAttention': _POOLED,
+    f'{_PRETRAIN}.backbones.xcit.XCA': _CHANNELS,
+    f'{_PRETRAIN}.backbones.xcit.ClassAttntion': _NO_RULE,
+    f'{_PRETRAIN}.backbones.edgenext.SDTAEncoder': _CHANNELS,
+    f'{_PRETRAIN}.backbones.davit.ChannelAttention': _CHANNELS,
+    f'{_PRETRAIN}.utils.attention.ChannelMultiheadAttention': _CHANNELS,
+    f'{_PRETRAIN}.backbones.efficientformer.AttentionWithBias': _NO_RULE,
+    f'{_PRETRAIN}.backbones.hivit.Attention': _NO_RULE,
+    f'{_PRETRAIN}.backbones.mixmim.MixMIMWindowAttention': _NO_RULE,
+    f'{_PRETRAIN}.backbones.twins.LocallyGroupedSelfAttention': _NO_RULE,
+    f'{_PRETRAIN}.backbones.vit_eva02.AttentionWithRoPE': _ROTARY,
+    f'{_PRETRAIN}.backbones.vit_sam.Attention': _NO_RULE,
+    f'{_PRETRAIN}.utils.attention.CrossMultiheadAttention': _WEIGHT_READ,
+    'mmdet.models.utils.vlfuse_helper.BiMultiHeadAttention': _NO_RULE,
+    'mmpose.models.backbones.dstformer.Attention': _NO_RULE,
+    'mmseg.models.backbones.twins.LocallyGroupedSelfAttention': _NO_RULE,
+    'mmseg.models.utils.self_attention_block.SelfAttentionBlock': _NO_RULE,
+    'mmcv.cnn.bricks.non_local._NonLocalNd': _NO_RULE,
+    'mmcv.ops.cc_attention.CrissCrossAttention': _NO_RULE,
+}
+
+
+def float_products(module: nn.Module) -> str | None:
+    """Why an attention's products stay float; None if it is not known for it.
+
+    Its layers are quantized as any others.
+    """
+    if attention_rule.find(module) is not None:
+        return None
+    if isinstance(module, QuantMultiheadAttention):
+        return None
+    if isinstance(module, nn.MultiheadAttention):
+        return ('its class derives from nn.MultiheadAttention and has a '
+                'forward of its own')
+    paths = (f'{cls.__module__}.{cls.__qualname__}'
+             for cls in type(module).__mro__)
+    return next((_FLOAT[path] for path in paths if path in _FLOAT), None)
+
+
+def handled_children(module: nn.Module) -> tuple[str, ...]:
+    """Layers below an attention that are not quantized as others are.
+
+    Its rule does it, or nothing can, because their weights are read past
+    them.
+    """
+    if isinstance(module, nn.MultiheadAttention):
+        return ('out_proj', )
+    if float_products(module) is _WEIGHT_READ:
+        return ('q', 'k', 'v')
+    return ()
+
+
+def eight_bit_children(module: nn.Module) -> tuple[str, ...]:
+    """Layers below an attention that are sensitive, so 8 bit by default.
+
+    They say where an attention looks.
+    """
+    rule = attention_rule.find(module)
+    if rule == QuantDeformableAttention.swap:
+        return ('sampling_offsets', 'attention_weights')
+    if rule == QuantWindowMSAV2.swap:
+        return ('cpb_mlp.0', 'cpb_mlp.2')
+    return ()
