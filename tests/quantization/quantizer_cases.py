@@ -59,6 +59,11 @@ class Case:
             quantizer.set_temperature(3.)
         return quantizer
 
+    @property
+    def is_weight(self) -> bool:
+        """Whether it is for weights, which all processes have."""
+        return self.cls.__name__.endswith('Weight')
+
     def defined(self) -> Iterator[tuple[str, bool | str]]:
         """Places and signs."""
         return ((place, sign) for place in self.places for sign in self.signs)

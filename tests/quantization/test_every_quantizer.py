@@ -440,7 +440,7 @@ def test_a_resumed_average_begins_with_the_model(name):
 
 
 class Everything(nn.Module):
-    """One quantizer of each kind."""
+    """One quantizer of each kind, and a weight for those of weights."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -448,10 +448,12 @@ class Everything(nn.Module):
             name: case.build(case.places[-1])
             for name, case in CASES.items()
         })
+        self.weight = nn.Parameter(normal())
 
     def forward(self, x: Tensor) -> list[Tensor]:
         return [
-            quantizer(CASES[name].data(x))
+            quantizer(
+                self.weight if CASES[name].is_weight else CASES[name].data(x))
             for name, quantizer in self.quantizers.items()
         ]
 
