@@ -1,11 +1,12 @@
 """Adapter of the Q-ViT fixtures."""
 import torch.nn.functional as F
 from golden import Case
+from golden.attention import run_vit_attention
 from golden.low_bit import (finish, layer_state, leaf, quantized_layer,
                             run_layer, run_quantizer)
 from torch import Tensor
 
-from mmcompress.quantization import LSQ
+from mmcompress.quantization import LSQ, Spec
 from mmcompress.quantization.layers import QuantLayer
 
 
@@ -56,11 +57,26 @@ def run_mlp(case: Case) -> dict[str, Tensor]:
     return finish(case, dict(x=x), state, y)
 
 
+def run_attention(case: Case) -> dict[str, Tensor]:
+    """``Q_Attention``."""
+    bits = case.hyper['bits']
+    return run_vit_attention(
+        case,
+        Spec(
+            weight=weight_quant(bits),
+            activation=input_quant(bits),
+            attention=input_quant(bits),
+            query_norm=dict(type='IRM'),
+            key_norm=dict(type='IRM'),
+            act_granularity='channel'))
+
+
 _RUN = dict(
     LinearQ=run_linear,
     Conv2dQ=run_linear,
     ActQ=run_act,
     Q_Mlp=run_mlp,
+    Q_Attention=run_attention,
 )
 
 
