@@ -2,6 +2,7 @@
 import torch
 import torch.nn.functional as F
 from golden import Case
+from golden.attention import run_vit_attention
 from golden.low_bit import (finish, layer_state, leaf, quantized_layer,
                             run_layer, run_quantizer)
 from golden.nkd import labelled
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from mmcompress.distill.losses import DGDLoss, HardKDLoss, KDLoss
 from mmcompress.distill.losses.q_vit import token_similarity
-from mmcompress.quantization import LSQ
+from mmcompress.quantization import LSQ, Spec
 from mmcompress.quantization.layers import QuantLayer
 from mmcompress.registry import MODELS
 
@@ -120,6 +121,20 @@ def run_distillation(case: Case) -> dict[str, Tensor]:
     }  # yapf: disable
 
 
+def run_attention(case: Case) -> dict[str, Tensor]:
+    """``Q_Attention``."""
+    bits = case.hyper['bits']
+    return run_vit_attention(
+        case,
+        Spec(
+            weight=weight_quant(bits),
+            activation=input_quant(bits),
+            attention=input_quant(bits),
+            query_norm=dict(type='IRM'),
+            key_norm=dict(type='IRM'),
+            act_granularity='channel'))
+
+
 _RUN = dict(
     LinearQ=run_linear,
     Conv2dQ=run_linear,
@@ -127,6 +142,7 @@ _RUN = dict(
     Q_Mlp=run_mlp,
     DGD=run_dgd,
     DistillationLoss=run_distillation,
+    Q_Attention=run_attention,
 )
 
 
