@@ -10,7 +10,8 @@ from torch import Tensor
 
 from mmcompress.quantization import (LSF, LSQ, PACT, ActBi, DoReFaActivation,
                                      DoReFaWeight, Dynamic, Observed,
-                                     SignActivation, SignWeight, TernaryWeight)
+                                     QNActivation, QNWeight, SignActivation,
+                                     SignWeight, TernaryWeight)
 from mmcompress.quantization.quantizer import Quantizer
 
 SHAPE = (2, 3, 4, 5)
@@ -148,6 +149,20 @@ def bireal(q: Quantizer, x: Tensor, dy: Tensor) -> dict[str, Tensor]:
     return dict(x=dy * slope * (x.abs() < 1))
 
 
+def quantization_networks(q: Quantizer, x: Tensor,
+                          dy: Tensor) -> dict[str, Tensor]:
+    t, total, slope = q.temperature, q.levels[0], 0
+    for b, low, high in zip(q.thresholds, q.levels, q.levels[1:]):
+        s = (t * (q.beta * x - b)).clamp(-10, 10).sigmoid()
+        total = total + (high - low) * s
+        slope = slope + (high - low) * t * s * (1 - s)
+    dy_du = dy * q.alpha * slope
+    return dict(
+        x=dy_du * q.beta,
+        alpha=(dy * total).sum().view(1),
+        beta=(dy_du * x).sum().view(1))
+
+
 def in_codes(q: Quantizer, x: Tensor) -> Tensor:
     u = x / along(q, q.scale, x) + along(q, q.zero_point, x)
     return (q.low <= u) & (u <= q.high)
@@ -242,4 +257,13 @@ CASES: dict[str, Case] = dict(
     observed_affine=_observed('moving_average', False),
     observed_percentile=_observed('percentile', False),
     observed_mse=_observed('mse', True),
+    qn_weight=Case(QNWeight, quantization_networks, 2, **_LAYERWISE),
+    qn_weight_1bit=Case(QNWeight, quantization_networks, 1, **_LAYERWISE),
+    qn_weight_levels=Case(
+        QNWeight,
+        quantization_networks,
+        None,
+        options=dict(levels=[-4, -2, -1, 0, 1, 2, 4], init='fit'),
+        **_LAYERWISE),
+    qn_activation=Case(QNActivation, quantization_networks, 2, **_UNSIGNED),
 )
