@@ -207,7 +207,7 @@ def size(cfg: Config, model: nn.Module, float_model: nn.Module) -> str:
 def difference(before: dict, after: dict) -> str:
     """A table of metrics."""
     rows = [[
-        key, f'{value:.4g}', f'{after[key]:.4g}', f'{after[key] - value:+.4g}'
+        key, f'{value:.6g}', f'{after[key]:.6g}', f'{after[key] - value:+.4f}'
     ] for key, value in before.items() if isinstance(value, (int, float))]
     return format_table('Metric', ['', 'float', 'quantized', 'difference'],
                         rows)
