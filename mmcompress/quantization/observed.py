@@ -94,6 +94,7 @@ class Observed(Quantizer):
         self._decide_sign(least.min().item())
         self._take(observer)
         self.initialized.fill_(True)
+        self._ask()
         return True
 
     def _initialize(self, x: Tensor, summary: Summary, sync: bool) -> None:

@@ -30,6 +30,7 @@ from mmengine.logging import MessageHub, print_log
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from mmcompress.precision import at_least_float32
 from mmcompress.registry import MODELS
 from .kmeans import kmeans_boundaries
 from .quantizer import Codes, Quantizer, Summary
@@ -204,6 +205,9 @@ class QNQuantizer(Quantizer):
             return self._connect(self._codes(x).dequantize())
         if not self._is_told_temperature:
             self._ask_for_temperature()
+        return self._soften(x)
+
+    def _soften(self, x: Tensor) -> Tensor:
         temperature = self.temperature.to(x.dtype)
         return _SoftSteps.apply(x, *self._scales(x),
                                 temperature.clamp(max=self.max_temperature),
@@ -219,12 +223,48 @@ class QNQuantizer(Quantizer):
             values.add_(u > threshold, alpha=high - low)
         return Codes(values, alpha)
 
+    @torch.no_grad()
+    def soft_difference(self, x: Tensor) -> Tensor:
+        """How much training and evaluation differ.
+
+        Args:
+            x (Tensor): Any shape.
+
+        Returns:
+            Tensor: Shape (2, ): sums of absolute differences, and of absolute
+            values in evaluation.
+        """
+        x = at_least_float32(x)
+        hard = self._codes(x).dequantize()
+        return torch.stack([(self._soften(x) - hard).abs().sum(),
+                            hard.abs().sum()])
+
     def _scales(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         return (self._along(self.alpha,
                             x), self._along(self.beta,
                                             x), self.thresholds.to(x.dtype))
 
     # ---- State -------------------------------------------------------------
+
+    def _begin(self, x: Tensor, largest: Tensor, by_largest: bool) -> None:
+        """Begin with data.
+
+        Args:
+            x (Tensor): Some of them, any shape.
+            largest (Tensor): Absolute value of all, one element.
+            by_largest (bool): Whether the largest decides the scale. Else it
+                is that of the least squared distance of levels and values.
+        """
+        beta = _REACH * self.levels[-1] / largest
+        scaled = x.double() * beta
+        boundaries = kmeans_boundaries(scaled, len(self.levels))
+        if boundaries is not None and not by_largest:
+            levels = torch.tensor(self.levels).to(scaled)
+            level = levels[torch.bucketize(scaled, boundaries)]
+            factor = level.square().sum() / (level * scaled).sum()
+            if factor > 0:
+                beta, boundaries = beta * factor, boundaries * factor
+        self._start(beta, boundaries)
 
     def _start(self, beta: Tensor, boundaries: Tensor | None) -> None:
         """Begin with a scale, and with thresholds of scaled values.
@@ -259,8 +299,6 @@ class QNQuantizer(Quantizer):
 class QNWeight(QNQuantizer):
     """Quantization Networks of a weight.
 
-    Scales begin where the largest weight is 1.25 times the highest level.
-
     Args:
         bits (int | None): 1: levels -1 and 1; 2: -1, 0, 1; 3: -3 to 3; and so
             on.
@@ -270,8 +308,11 @@ class QNWeight(QNQuantizer):
         levels (list[int] | None): Instead of bits, such as ``[-2, -1, 0, 1,
             2]`` or ``[-4, -2, -1, 0, 1, 2, 4]``. Bits are those of the
             integers that hold them.
+        init (str): ``'max'``: as released, the largest weight is 1.25 times
+            the highest level. ``'fit'``: the scale with which levels are
+            closest to the weights, for layers that no norm follows.
         grad_temperature (str): ``'T'``: the derivative of what is computed.
-            ``'one'``: as released for weights, T times that at temperature 1.
+            ``'one'``: as released, T times that at temperature 1.
         learn_thresholds (bool): As of the paper; False: as released.
     """
 
@@ -285,10 +326,13 @@ class QNWeight(QNQuantizer):
                  size: int = 1,
                  signed: bool = True,
                  levels: list[int] | None = None,
+                 init: str = 'max',
                  grad_temperature: str = 'T',
                  learn_thresholds: bool = False) -> None:
         super().__init__(bits, levels, axis, size, signed, grad_temperature,
                          False, learn_thresholds)
+        self._check('init', init, ('max', 'fit'))
+        self.init = init
 
     @staticmethod
     def _levels_of(bits: int) -> list[int]:
@@ -302,8 +346,7 @@ class QNWeight(QNQuantizer):
 
     def _initialize(self, x: Tensor, summary: Summary, sync: bool) -> None:
         largest = torch.maximum(summary.largest, -summary.least)
-        beta = _REACH * self.levels[-1] / largest
-        self._start(beta, kmeans_boundaries(x * beta, len(self.levels)))
+        self._begin(x, largest, self.init == 'max')
 
 
 @MODELS.register_module()
@@ -356,15 +399,7 @@ class QNActivation(QNQuantizer):
                 f'first values here reach down to {least:.3g}. Quantize this '
                 "layer otherwise: overrides={'PATTERN': dict(activation=dict("
                 f"type='LSQ', bits={self.bits}))}}")
-        sample = _sample(x, sync).double()
-        boundaries = kmeans_boundaries(sample, len(self.levels))
-        if boundaries is None:
-            self._start(_REACH * self.levels[-1] / summary.largest, None)
-            return
-        levels = torch.tensor(self.levels).to(sample)
-        level = levels[torch.bucketize(sample, boundaries)]
-        beta = level.square().sum() / (level * sample).sum()
-        self._start(beta, boundaries * beta)
+        self._begin(_sample(x, sync), summary.largest, False)
 
 
 def _sample(x: Tensor, sync: bool) -> Tensor:

@@ -242,6 +242,7 @@ class Quantizer(nn.Module):
             self._decide_sign(least)
             self._initialize(x, summary, sync)
             self.initialized.fill_(True)
+        self._ask()
         self._hand_on()
         return True
 
@@ -261,7 +262,7 @@ class Quantizer(nn.Module):
             if not trained and not twin.is_initialized:
                 for mine, its in zip(self._tensors(), twin._tensors()):
                     its.copy_(mine)
-                twin._forget()
+                twin._ask()
                 twin._hand_on()
 
     def _tensors(self) -> Iterator[Tensor]:
@@ -417,15 +418,18 @@ class Quantizer(nn.Module):
             if f'{prefix}initialized' not in state_dict:
                 # a float checkpoint: begin again
                 self.initialized.fill_(False)
-            self._forget()
         for name, value in self.state_dict().items():
             state_dict.setdefault(prefix + name, value)
         super()._load_from_state_dict(state_dict, prefix, *args)
+        if self.stateful:
+            self._ask()
 
-    def _forget(self) -> None:
-        """Ask the device again for what is cached."""
+    def _ask(self) -> None:
+        """Ask the device for the flags, outside of compiled graphs."""
         self._ready = False
         self._signed = self._given_sign
+        if not self.initialized.is_meta and self.is_initialized:
+            _ = self.is_signed
 
 
 @contextmanager
