@@ -10,6 +10,7 @@ from golden.low_bit import (begin, finish, leaf, quantized_layer, run_layer,
                             run_quantizer)
 from torch import Tensor
 
+from mmcompress.distill.losses import RankDistillLoss
 from mmcompress.quantization import LSF, ActBi, SignActivation, Spec
 
 
@@ -79,6 +80,21 @@ def run_linear(case: Case) -> dict[str, Tensor]:
     """``LinearBi``."""
     cfg = dict(type='ActBi', zero_to=zero_to(case))
     return run_layer(case, quantized_layer(case, dict(cfg, offset=None), cfg))
+
+
+def run_rank(case: Case) -> dict[str, Tensor]:
+    """Loss of one layer's attention; the draw of pairs may be stored."""
+    student = case['in/A_s'].clone().requires_grad_()
+    loss = RankDistillLoss(
+        theta=case.hyper.get('theta', 0.0),
+        num_pairs=case.hyper.get('num_pairs'))
+    if 'in/pairs' in case:
+        # (..., P, 2)
+        pairs = case['in/pairs'].long().unbind(-1)
+        loss.num_pairs, loss.draw_pairs = 0, lambda *_: pairs
+    value = loss([student], [case['in/A_t']])
+    grad, = torch.autograd.grad(value, student)
+    return {'out/loss': value, 'grad/A_s': grad}
 
 
 class Ties:
@@ -158,6 +174,7 @@ _RUN = dict(
     LinearBi=run_linear,
     bi_Attention=run_attention,
     QuantizeLinear_w1a1=run_w1a1,
+    RankDistill=run_rank,
 )
 
 

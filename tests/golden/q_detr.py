@@ -1,4 +1,6 @@
 """Adapter of the Q-DETR fixtures."""
+from types import SimpleNamespace
+
 import torch
 from golden import Case
 from golden.attention import run_multihead_attention
@@ -6,6 +8,8 @@ from golden.low_bit import finish, leaf, run_quantizer
 from golden.q_vit import input_quant, run_linear, weight_quant
 from torch import Tensor
 
+from mmcompress.distill.losses import DRDLoss
+from mmcompress.distill.losses.q_detr import foreground_queries
 from mmcompress.quantization import LSQ, DistributionAlignment, Spec
 
 
@@ -18,6 +22,45 @@ def run_act(case: Case) -> dict[str, Tensor]:
     cfg = input_quant(case.hyper['bits'])
     del cfg['type']
     return run_quantizer(case, LSQ(axis=axis, size=size, **cfg))
+
+
+def run_drd(case: Case) -> dict[str, Tensor]:
+    """Which queries count, their matches, and both reductions."""
+    gt = [b[:num] for b, num in zip(case['in/gt_boxes'], case['in/num_gt'])]
+    # corners in pixels of an image of 1 x 1
+    samples = [
+        SimpleNamespace(
+            gt_instances=SimpleNamespace(
+                bboxes=torch.cat(
+                    [b[:, :2] - b[:, 2:] / 2, b[:, :2] + b[:, 2:] / 2], 1)),
+            metainfo=dict(img_shape=(1, 1))) for b in gt
+    ]
+    teacher = dict(features=case['in/D_t'], boxes=case['in/boxes_t'])
+    result = {}
+    for suffix, reduction in (('', 'query'), ('_image_fro', 'image_fro')):
+        features = case['in/D_s'].clone().requires_grad_()
+        loss = DRDLoss(loss_weight=1.0, reduction=reduction, **{
+            k: case.hyper[k] for k in ('tau', 'mu1', 'mu2')
+            if k in case.hyper
+        })  # yapf: disable
+        value = loss(
+            dict(features=features, boxes=case['in/boxes_s']), teacher,
+            samples)
+        result[f'out/loss{suffix}'] = value
+        result[f'grad/D_s{suffix}'], = torch.autograd.grad(value, features)
+    selected = [
+        loss.select(*boxes)
+        for boxes in zip(case['in/boxes_s'], case['in/boxes_t'], gt)
+    ]
+    keep, match = map(torch.stack, zip(*selected))
+    best = torch.zeros(case['in/gt_boxes'].shape[:2], dtype=torch.double)
+    for row, boxes, b in zip(best, case['in/boxes_s'], gt):
+        row[:len(b)] = foreground_queries(boxes, b, loss.tau)[1]
+    return {
+        **result, 'out/keep': keep,
+        'out/match_t': match.where(keep, -1),
+        'out/G': best
+    }
 
 
 def run_alignment(case: Case) -> dict[str, Tensor]:
@@ -52,6 +95,7 @@ _RUN = dict(
     LinearLSQ=run_linear,
     Conv2dLSQ=run_linear,
     ActLSQ=run_act,
+    DRD=run_drd,
     DistributionAlignment=run_alignment,
     QuantMultiheadAttention=run_attention,
 )
