@@ -12,6 +12,7 @@ from mmcompress.quantization import (LSF, LSQ, PACT, ActBi, DoReFaActivation,
                                      DoReFaWeight, Dynamic, Observed,
                                      QNActivation, QNWeight, SignActivation,
                                      SignWeight, TernaryWeight)
+from mmcompress.quantization.quantization_networks import QNQuantizer
 from mmcompress.quantization.quantizer import Quantizer
 
 SHAPE = (2, 3, 4, 5)
@@ -34,6 +35,7 @@ class Case:
         signs (tuple): Of :data:`SIGNS`, for which it is defined.
         rounds (bool): Whether it rounds by a scale that stays: then what it
             returns is returned again, and ties go to even codes.
+        data (Callable): What it is given, of normal values.
         options (dict): Other arguments.
     """
     cls: type[Quantizer]
@@ -42,6 +44,7 @@ class Case:
     places: tuple[str, ...] = tuple(PLACES)
     signs: tuple[bool | str, ...] = SIGNS
     rounds: bool = False
+    data: Callable[[Tensor], Tensor] = torch.clone
     options: dict = field(default_factory=dict)
 
     def build(self,
@@ -50,8 +53,16 @@ class Case:
         """A new one; signed as it can be, unless told."""
         if signed is None:
             signed = self.signs[0]
-        return self.cls(
+        quantizer = self.cls(
             self.bits, signed=signed, **PLACES[place], **self.options)
+        if isinstance(quantizer, QNQuantizer):
+            quantizer.set_temperature(3.)
+        return quantizer
+
+    @property
+    def is_weight(self) -> bool:
+        """Whether it is for weights, which all processes have."""
+        return self.cls.__name__.endswith('Weight')
 
     def defined(self) -> Iterator[tuple[str, bool | str]]:
         """Places and signs."""
@@ -149,18 +160,16 @@ def bireal(q: Quantizer, x: Tensor, dy: Tensor) -> dict[str, Tensor]:
     return dict(x=dy * slope * (x.abs() < 1))
 
 
-def quantization_networks(q: Quantizer, x: Tensor,
-                          dy: Tensor) -> dict[str, Tensor]:
-    t, total, slope = q.temperature, q.levels[0], 0
-    for b, low, high in zip(q.thresholds, q.levels, q.levels[1:]):
-        s = (t * (q.beta * x - b)).clamp(-10, 10).sigmoid()
-        total = total + (high - low) * s
-        slope = slope + (high - low) * t * s * (1 - s)
-    dy_du = dy * q.alpha * slope
+def soft_steps(q: Quantizer, x: Tensor, dy: Tensor) -> dict[str, Tensor]:
+    gaps = torch.tensor(q.levels).diff()
+    u = q.temperature * (q.beta * x[..., None] - q.thresholds)
+    p = u.clamp(-10, 10).sigmoid()
+    y = q.levels[0] + (gaps * p).sum(-1)
+    slope = q.temperature * (gaps * p * (1 - p)).sum(-1)
     return dict(
-        x=dy_du * q.beta,
-        alpha=(dy * total).sum().view(1),
-        beta=(dy_du * x).sum().view(1))
+        x=dy * q.alpha * q.beta * slope,
+        alpha=(dy * y).sum().view(1),
+        beta=(dy * q.alpha * x * slope).sum().view(1))
 
 
 def in_codes(q: Quantizer, x: Tensor) -> Tensor:
@@ -253,17 +262,11 @@ CASES: dict[str, Case] = dict(
     sign_weight=Case(SignWeight, sign_weight, 1, **_WEIGHT),
     sign_weight_centered=Case(
         SignWeight, sign_weight, 1, options=dict(center=True), **_WEIGHT),
+    qn_weight=Case(QNWeight, soft_steps, 3, **_LAYERWISE),
+    qn_activation=Case(
+        QNActivation, soft_steps, 2, data=torch.abs, **_UNSIGNED),
     observed=_observed('minmax', True),
     observed_affine=_observed('moving_average', False),
     observed_percentile=_observed('percentile', False),
     observed_mse=_observed('mse', True),
-    qn_weight=Case(QNWeight, quantization_networks, 2, **_LAYERWISE),
-    qn_weight_1bit=Case(QNWeight, quantization_networks, 1, **_LAYERWISE),
-    qn_weight_levels=Case(
-        QNWeight,
-        quantization_networks,
-        None,
-        options=dict(levels=[-4, -2, -1, 0, 1, 2, 4], init='fit'),
-        **_LAYERWISE),
-    qn_activation=Case(QNActivation, quantization_networks, 2, **_UNSIGNED),
 )
