@@ -2,8 +2,7 @@
 _base_ = './quantization_networks_resnet_w-ternary_mini.py'
 
 model = dict(steps=[
-    dict(
-        _base_.model.steps[0], activation=dict(type='QNActivation', bits=2))
+    dict(_base_.model.steps[0], activation=dict(type='QNActivation', bits=2))
 ])
 
 load_from = 'cache://quantization_networks_resnet_w-ternary_mini'

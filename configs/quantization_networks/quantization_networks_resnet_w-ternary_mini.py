@@ -8,6 +8,5 @@ model = dict(steps=[
 
 # 474 in the end, after 237 steps
 default_hooks = dict(
-    temperature=dict(
-        type='mmcompress.TemperatureHook', step_w=2, interval=1),
+    temperature=dict(type='mmcompress.TemperatureHook', step_w=2, interval=1),
     keep=dict(name='quantization_networks_resnet_w-ternary_mini'))

@@ -166,7 +166,8 @@ def test_thresholds_grow_with_the_weight():
 def test_the_largest_weight_decides_the_scale_unless_it_is_fitted():
     w = normal(300)
     released = weight_quantizer(w)
-    assert float(released.beta * w.abs().max()) == pytest.approx(5)
+    largest = (released.beta * w.abs().max()).item()
+    assert largest == pytest.approx(5)
     fitted = weight_quantizer(w, levels=POW2, init='fit')
     errors = [(q.eval()(w) - w).square().mean() for q in (released, fitted)]
     assert errors[1] < errors[0]
@@ -292,3 +293,18 @@ def test_the_second_phase_begins_with_the_weights_of_the_first():
     assert second.input_quant.is_initialized
     after = second.weight_quant.state_dict()
     assert all(torch.equal(after[k], v) for k, v in before.items())
+
+
+def test_a_calibration_begins_with_all_its_batches():
+    quantizer = QNActivation(bits=2)
+    quantizer.observe()
+    with torch.no_grad():
+        for size in (1, 4):
+            x = size * normal(1000).relu()
+            assert quantizer(x) is x
+    assert quantizer.freeze() and quantizer.is_initialized
+    expected = QNActivation(bits=2)
+    both = torch.cat([normal(1000).relu(), 4 * normal(1000).relu()])
+    expected.initialize(both)
+    assert torch.equal(quantizer.thresholds, expected.thresholds)
+    assert torch.equal(quantizer.alpha, expected.alpha)
