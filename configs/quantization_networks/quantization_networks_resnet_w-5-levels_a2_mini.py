@@ -7,4 +7,4 @@ model = dict(steps=[
 
 load_from = 'cache://quantization_networks_resnet_w-5-levels_mini'
 
-default_hooks = dict(temperature=dict(step_a=2), keep=dict(name=None))
+default_hooks = dict(temperature=dict(step_a=0.2), keep=dict(name=None))
