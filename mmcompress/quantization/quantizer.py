@@ -80,7 +80,8 @@ class Quantizer(nn.Module):
     all processes together; frozen stages are in eval mode then, so
     ``self.training`` decides nothing. Parameters of a model, weights, may be
     seen at any time. Data of zeros only say nothing: they pass, and the next
-    ones are looked at.
+    ones are looked at. Until these have been trained on, they pass, too: the
+    first values of a DETR are a bias, which is 0 until the first step.
 
     A subclass implements ``_initialize``, ``_quantize`` and ``_codes``.
 
@@ -132,6 +133,7 @@ class Quantizer(nn.Module):
         self.bypass = False
         self.observer = None
         self.seen = False
+        self._saw_zeros = False
         self._ready = not self.stateful
         self._given_sign = None if signed == 'auto' else bool(signed)
         self._signed = self._given_sign
@@ -294,11 +296,13 @@ class Quantizer(nn.Module):
         """
         raise NotImplementedError
 
-    def _may_begin(self, x: Tensor) -> bool:
+    def _may_begin(self, x: Tensor, else_pass: bool = False) -> bool:
         self.seen = True
         if torch.is_grad_enabled() or isinstance(x, nn.Parameter):
-            return self.initialize(x)
-        if x.any():
+            begins = self.initialize(x)
+            self._saw_zeros = not begins
+            return begins
+        if x.any() and not (else_pass and self._saw_zeros):
             raise RuntimeError(
                 f'{self} has no scales yet, so it can not quantize: load a '
                 'trained checkpoint, train at least one step, or calibrate '
@@ -337,7 +341,7 @@ class Quantizer(nn.Module):
             return x
         if self.bypass:
             return x
-        if not self.is_initialized and not self._may_begin(x):
+        if not self.is_initialized and not self._may_begin(x, else_pass=True):
             return self._connect(x)
         with torch.autocast(x.device.type, enabled=False):
             return self._quantize(at_least_float32(x))
