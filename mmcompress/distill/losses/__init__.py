@@ -15,5 +15,6 @@ __getattr__, __dir__, __all__ = lazy_exports(
         mgd=['MGDLoss'],
         nkd=['NKDLoss'],
         pkd=['PKDLoss'],
+        q_detr=['DRDLoss'],
         uskd=['TfNKDLoss', 'USKDLoss'],
         vitkd=['ViTKDLoss']))
