@@ -81,7 +81,8 @@ class Quantizer(nn.Module):
     all processes together; frozen stages are in eval mode then, so
     ``self.training`` decides nothing. Parameters of a model, weights, may be
     seen at any time. Data of zeros only say nothing: they pass, and the next
-    ones are looked at.
+    ones are looked at. Until these have been trained on, they pass, too: the
+    first values of a DETR are a bias, which is 0 until the first step.
 
     A subclass implements ``_initialize``, ``_quantize`` and ``_codes``.
 
