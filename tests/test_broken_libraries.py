@@ -14,6 +14,7 @@ DETECT = {'IDaDetRPNHead', 'SSDHead'}
 PRETRAIN = {
     'BackboneLayerDecay', 'CifarResNet', 'DeiT3', 'DistTokenClsHead',
     'DistTokenVisionTransformer', 'MAEFeatureDecoder', 'MAEWithoutPixels',
+    'QDeiTClsHead',
     'SimpleFPN', 'ViTDet'
 }
 MMCV = {
