@@ -207,7 +207,7 @@ def size(cfg: Config, model: nn.Module, float_model: nn.Module) -> str:
 def difference(before: dict, after: dict) -> str:
     """A table of metrics."""
     rows = [[
-        key, f'{value:.4g}', f'{after[key]:.4g}', f'{after[key] - value:+.4g}'
+        key, f'{value:.6g}', f'{after[key]:.6g}', f'{after[key] - value:+.4f}'
     ] for key, value in before.items() if isinstance(value, (int, float))]
     return format_table('Metric', ['', 'float', 'quantized', 'difference'],
                         rows)
@@ -217,11 +217,12 @@ def write(cfg: Config, model: nn.Module, meta: dict, args: argparse.Namespace,
           folder: Path, name: str) -> None:
     """Write checkpoint and config."""
     base = args.config
-    if args.cfg_options:
-        # a file of its own, since the options are in none
+    is_file = '::' not in base
+    if args.cfg_options or is_file and Config._is_lazy_import(base):
+        # options are in no file, and pure Python is no base of a text
         base = f'{name}_float.py'
         cfg.dump(str(folder / base))
-    elif '::' not in base:
+    elif is_file:
         base = osp.relpath(base, folder)
     text = config_text(cfg, base, name, step_of(args))
     state = {key: value.cpu() for key, value in model.state_dict().items()}

@@ -41,6 +41,8 @@ _LIMIT = 10
 _REACH = 1.25
 # values that activations' clusters are made of, over all processes
 _SAMPLES = 100_000
+# what rounding leaves
+_NEGATIVE = -1e-5
 HOOK = ("default_hooks = dict(temperature=dict("
         "type='mmcompress.TemperatureHook', step_w=10, step_a=10))")
 
@@ -180,6 +182,14 @@ class QNQuantizer(Quantizer):
 
     def extra_repr(self) -> str:
         return f'levels={self.levels}'
+
+    @property
+    def low(self) -> int:
+        return self.levels[0]
+
+    @property
+    def high(self) -> int:
+        return self.levels[-1]
 
     # ---- Temperature -------------------------------------------------------
 
@@ -361,8 +371,7 @@ class QNActivation(QNQuantizer):
         bits (int | None): Levels 0 to ``2^bits - 1``.
         axis (int | None): None; there is one scale.
         size (int): 1.
-        signed (bool): False: where activations are negative, another method
-            is needed.
+        signed (bool): False: negative values become 0, of which it warns.
         levels (list[int] | None): Instead of bits; the first is 0.
         released_gaps (bool): Whether gradients are as released, which are
             wrong where two levels differ by more than 1.
@@ -393,13 +402,15 @@ class QNActivation(QNQuantizer):
 
     def _initialize(self, x: Tensor, summary: Summary, sync: bool) -> None:
         least = summary.least.item()
-        if least < -1e-5:
-            raise ValueError(
+        if least < _NEGATIVE:
+            print_log(
                 f'{self}: QNActivation is for what follows a ReLU, and the '
-                f'first values here reach down to {least:.3g}. Quantize this '
-                "layer otherwise: overrides={'PATTERN': dict(activation=dict("
-                f"type='LSQ', bits={self.bits}))}}")
-        self._begin(_sample(x, sync), summary.largest, False)
+                f'first values here reach down to {least:.3g}. Negative ones '
+                'become 0; to keep them, quantize this layer otherwise: '
+                "overrides={'PATTERN': dict(activation=dict(type='LSQ', "
+                f'bits={self.bits}))}}', 'current', logging.WARNING)
+        largest = torch.maximum(summary.largest, -summary.least)
+        self._begin(_sample(x.clamp(min=0), sync), largest, False)
 
 
 def _sample(x: Tensor, sync: bool) -> Tensor:

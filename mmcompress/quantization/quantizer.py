@@ -123,8 +123,7 @@ class Quantizer(nn.Module):
         if axis is not None and not self.per_axis:
             raise ValueError(
                 f'{type(self).__name__} has one scale for the whole tensor, '
-                f'so axis must be None, got {axis}; in a config, write '
-                "per='tensor'")
+                f'so axis must be None, got {axis}')
         self.bits = bits
         self.axis = axis
         self.size = size
@@ -334,11 +333,11 @@ class Quantizer(nn.Module):
         self.seen = True
         if self.observer is not None:
             self.observer(x)
-            return x
+            return at_least_float32(x)
         if self.bypass:
-            return x
+            return at_least_float32(x)
         if not self.is_initialized and not self._may_begin(x):
-            return self._connect(x)
+            return self._connect(at_least_float32(x))
         with torch.autocast(x.device.type, enabled=False):
             return self._quantize(at_least_float32(x))
 
@@ -351,7 +350,8 @@ class Quantizer(nn.Module):
 
         Raises:
             RuntimeError: As :meth:`forward`.
-            ValueError: If a value is no number.
+            ValueError: If a value is no number; if one is infinite where
+                the scale follows from the values.
         """
         with torch.autocast(x.device.type, enabled=False):
             if x.isnan().any():
@@ -360,7 +360,11 @@ class Quantizer(nn.Module):
             if not self.is_initialized and not self._may_begin(x):
                 zeros = torch.zeros_like(y, dtype=torch.int32)
                 return Codes(zeros, y.new_ones(()))
-            return self._codes(y)
+            codes = self._codes(y)
+            if not codes.scale.isfinite().all():
+                raise ValueError(f'{self}: values that are not finite leave '
+                                 'no scale for the others')
+            return codes
 
     def _quantize(self, x: Tensor) -> Tensor:
         """:meth:`forward`, once there are scales."""
