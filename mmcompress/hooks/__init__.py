@@ -12,4 +12,5 @@ __getattr__, __dir__, __all__ = lazy_exports(
         non_finite_loss=['NonFiniteLossHook'],
         plain_checkpoint=['PlainCheckpointHook'],
         safe_checkpoint=['SafeCheckpointHook'],
-        standard=['StandardHooks']))
+        standard=['StandardHooks'],
+        temperature=['TemperatureHook']))

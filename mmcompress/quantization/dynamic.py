@@ -51,6 +51,8 @@ class Dynamic(Quantizer):
     """
 
     allowed_signs = (True, False)
+    # with a moving average it is
+    stateful = False
 
     def __init__(self,
                  bits: int = 8,
@@ -98,24 +100,27 @@ class Dynamic(Quantizer):
         self.least.copy_(summary.least.clamp(-self.clip, self.clip))
         self.largest.copy_(summary.largest.clamp(-self.clip, self.clip))
 
-    def _follow(self, least: Tensor, largest: Tensor) -> None:
-        """Move the average, by all processes' values."""
-        edges = torch.stack([-least, largest])
-        all_reduce(edges, 'max')
-        self.least.lerp_(-edges[0].to(self.least), self.momentum)
-        self.largest.lerp_(edges[1].to(self.largest), self.momentum)
-
     def _present_range(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Of clipped values, broadcasting with them."""
-        if not x.numel():
-            return x.new_zeros(()), x.new_zeros(())
         if self.per_token:
             dims = (-2, -1) if x.dim() > 3 else (-1, )
             return x.amin(dims, keepdim=True), x.amax(dims, keepdim=True)
         least, largest = self._rows(x).aminmax(dim=1)
-        if self.stateful and torch.is_grad_enabled():
-            self._follow(least, largest)
         return self._along(least, x), self._along(largest, x)
+
+    @torch.no_grad()
+    def _follow(self, x: Tensor) -> None:
+        """Move the average, by all processes' values."""
+        rows = self._rows(x.clamp(-self.clip, self.clip))
+        # a process without values takes part
+        edges = rows.new_full((2, self.size), -math.inf)
+        if rows.numel():
+            edges = torch.stack([-rows.amin(1), rows.amax(1)])
+        all_reduce(edges, 'max')
+        for average, edge in ((self.least, -edges[0]), (self.largest,
+                                                        edges[1])):
+            moved = average.lerp(edge.to(average), self.momentum)
+            average.copy_(torch.where(edge.isinf(), average, moved))
 
     def _range(self, x: Tensor, training: bool) -> tuple[Tensor, Tensor]:
         if self.stateful and not training:
@@ -125,6 +130,8 @@ class Dynamic(Quantizer):
     # ---- Use ---------------------------------------------------------------
 
     def _codes(self, x: Tensor, training: bool = False) -> Codes:
+        if not x.numel():
+            return Codes(x.int(), x.new_ones(1))
         if self.clip < math.inf:
             x = x.clamp(-self.clip, self.clip)
         least, largest = self._range(x, training)
@@ -141,6 +148,8 @@ class Dynamic(Quantizer):
         return Codes(values.int(), scale, offset=offset)
 
     def _quantize(self, x: Tensor) -> Tensor:
+        if self.stateful and self.training and torch.is_grad_enabled():
+            self._follow(x)
         y = self._codes(x.detach(), self.training).dequantize()
         inside = x.abs() < self.clip
         if self.stateful and not self.training:

@@ -187,6 +187,29 @@ class LSQ(Quantizer):
             least = summary.least.min()
             self.zero_point.copy_(0.1 * (least - scale * low))
 
+    @property
+    def is_symmetric(self) -> bool:
+        """Whether 0 has the code 0."""
+        return self.beta is None and self.zero_point is None
+
+    @torch.no_grad()
+    def adopt(self, scale: Tensor, zero_point: Tensor) -> None:
+        """Begin with given scales instead of data.
+
+        Args:
+            scale (Tensor): Positive, shape (K, ).
+            zero_point (Tensor): Integers, shape (K, ); zeros if it is
+                symmetric.
+        """
+        self.scale.copy_(scale)
+        if self.zero_point is not None:
+            self.zero_point.copy_(zero_point)
+        if self.beta is not None:
+            self.beta.copy_(-zero_point * scale)
+        self.initialized.fill_(True)
+        self._ask()
+        self._hand_on()
+
     def _factor(self, x: Tensor) -> float:
         if self.grad_scale == 'none':
             return 1.

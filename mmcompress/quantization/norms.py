@@ -24,7 +24,7 @@ class FrozenSyncBatchNorm(_Frozen, nn.SyncBatchNorm):
     """The same of several processes, which then have nothing to exchange."""
 
 
-class _QuantOutput:
+class QuantOutput:
     """Quantizes what the norm returns."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -32,15 +32,15 @@ class _QuantOutput:
         return self.output_quant(super().forward(x))
 
 
-class QuantOutputBatchNorm2d(_QuantOutput, nn.BatchNorm2d):
+class QuantOutputBatchNorm2d(QuantOutput, nn.BatchNorm2d):
     """Batch norm with a quantized output."""
 
 
-class QuantOutputFrozenBatchNorm2d(_QuantOutput, FrozenBatchNorm2d):
+class QuantOutputFrozenBatchNorm2d(QuantOutput, FrozenBatchNorm2d):
     """Frozen batch norm with a quantized output."""
 
 
-class QuantOutputSyncBatchNorm(_QuantOutput, nn.SyncBatchNorm):
+class QuantOutputSyncBatchNorm(QuantOutput, nn.SyncBatchNorm):
     """Batch norm over several processes with a quantized output."""
 
 

@@ -94,6 +94,8 @@ class Observed(Quantizer):
         self._decide_sign(least.min().item())
         self._take(observer)
         self.initialized.fill_(True)
+        self._ask()
+        self._hand_on()
         return True
 
     def _initialize(self, x: Tensor, summary: Summary, sync: bool) -> None:

@@ -30,6 +30,7 @@ from mmengine.logging import MessageHub, print_log
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from mmcompress.precision import at_least_float32
 from mmcompress.registry import MODELS
 from .kmeans import kmeans_boundaries
 from .quantizer import Codes, Quantizer, Summary
@@ -40,6 +41,8 @@ _LIMIT = 10
 _REACH = 1.25
 # values that activations' clusters are made of, over all processes
 _SAMPLES = 100_000
+# what rounding leaves
+_NEGATIVE = -1e-5
 HOOK = ("default_hooks = dict(temperature=dict("
         "type='mmcompress.TemperatureHook', step_w=10, step_a=10))")
 
@@ -180,6 +183,14 @@ class QNQuantizer(Quantizer):
     def extra_repr(self) -> str:
         return f'levels={self.levels}'
 
+    @property
+    def low(self) -> int:
+        return self.levels[0]
+
+    @property
+    def high(self) -> int:
+        return self.levels[-1]
+
     # ---- Temperature -------------------------------------------------------
 
     def set_temperature(self, value: float) -> None:
@@ -204,6 +215,9 @@ class QNQuantizer(Quantizer):
             return self._connect(self._codes(x).dequantize())
         if not self._is_told_temperature:
             self._ask_for_temperature()
+        return self._soften(x)
+
+    def _soften(self, x: Tensor) -> Tensor:
         temperature = self.temperature.to(x.dtype)
         return _SoftSteps.apply(x, *self._scales(x),
                                 temperature.clamp(max=self.max_temperature),
@@ -219,12 +233,48 @@ class QNQuantizer(Quantizer):
             values.add_(u > threshold, alpha=high - low)
         return Codes(values, alpha)
 
+    @torch.no_grad()
+    def soft_difference(self, x: Tensor) -> Tensor:
+        """How much training and evaluation differ.
+
+        Args:
+            x (Tensor): Any shape.
+
+        Returns:
+            Tensor: Shape (2, ): sums of absolute differences, and of absolute
+            values in evaluation.
+        """
+        x = at_least_float32(x)
+        hard = self._codes(x).dequantize()
+        return torch.stack([(self._soften(x) - hard).abs().sum(),
+                            hard.abs().sum()])
+
     def _scales(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         return (self._along(self.alpha,
                             x), self._along(self.beta,
                                             x), self.thresholds.to(x.dtype))
 
     # ---- State -------------------------------------------------------------
+
+    def _begin(self, x: Tensor, largest: Tensor, by_largest: bool) -> None:
+        """Begin with data.
+
+        Args:
+            x (Tensor): Some of them, any shape.
+            largest (Tensor): Absolute value of all, one element.
+            by_largest (bool): Whether the largest decides the scale. Else it
+                is that of the least squared distance of levels and values.
+        """
+        beta = _REACH * self.levels[-1] / largest
+        scaled = x.double() * beta
+        boundaries = kmeans_boundaries(scaled, len(self.levels))
+        if boundaries is not None and not by_largest:
+            levels = torch.tensor(self.levels).to(scaled)
+            level = levels[torch.bucketize(scaled, boundaries)]
+            factor = level.square().sum() / (level * scaled).sum()
+            if factor > 0:
+                beta, boundaries = beta * factor, boundaries * factor
+        self._start(beta, boundaries)
 
     def _start(self, beta: Tensor, boundaries: Tensor | None) -> None:
         """Begin with a scale, and with thresholds of scaled values.
@@ -259,8 +309,6 @@ class QNQuantizer(Quantizer):
 class QNWeight(QNQuantizer):
     """Quantization Networks of a weight.
 
-    Scales begin where the largest weight is 1.25 times the highest level.
-
     Args:
         bits (int | None): 1: levels -1 and 1; 2: -1, 0, 1; 3: -3 to 3; and so
             on.
@@ -270,8 +318,11 @@ class QNWeight(QNQuantizer):
         levels (list[int] | None): Instead of bits, such as ``[-2, -1, 0, 1,
             2]`` or ``[-4, -2, -1, 0, 1, 2, 4]``. Bits are those of the
             integers that hold them.
+        init (str): ``'max'``: as released, the largest weight is 1.25 times
+            the highest level. ``'fit'``: the scale with which levels are
+            closest to the weights, for layers that no norm follows.
         grad_temperature (str): ``'T'``: the derivative of what is computed.
-            ``'one'``: as released for weights, T times that at temperature 1.
+            ``'one'``: as released, T times that at temperature 1.
         learn_thresholds (bool): As of the paper; False: as released.
     """
 
@@ -285,10 +336,13 @@ class QNWeight(QNQuantizer):
                  size: int = 1,
                  signed: bool = True,
                  levels: list[int] | None = None,
+                 init: str = 'max',
                  grad_temperature: str = 'T',
                  learn_thresholds: bool = False) -> None:
         super().__init__(bits, levels, axis, size, signed, grad_temperature,
                          False, learn_thresholds)
+        self._check('init', init, ('max', 'fit'))
+        self.init = init
 
     @staticmethod
     def _levels_of(bits: int) -> list[int]:
@@ -302,8 +356,7 @@ class QNWeight(QNQuantizer):
 
     def _initialize(self, x: Tensor, summary: Summary, sync: bool) -> None:
         largest = torch.maximum(summary.largest, -summary.least)
-        beta = _REACH * self.levels[-1] / largest
-        self._start(beta, kmeans_boundaries(x * beta, len(self.levels)))
+        self._begin(x, largest, self.init == 'max')
 
 
 @MODELS.register_module()
@@ -311,15 +364,14 @@ class QNActivation(QNQuantizer):
     """Quantization Networks of activations that follow a ReLU.
 
     Its clusters are those of at most 100,000 values of the first training
-    batch, over all processes. The scale is that which brings the levels
-    closest to their clusters.
+    batch, over all processes, or of a calibration. The scale is that which
+    brings the levels closest to them.
 
     Args:
         bits (int | None): Levels 0 to ``2^bits - 1``.
         axis (int | None): None; there is one scale.
         size (int): 1.
-        signed (bool): False: where activations are negative, another method
-            is needed.
+        signed (bool): False: negative values become 0, of which it warns.
         levels (list[int] | None): Instead of bits; the first is 0.
         released_gaps (bool): Whether gradients are as released, which are
             wrong where two levels differ by more than 1.
@@ -340,6 +392,23 @@ class QNActivation(QNQuantizer):
         super().__init__(bits, levels, axis, size, signed, 'T', released_gaps,
                          learn_thresholds)
 
+    def observe(self) -> None:
+        """From now on, keep some values, and let all pass."""
+        self._kept = []
+        self.observer = self._keep
+
+    def _keep(self, x: Tensor) -> None:
+        self._kept.append(_sample(x, False, _SAMPLES // 10))
+
+    def freeze(self) -> bool:
+        """Begin with what was kept since :meth:`observe`.
+
+        Returns:
+            bool: False, and nothing changed, if there were only zeros.
+        """
+        self.observer = None
+        return self.initialize(torch.cat(self.__dict__.pop('_kept')))
+
     @staticmethod
     def _levels_of(bits: int) -> list[int]:
         return list(range(2**bits))
@@ -350,32 +419,27 @@ class QNActivation(QNQuantizer):
 
     def _initialize(self, x: Tensor, summary: Summary, sync: bool) -> None:
         least = summary.least.item()
-        if least < -1e-5:
-            raise ValueError(
+        if least < _NEGATIVE:
+            print_log(
                 f'{self}: QNActivation is for what follows a ReLU, and the '
-                f'first values here reach down to {least:.3g}. Quantize this '
-                "layer otherwise: overrides={'PATTERN': dict(activation=dict("
-                f"type='LSQ', bits={self.bits}))}}")
-        sample = _sample(x, sync).double()
-        boundaries = kmeans_boundaries(sample, len(self.levels))
-        if boundaries is None:
-            self._start(_REACH * self.levels[-1] / summary.largest, None)
-            return
-        levels = torch.tensor(self.levels).to(sample)
-        level = levels[torch.bucketize(sample, boundaries)]
-        beta = level.square().sum() / (level * sample).sum()
-        self._start(beta, boundaries * beta)
+                f'first values here reach down to {least:.3g}. Negative ones '
+                'become 0; to keep them, quantize this layer otherwise: '
+                "overrides={'PATTERN': dict(activation=dict(type='LSQ', "
+                f'bits={self.bits}))}}', 'current', logging.WARNING)
+        largest = torch.maximum(summary.largest, -summary.least)
+        self._begin(_sample(x.clamp(min=0), sync), largest, False)
 
 
-def _sample(x: Tensor, sync: bool) -> Tensor:
+def _sample(x: Tensor, sync: bool, size: int | None = None) -> Tensor:
     """Some values of a batch, the same for all processes.
 
     Args:
         x (Tensor): This process's part.
         sync (bool): Whether others have others.
+        size (int | None): Number of values, of all processes.
     """
     values = x.flatten()
-    size = _SAMPLES // (get_world_size() if sync else 1)
+    size = (size or _SAMPLES) // (get_world_size() if sync else 1)
     if len(values) > size:
         # of its own: a training's random numbers stay what they were
         generator = torch.Generator().manual_seed(0)

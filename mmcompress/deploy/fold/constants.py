@@ -6,11 +6,14 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmcompress.binary.layers import RSign
 from mmcompress.lowbit import InferenceRule
+from mmcompress.quantization.norms import QuantOutput
 
 
 def has_statistics(module: nn.Module) -> bool:
     """Whether a module is a norm that is a constant map in eval mode."""
-    return isinstance(module, _BatchNorm) and module.track_running_stats
+    # what rounds its output is no gain and shift
+    return (isinstance(module, _BatchNorm) and module.track_running_stats
+            and not isinstance(module, QuantOutput))
 
 
 def _gain_and_shift(bn: _BatchNorm) -> tuple[Tensor, Tensor]:

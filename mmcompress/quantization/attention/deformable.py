@@ -1,14 +1,17 @@
 """Attention of Deformable DETR, which samples values at points."""
+import copy
+
 import torch.nn as nn
 from torch import Tensor
 
+from mmcompress.lowbit import LowBitLayer, OperandBits
 from mmcompress.precision import at_least_float32
-from ..layers import Place, build_quantizer
+from ..layers import Place, bits_of, build_quantizer
 from ..spec import Spec
 from .in_place import InPlace
 
 
-class QuantDeformableAttention(InPlace):
+class QuantDeformableAttention(InPlace, LowBitLayer):
     """mmcv's MultiScaleDeformableAttention, with quantized operands.
 
     There are no queries that are multiplied with keys: quantized are the
@@ -30,6 +33,23 @@ class QuantDeformableAttention(InPlace):
                 'None for it')
         if spec.attention is not None or spec.softmax is not None:
             super().swap(attn, spec)
+
+    def to_float(self) -> nn.Module:
+        """The attention as it was, with the same parameters."""
+        plain = copy.copy(self)
+        plain.__class__ = self._made_of[1]
+        plain._modules = dict(self._modules)
+        del plain.sampled_quant, plain.points_quant
+        return plain
+
+    def operand_bits(self) -> OperandBits:
+        """Of the points' weights and the values; it reads no weight."""
+        return OperandBits(
+            None, (bits_of(self.points_quant), bits_of(self.sampled_quant)))
+
+    def macs(self, args: tuple, output: Tensor) -> int:
+        """Each output is a sum over the points of all levels."""
+        return output.numel() * self.num_levels * self.num_points
 
     def _attach(self, spec: Spec) -> None:
         softmax = spec.softmax

@@ -1,0 +1,59 @@
+"""The metrics of a model, as the test loop of its config measures them."""
+import copy
+from collections.abc import Callable, Iterable
+
+import torch
+import torch.nn as nn
+from mmengine.config import Config
+from mmengine.evaluator import Evaluator
+from mmengine.registry import DefaultScope
+from mmengine.runner import Runner
+
+from mmcompress.data_paths import check_data_paths
+
+_PARTS = ('test', 'val')
+
+
+def _part(cfg: Config) -> str:
+    """Which data of a config has a metric."""
+    for part in _PARTS:
+        if cfg.get(f'{part}_dataloader') and cfg.get(f'{part}_evaluator'):
+            return part
+    raise ValueError('the config has neither `test_dataloader` and '
+                     '`test_evaluator` nor `val_dataloader` and '
+                     '`val_evaluator`, so it has no metric')
+
+
+@torch.no_grad()
+def measure(
+        cfg: Config,
+        model: nn.Module,
+        progress: Callable[[Iterable], Iterable] = iter) -> dict[str, float]:
+    """Test a model on the data of its config.
+
+    Args:
+        cfg (Config): Whole config.
+        model (nn.Module): Its model; in eval mode afterwards.
+        progress (Callable): Wraps the data loader.
+
+    Returns:
+        dict[str, float]: The config's own metrics.
+
+    Raises:
+        ValueError: If the config has no metric, or several test data sets.
+    """
+    part = _part(cfg)
+    loader = cfg[f'{part}_dataloader']
+    if isinstance(loader, (list, tuple)):
+        raise ValueError(f'{part}_dataloader is a list, of which there is no '
+                         'one metric: give a config with one of them')
+    check_data_paths(cfg, [f'{part}_dataloader'])
+    model.eval()
+    with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
+        loader = Runner.build_dataloader(copy.deepcopy(loader), seed=0)
+        evaluator = Evaluator(copy.deepcopy(cfg[f'{part}_evaluator']))
+        evaluator.dataset_meta = getattr(loader.dataset, 'metainfo', None)
+        for batch in progress(loader):
+            samples = model.test_step(batch)
+            evaluator.process(data_samples=samples, data_batch=batch)
+        return evaluator.evaluate(len(loader.dataset))

@@ -1,0 +1,84 @@
+"""The config of a model that was quantized by calibration."""
+from pprint import pformat
+
+from mmengine.config import Config
+
+from mmcompress.hooks.standard import without_standard_hooks
+from mmcompress.model.config import without_distillation
+
+_HEAD = '''\
+# Written by tools/quantize.py. Test it, or train it on:
+#   python tools/test.py {name}.py {name}.pth
+#   python tools/train.py {name}.py
+_base_ = {base!r}
+
+model = dict(
+    _delete_=True,
+    type='mmcompress.Compress',
+    model={model},
+    steps=[
+        {step}
+    ])
+load_from = '{{{{ fileDirname }}}}/{name}.pth'
+'''
+_HOOKS = '''
+default_hooks = dict(mmcompress=dict(type='mmcompress.StandardHooks'))
+'''
+_NO_DECAY = "paramwise_cfg=dict(custom_keys={'_quant': dict(decay_mult=0.)})"
+
+
+def _model(cfg: Config) -> str:
+    """What of the config's model is quantized, as an expression.
+
+    Raises:
+        ValueError: If it is no part that an expression can name.
+    """
+    model = cfg.model
+    wanted = without_distillation(model)
+    for found, text in ((model, '_base_.model'), (model.get('student'),
+                                                  '_base_.model.student')):
+        if found is not None and dict(found) == dict(wanted):
+            return text
+    raise ValueError('the config wraps the model in several builders of '
+                     "mmcompress; give the trained model's own config")
+
+
+def _step(arguments: dict) -> str:
+    arguments = dict(type='mmcompress.QuantizeLayers', **arguments)
+    lines = []
+    for key, value in arguments.items():
+        text = pformat(value, width=60, compact=True, sort_dicts=False)
+        lines.append(f'{key}={text}'.replace('\n', '\n' + ' ' * 17))
+    return 'dict(\n' + ',\n'.join(' ' * 12 + line for line in lines) + ')'
+
+
+def _training(cfg: Config) -> str:
+    """How it trains on: slowly, without decay of scales."""
+    optimizer = (cfg.get('optim_wrapper') or {}).get('optimizer') or {}
+    parts = []
+    if 'lr' in optimizer:
+        parts.append('# a tenth of what the float model began with\n    '
+                     f'optimizer=dict(lr={optimizer["lr"] / 10:.3g})')
+    if optimizer.get('weight_decay') is not None:
+        parts.append(_NO_DECAY)
+    if not parts:
+        return ''
+    return '\noptim_wrapper = dict(\n    ' + ',\n    '.join(parts) + ')\n'
+
+
+def config_text(cfg: Config, base: str, name: str, step: dict) -> str:
+    """The config, which inherits that of the float model.
+
+    Args:
+        cfg (Config): Of the float model.
+        base (str): Its path, from the new config's folder; or
+            ``'mmdet::folder/name.py'``.
+        name (str): Of the new config and its checkpoint, without suffix.
+        step (dict): Arguments of the step ``QuantizeLayers``.
+    """
+    text = _HEAD.format(
+        name=name, base=base, model=_model(cfg), step=_step(step))
+    hooks = str((cfg.get('default_hooks'), cfg.get('custom_hooks')))
+    if without_standard_hooks(hooks):
+        text += _HOOKS
+    return text + _training(cfg)

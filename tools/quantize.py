@@ -1,0 +1,282 @@
+"""Quantize a trained model by some training images, without training."""
+import argparse
+import contextlib
+import copy
+import io
+import logging
+import math
+import os.path as osp
+import re
+import sys
+import time
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+import torch.nn as nn
+from mmengine.config import Config
+from mmengine.logging import MMLogger
+from mmengine.registry import DefaultScope
+from rich.console import Console
+from rich.progress import track
+
+import mmcompress.compat  # noqa: F401
+from mmcompress.analysis.complexity import complexity, total
+from mmcompress.analysis.subject import build_subject, load_weights
+from mmcompress.atomic import replacing
+from mmcompress.hooks.plain_checkpoint import to_plain
+from mmcompress.launch import add_cfg_options
+from mmcompress.lowbit import num_bytes
+from mmcompress.model.config import read_config
+from mmcompress.model.inputs import noise_batch
+from mmcompress.model.testing import measure
+from mmcompress.model.training_images import training_images
+from mmcompress.quantization.calibrated_config import config_text
+from mmcompress.quantization.calibration import METHODS, calibrate
+from mmcompress.quantization.gptq import round_weights
+from mmcompress.quantization.layer_errors import layer_errors, stand_out
+from mmcompress.quantization.quantizer import bypassed
+from mmcompress.quantization.step import QuantizeLayers
+from mmcompress.tables import format_table
+
+DESCRIPTION = '''Quantizes weights and activations of a float model of any mm
+library: scales by images of the training data, prepared as in testing; weights
+rounded by GPTQ, or to nearest. Prints the metric before and after, how much
+each layer's output changes, and the size. Writes NAME_BITS.pth and
+NAME_BITS.py, which tools/test.py and tools/train.py take.'''
+
+
+def parse_bits(text: str) -> tuple[int, int]:
+    """Bits of weights and activations, of ``'w4a8'``.
+
+    Raises:
+        argparse.ArgumentTypeError: If it says something else.
+    """
+    match = re.fullmatch(r'w([2-8])a([2-8])', text)
+    if match is None:
+        raise argparse.ArgumentTypeError(
+            f'{text!r} is not like w8a8, w4a8, w4a4, w3a8 or w2a8: the bits '
+            'of weights and of activations, 2 to 8')
+    return int(match[1]), int(match[2])
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=DESCRIPTION)
+    parser.add_argument(
+        'config',
+        help='of the float model; a path, or '
+        'mmdet::folder/name.py')
+    parser.add_argument('checkpoint', help='its weights, file or URL')
+    parser.add_argument(
+        '--bits',
+        type=parse_bits,
+        required=True,
+        help='of weights and activations: w8a8, w4a8, w4a4, w3a8, w2a8. The '
+        'first convolution and layers that predict have 8')
+    parser.add_argument(
+        '--attention-bits',
+        type=int,
+        default=8,
+        choices=[*range(2, 9), 32],
+        metavar='N',
+        help='of queries, keys, values and maps; 32: they stay float')
+    parser.add_argument(
+        '--images', type=int, default=64, help='of the training data')
+    parser.add_argument(
+        '--method',
+        choices=METHODS,
+        default='auto',
+        help='how scales follow from values; auto: mse up to 4 bits, else '
+        'minmax')
+    parser.add_argument(
+        '--rounding',
+        choices=('nearest', 'gptq'),
+        help='of weights; by default gptq up to 4 bits, else nearest')
+    parser.add_argument(
+        '--exclude',
+        nargs='+',
+        default=[],
+        metavar='PATTERN',
+        help='modules that stay float: names, of modules above them, or '
+        'names with wildcards (bbox_head.*_cls)')
+    parser.add_argument(
+        '--include',
+        nargs='+',
+        default=[],
+        metavar='PATTERN',
+        help='modules that are quantized; by default all')
+    parser.add_argument(
+        '--work-dir', help='where to write; by default work_dirs/NAME_BITS')
+    parser.add_argument(
+        '--no-metric',
+        action='store_true',
+        help='do not test the model before and after')
+    parser.add_argument('--device', default='cpu')
+    add_cfg_options(parser)
+    return parser.parse_args()
+
+
+def step_of(args: argparse.Namespace) -> dict:
+    """Arguments of the step ``QuantizeLayers``."""
+    weight, activation = args.bits
+    step = dict(
+        weight=dict(type='LSQ', bits=weight),
+        activation=dict(type='LSQ', bits=activation, offset='zero_point'),
+        first_last=dict(weight=dict(bits=8), activation=dict(bits=8)))
+    if args.attention_bits < 32:
+        step['attention'] = dict(type='LSQ', bits=args.attention_bits)
+    for key in ('include', 'exclude'):
+        if getattr(args, key):
+            step[key] = getattr(args, key)
+    return step
+
+
+class Report:
+    """Prints, and keeps what it printed for a file."""
+
+    def __init__(self) -> None:
+        self.text = ''
+
+    def __call__(self, text: str) -> None:
+        print(text, flush=True)
+        self.text += text + '\n'
+
+
+def progress(items: Iterable, what: str) -> Iterable:
+    """A bar on standard error, while standard output may be redirected."""
+    return track(items, what, console=Console(file=sys.stderr))
+
+
+def test(cfg: Config, model: nn.Module, what: str) -> dict[str, float]:
+    """Metrics of a model, without what evaluators print themselves."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        return measure(cfg, model, lambda loader: progress(loader, what))
+
+
+def _clocks() -> tuple[float, float]:
+    return time.perf_counter(), time.process_time()
+
+
+def _since(start: tuple[float, float]) -> str:
+    wall, cpu = (now - then for now, then in zip(_clocks(), start))
+    return f'{wall:.1f} s ({cpu:.1f} s of CPU time)'
+
+
+def quantize(model: nn.Module, float_model: nn.Module, batches: list[dict],
+             args: argparse.Namespace, say: Report) -> None:
+    """Set scales, round weights, and say what this does to each layer."""
+    start = _clocks()
+    never = calibrate(model, progress(batches, 'calibration'), args.method)
+    line = f'Calibrated on {args.images} images in {_since(start)}'
+    if args.rounding == 'gptq':
+        start = _clocks()
+        left = round_weights(model, batches, progress)
+        line += f', weights rounded by GPTQ in {_since(start)}'
+        if left:
+            line += f'; not by GPTQ, to nearest: {", ".join(left)}'
+    if never:
+        say(f'WARNING: {len(never)} quantizers were never called in testing, '
+            'and begin with the first training step: ' + ', '.join(never))
+    say(line)
+    errors = layer_errors(model, float_model, batches)
+    rows = [[e.name, e.bits, f'{100 * e.error:.2f}'] for e in errors]
+    say(
+        format_table(
+            'Relative error of the output, each layer on its float input',
+            ['module', 'bits w/a', '%'], rows))
+    worst = stand_out(errors)
+    if worst:
+        say('More than twice the median; to keep them float:\n'
+            f'  --exclude {" ".join(args.exclude + worst)}\n'
+            f'  exclude={args.exclude + worst}')
+    else:
+        say('No layer has more than twice the median error.')
+
+
+def size(cfg: Config, model: nn.Module, float_model: nn.Module) -> str:
+    """Bytes and the share of what is quantized, in words."""
+    with bypassed(model):
+        costs = complexity(model, noise_batch(cfg, model))
+    sums = total(costs)
+    low = [cost for cost in costs if cost.is_low_bit]
+    share = sum(c.bops / math.prod(c.bits) for c in low)
+    share /= share + sums.flops
+    stored = num_bytes(float_model.state_dict().values()) / 1e6
+    packed = sums.bytes_packed / 1e6
+    return (f'Size {stored:.2f} MB float, {packed:.2f} MB packed '
+            f'({stored / packed:.1f} times smaller); {100 * share:.0f} % of '
+            'the multiplications are low-bit')
+
+
+def difference(before: dict, after: dict) -> str:
+    """A table of metrics."""
+    rows = [[
+        key, f'{value:.6g}', f'{after[key]:.6g}', f'{after[key] - value:+.4f}'
+    ] for key, value in before.items() if isinstance(value, (int, float))]
+    return format_table('Metric', ['', 'float', 'quantized', 'difference'],
+                        rows)
+
+
+def write(cfg: Config, model: nn.Module, meta: dict, args: argparse.Namespace,
+          folder: Path, name: str) -> None:
+    """Write checkpoint and config."""
+    base = args.config
+    is_file = '::' not in base
+    if args.cfg_options or is_file and Config._is_lazy_import(base):
+        # options are in no file, and pure Python is no base of a text
+        base = f'{name}_float.py'
+        cfg.dump(str(folder / base))
+    elif is_file:
+        base = osp.relpath(base, folder)
+    text = config_text(cfg, base, name, step_of(args))
+    state = {key: value.cpu() for key, value in model.state_dict().items()}
+    kept = {key: meta[key] for key in ('dataset_meta', ) if key in meta}
+    checkpoint = dict(meta=to_plain(kept, ('meta', ), []), state_dict=state)
+    with replacing(folder / f'{name}.pth') as weights, \
+            replacing(folder / f'{name}.py') as config:
+        torch.save(checkpoint, weights)
+        config.write_text(text)
+
+
+def main() -> None:
+    """Quantize, compare, write."""
+    args = parse_args()
+    if args.rounding is None:
+        args.rounding = 'gptq' if args.bits[0] <= 4 else 'nearest'
+    logger = MMLogger.get_instance('mmengine')
+    logger.setLevel(logging.ERROR)
+    cfg = read_config(args.config, args.cfg_options)
+    name = '{}_w{}a{}'.format(Path(args.config).stem, *args.bits)
+    folder = Path(args.work_dir or f'work_dirs/{name}')
+    # what can't be written is not computed either
+    config_text(cfg, '', name, step_of(args))
+    folder.mkdir(parents=True, exist_ok=True)
+    say = Report()
+    with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
+        float_model = build_subject(cfg)
+        meta = load_weights(float_model, args.checkpoint).get('meta', {})
+        model = copy.deepcopy(float_model)
+        logger.setLevel(logging.INFO)
+        QuantizeLayers(**step_of(args))(model)
+        logger.setLevel(logging.ERROR)
+        batches = training_images(cfg, args.images)
+        model.to(args.device)
+        float_model.to(args.device)
+        before = {}
+        if not args.no_metric:
+            before = test(cfg, float_model, 'float')
+        quantize(model, float_model, batches, args, say)
+        say(size(cfg, model, float_model))
+        write(cfg, model, meta, args, folder, name)
+        if before:
+            say(difference(before, test(cfg, model, 'quantized')))
+    (folder / f'{name}.txt').write_text(say.text)
+    print(f'Written: {folder / name}.py, .pth and .txt')
+
+
+if __name__ == '__main__':
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        main()
