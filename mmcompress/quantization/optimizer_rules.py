@@ -37,9 +37,8 @@ def _refuse_decay(optimizer: Optimizer, *args) -> None:
     if names:
         raise ValueError(
             f'weight decay would shrink {len(names)} parameters of quantizers,'
-            f' such as {names[0]}, which have no reason to be small. Inherit '
-            f"from 'mmcompress::_base_/quantization.py', or write\n  "
-            f'{NO_DECAY}\nbeside the weight_decay of the optimizer')
+            f' such as {names[0]}, which have no reason to be small. Exempt '
+            f'them, beside the weight_decay of the optimizer:\n  {NO_DECAY}')
     _checked.add(optimizer)
 
 

@@ -253,6 +253,11 @@ def test_zeros_pass_and_are_not_what_it_begins_with(name):
         assert torch.equal(quantizer(zeros), zeros)
         codes = quantizer.quantize_int(zeros)
         assert not codes.values.any() and codes.scale == 1
+        # a bias is no longer 0 after the first step
+        other = leaf(name)
+        assert torch.equal(quantizer(other), other)
+        with pytest.raises(RuntimeError, match='input_quant has no scales'):
+            quantizer.quantize_int(other)
     quantizer(leaf(name))
     assert equal_states(quantizer, begun(name))
 
