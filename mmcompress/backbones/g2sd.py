@@ -108,13 +108,14 @@ class DistTokenVisionTransformer(VisionTransformer):
         return super()._format_output(x[:, :-1], hw)
 
 
-@MODELS.register_module()
+@MODELS.register_module(name=['DistTokenClsHead', 'QDeiTClsHead'])
 class DistTokenClsHead(DeiTClsHead):
     """Classifies the class token, and the distillation token on its own.
 
     The labels train ``layers.head``, what the class token tells;
     ``layers.head_dist`` is for a distillation loss that taps it. Predictions
-    are the average of both logits.
+    are the average of both logits. Q-ViT's configs call it ``QDeiTClsHead``;
+    it trains mmpretrain's ``DistilledVisionTransformer`` as well.
 
     Args:
         **kwargs: Of mmpretrain's ``DeiTClsHead``.

@@ -207,6 +207,7 @@ class LSQ(Quantizer):
         if self.beta is not None:
             self.beta.copy_(-zero_point * scale)
         self.initialized.fill_(True)
+        self._ask()
         self._hand_on()
 
     def _factor(self, x: Tensor) -> float:

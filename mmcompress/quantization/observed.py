@@ -95,6 +95,7 @@ class Observed(Quantizer):
         self._take(observer)
         self.initialized.fill_(True)
         self._ask()
+        self._hand_on()
         return True
 
     def _initialize(self, x: Tensor, summary: Summary, sync: bool) -> None:

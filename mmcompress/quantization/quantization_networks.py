@@ -41,6 +41,8 @@ _LIMIT = 10
 _REACH = 1.25
 # values that activations' clusters are made of, over all processes
 _SAMPLES = 100_000
+# what rounding leaves
+_NEGATIVE = -1e-5
 HOOK = ("default_hooks = dict(temperature=dict("
         "type='mmcompress.TemperatureHook', step_w=10, step_a=10))")
 
@@ -180,6 +182,14 @@ class QNQuantizer(Quantizer):
 
     def extra_repr(self) -> str:
         return f'levels={self.levels}'
+
+    @property
+    def low(self) -> int:
+        return self.levels[0]
+
+    @property
+    def high(self) -> int:
+        return self.levels[-1]
 
     # ---- Temperature -------------------------------------------------------
 
@@ -354,15 +364,14 @@ class QNActivation(QNQuantizer):
     """Quantization Networks of activations that follow a ReLU.
 
     Its clusters are those of at most 100,000 values of the first training
-    batch, over all processes. The scale is that which brings the levels
-    closest to their clusters.
+    batch, over all processes, or of a calibration. The scale is that which
+    brings the levels closest to them.
 
     Args:
         bits (int | None): Levels 0 to ``2^bits - 1``.
         axis (int | None): None; there is one scale.
         size (int): 1.
-        signed (bool): False: where activations are negative, another method
-            is needed.
+        signed (bool): False: negative values become 0, of which it warns.
         levels (list[int] | None): Instead of bits; the first is 0.
         released_gaps (bool): Whether gradients are as released, which are
             wrong where two levels differ by more than 1.
@@ -383,6 +392,23 @@ class QNActivation(QNQuantizer):
         super().__init__(bits, levels, axis, size, signed, 'T', released_gaps,
                          learn_thresholds)
 
+    def observe(self) -> None:
+        """From now on, keep some values, and let all pass."""
+        self._kept = []
+        self.observer = self._keep
+
+    def _keep(self, x: Tensor) -> None:
+        self._kept.append(_sample(x, False, _SAMPLES // 10))
+
+    def freeze(self) -> bool:
+        """Begin with what was kept since :meth:`observe`.
+
+        Returns:
+            bool: False, and nothing changed, if there were only zeros.
+        """
+        self.observer = None
+        return self.initialize(torch.cat(self.__dict__.pop('_kept')))
+
     @staticmethod
     def _levels_of(bits: int) -> list[int]:
         return list(range(2**bits))
@@ -393,24 +419,27 @@ class QNActivation(QNQuantizer):
 
     def _initialize(self, x: Tensor, summary: Summary, sync: bool) -> None:
         least = summary.least.item()
-        if least < -1e-5:
-            raise ValueError(
+        if least < _NEGATIVE:
+            print_log(
                 f'{self}: QNActivation is for what follows a ReLU, and the '
-                f'first values here reach down to {least:.3g}. Quantize this '
-                "layer otherwise: overrides={'PATTERN': dict(activation=dict("
-                f"type='LSQ', bits={self.bits}))}}")
-        self._begin(_sample(x, sync), summary.largest, False)
+                f'first values here reach down to {least:.3g}. Negative ones '
+                'become 0; to keep them, quantize this layer otherwise: '
+                "overrides={'PATTERN': dict(activation=dict(type='LSQ', "
+                f'bits={self.bits}))}}', 'current', logging.WARNING)
+        largest = torch.maximum(summary.largest, -summary.least)
+        self._begin(_sample(x.clamp(min=0), sync), largest, False)
 
 
-def _sample(x: Tensor, sync: bool) -> Tensor:
+def _sample(x: Tensor, sync: bool, size: int | None = None) -> Tensor:
     """Some values of a batch, the same for all processes.
 
     Args:
         x (Tensor): This process's part.
         sync (bool): Whether others have others.
+        size (int | None): Number of values, of all processes.
     """
     values = x.flatten()
-    size = _SAMPLES // (get_world_size() if sync else 1)
+    size = (size or _SAMPLES) // (get_world_size() if sync else 1)
     if len(values) > size:
         # of its own: a training's random numbers stay what they were
         generator = torch.Generator().manual_seed(0)

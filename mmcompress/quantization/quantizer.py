@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NoReturn
 from weakref import WeakSet
 
 import torch
@@ -80,7 +81,8 @@ class Quantizer(nn.Module):
     all processes together; frozen stages are in eval mode then, so
     ``self.training`` decides nothing. Parameters of a model, weights, may be
     seen at any time. Data of zeros only say nothing: they pass, and the next
-    ones are looked at.
+    ones are looked at. Until these have been trained on, they pass, too: the
+    first values of a DETR are a bias, which is 0 until the first step.
 
     A subclass implements ``_initialize``, ``_quantize`` and ``_codes``.
 
@@ -97,6 +99,8 @@ class Quantizer(nn.Module):
 
     Attributes:
         path (str): Where it stands in the model, for messages.
+        saw_zeros (bool): Whether it was given nothing but zeros in training.
+            What comes in evaluation passes then, as it did in training.
         bypass (bool): Whether values pass as they are.
         observer (Callable | None): Sees what would be quantized, which passes
             as it is.
@@ -123,8 +127,7 @@ class Quantizer(nn.Module):
         if axis is not None and not self.per_axis:
             raise ValueError(
                 f'{type(self).__name__} has one scale for the whole tensor, '
-                f'so axis must be None, got {axis}; in a config, write '
-                "per='tensor'")
+                f'so axis must be None, got {axis}')
         self.bits = bits
         self.axis = axis
         self.size = size
@@ -132,6 +135,7 @@ class Quantizer(nn.Module):
         self.bypass = False
         self.observer = None
         self.seen = False
+        self.saw_zeros = False
         self._ready = not self.stateful
         self._given_sign = None if signed == 'auto' else bool(signed)
         self._signed = self._given_sign
@@ -297,13 +301,19 @@ class Quantizer(nn.Module):
     def _may_begin(self, x: Tensor) -> bool:
         self.seen = True
         if torch.is_grad_enabled() or isinstance(x, nn.Parameter):
-            return self.initialize(x)
-        if x.any():
-            raise RuntimeError(
-                f'{self} has no scales yet, so it can not quantize: load a '
-                'trained checkpoint, train at least one step, or calibrate '
-                'the model (tools/quantize.py)')
+            begun = self.initialize(x)
+            self.saw_zeros = not begun
+            return begun
+        # a bias that was 0 in the first step is not after it
+        if not self.saw_zeros and x.any():
+            self._refuse()
         return False
+
+    def _refuse(self) -> NoReturn:
+        raise RuntimeError(
+            f'{self} has no scales yet, so it can not quantize: load a '
+            'trained checkpoint, train at least one step, or calibrate the '
+            'model (tools/quantize.py)')
 
     def _connect(self, x: Tensor) -> Tensor:
         """Values as they are, whose gradient reaches the parameters.
@@ -334,11 +344,11 @@ class Quantizer(nn.Module):
         self.seen = True
         if self.observer is not None:
             self.observer(x)
-            return x
+            return at_least_float32(x)
         if self.bypass:
-            return x
+            return at_least_float32(x)
         if not self.is_initialized and not self._may_begin(x):
-            return self._connect(x)
+            return self._connect(at_least_float32(x))
         with torch.autocast(x.device.type, enabled=False):
             return self._quantize(at_least_float32(x))
 
@@ -351,16 +361,23 @@ class Quantizer(nn.Module):
 
         Raises:
             RuntimeError: As :meth:`forward`.
-            ValueError: If a value is no number.
+            ValueError: If a value is no number; if one is infinite where
+                the scale follows from the values.
         """
         with torch.autocast(x.device.type, enabled=False):
             if x.isnan().any():
                 raise ValueError(f'{self}: NaN has no code')
             y = at_least_float32(x)
             if not self.is_initialized and not self._may_begin(x):
+                if x.any():
+                    self._refuse()
                 zeros = torch.zeros_like(y, dtype=torch.int32)
                 return Codes(zeros, y.new_ones(()))
-            return self._codes(y)
+            codes = self._codes(y)
+            if not codes.scale.isfinite().all():
+                raise ValueError(f'{self}: values that are not finite leave '
+                                 'no scale for the others')
+            return codes
 
     def _quantize(self, x: Tensor) -> Tensor:
         """:meth:`forward`, once there are scales."""

@@ -11,22 +11,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
+from distill.loss_inputs import AWAY, BOXES, NONE, detected, queries, randn
 from golden.nkd import labelled
 from mmengine.config import ConfigDict
 from mmengine.registry import MODELS, DefaultScope
-from mmengine.structures import InstanceData
 from torch import Tensor
 
 from mmcompress.distill import losses
 from mmcompress.distill.losses import DistillLoss, uskd
 
 SIZES = ((8, 12), (4, 6))
-IMAGE = (64, 96)
-
-
-def randn(*shape, seed):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(2, *shape, generator=generator)
 
 
 def levels(channels, seed):
@@ -48,20 +42,6 @@ def two_stage(channels, seed):
     return dict(feats=levels(channels, seed), objectness=objectness)
 
 
-def detected(*boxes):
-    """Data samples of mmdet with these boxes."""
-    metainfo = dict(img_shape=IMAGE, batch_input_shape=IMAGE)
-    return [
-        SimpleNamespace(
-            gt_instances=InstanceData(bboxes=b), metainfo=metainfo)
-        for b in boxes
-    ]
-
-
-NONE = torch.zeros(0, 4)
-BOXES = detected(
-    torch.tensor([[10.0, 8, 50, 40], [40, 20, 90, 60]]),
-    torch.tensor([[0.0, 0, 96, 64]]))
 CLASSES = labelled(torch.tensor([0, 3]))
 MIXED = labelled(torch.tensor([[.7, 0, .3, 0, 0], [0, .5, .5, 0, 0]]))
 
@@ -194,6 +174,27 @@ NECK = dict(student=levels(4, 1), teacher=levels(6, 2))
 SELF = dict(feature=maps(4, 1), logits=randn(5, seed=2))
 SELF_CONSTANTS = [(uskd, 'soft_target'), (losses.USKDLoss, 'nontarget_labels')]
 DETECTORS = dict(student_model=detector, teacher_model=detector)
+
+QUERIES = dict(
+    student=queries(4, 1, *AWAY), teacher=queries(6, 2), samples=BOXES)
+QKV = dict(
+    student=[randn(5, 3 * 4, seed=i) for i in (1, 2)],
+    teacher=[randn(5, 3 * 8, seed=i) for i in (3, 4)])
+# the second layer has one head
+HEADS = dict(
+    student=dict(
+        q=[randn(3, 5, 4, seed=1),
+           randn(1, 5, 4, seed=2)],
+        k=[randn(3, 5, 4, seed=3),
+           randn(1, 5, 4, seed=4)]),
+    teacher=dict(
+        q=[randn(3, 5, 6, seed=5),
+           randn(1, 5, 4, seed=6)],
+        k=[randn(3, 5, 6, seed=7),
+           randn(1, 5, 4, seed=8)]))
+ATTENTION = dict(
+    student=[randn(3, 5, 7, seed=1).softmax(-1)],
+    teacher=[randn(3, 5, 7, seed=2).softmax(-1)])
 
 CASES = dict(
     fgd=case('FGDLoss', 4, 6, 2, samples=BOXES, **NECK),

@@ -10,7 +10,9 @@ from torch import Tensor
 
 from mmcompress.quantization import (LSF, LSQ, PACT, ActBi, DoReFaActivation,
                                      DoReFaWeight, Dynamic, Observed,
-                                     SignActivation, SignWeight, TernaryWeight)
+                                     QNActivation, QNWeight, SignActivation,
+                                     SignWeight, TernaryWeight)
+from mmcompress.quantization.quantization_networks import QNQuantizer
 from mmcompress.quantization.quantizer import Quantizer
 
 SHAPE = (2, 3, 4, 5)
@@ -33,6 +35,7 @@ class Case:
         signs (tuple): Of :data:`SIGNS`, for which it is defined.
         rounds (bool): Whether it rounds by a scale that stays: then what it
             returns is returned again, and ties go to even codes.
+        data (Callable): What it is given, of normal values.
         options (dict): Other arguments.
     """
     cls: type[Quantizer]
@@ -41,6 +44,7 @@ class Case:
     places: tuple[str, ...] = tuple(PLACES)
     signs: tuple[bool | str, ...] = SIGNS
     rounds: bool = False
+    data: Callable[[Tensor], Tensor] = torch.clone
     options: dict = field(default_factory=dict)
 
     def build(self,
@@ -49,8 +53,16 @@ class Case:
         """A new one; signed as it can be, unless told."""
         if signed is None:
             signed = self.signs[0]
-        return self.cls(
+        quantizer = self.cls(
             self.bits, signed=signed, **PLACES[place], **self.options)
+        if isinstance(quantizer, QNQuantizer):
+            quantizer.set_temperature(3.)
+        return quantizer
+
+    @property
+    def is_weight(self) -> bool:
+        """Whether it is for weights, which all processes have."""
+        return self.cls.__name__.endswith('Weight')
 
     def defined(self) -> Iterator[tuple[str, bool | str]]:
         """Places and signs."""
@@ -148,6 +160,18 @@ def bireal(q: Quantizer, x: Tensor, dy: Tensor) -> dict[str, Tensor]:
     return dict(x=dy * slope * (x.abs() < 1))
 
 
+def soft_steps(q: Quantizer, x: Tensor, dy: Tensor) -> dict[str, Tensor]:
+    gaps = torch.tensor(q.levels).diff()
+    u = q.temperature * (q.beta * x[..., None] - q.thresholds)
+    p = u.clamp(-10, 10).sigmoid()
+    y = q.levels[0] + (gaps * p).sum(-1)
+    slope = q.temperature * (gaps * p * (1 - p)).sum(-1)
+    return dict(
+        x=dy * q.alpha * q.beta * slope,
+        alpha=(dy * y).sum().view(1),
+        beta=(dy * q.alpha * x * slope).sum().view(1))
+
+
 def in_codes(q: Quantizer, x: Tensor) -> Tensor:
     u = x / along(q, q.scale, x) + along(q, q.zero_point, x)
     return (q.low <= u) & (u <= q.high)
@@ -238,6 +262,9 @@ CASES: dict[str, Case] = dict(
     sign_weight=Case(SignWeight, sign_weight, 1, **_WEIGHT),
     sign_weight_centered=Case(
         SignWeight, sign_weight, 1, options=dict(center=True), **_WEIGHT),
+    qn_weight=Case(QNWeight, soft_steps, 3, **_LAYERWISE),
+    qn_activation=Case(
+        QNActivation, soft_steps, 2, data=torch.abs, **_UNSIGNED),
     observed=_observed('minmax', True),
     observed_affine=_observed('moving_average', False),
     observed_percentile=_observed('percentile', False),

@@ -4,10 +4,11 @@ from golden import FOLDER, assert_golden, load
 METHODS = ('lsq', 'lsqplus', 'dorefa', 'pact', 'tervit', 'intgemm')
 # of methods whose other parts are tested elsewhere
 KINDS = dict(
-    q_vit=('LinearQ', 'Conv2dQ', 'ActQ', 'Q_Mlp'),
-    q_detr=('LinearLSQ', 'Conv2dLSQ', 'ActLSQ'),
+    q_vit=('LinearQ', 'Conv2dQ', 'ActQ', 'Q_Mlp', 'Q_Attention'),
+    q_detr=('LinearLSQ', 'Conv2dLSQ', 'ActLSQ', 'DistributionAlignment',
+            'QuantMultiheadAttention'),
     bi_vit=('BinaryActivation', 'BiLinearBiReal', 'ActBi', 'LinearBi', 'LSF',
-            'QuantizeLinear_w1a1'))
+            'QuantizeLinear_w1a1', 'bi_Attention'))
 
 
 def cases():

@@ -4,6 +4,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     dict(
         base=['DistillLoss'],
+        bi_vit=['RankDistillLoss'],
         cwd=['CWDLoss'],
         dwpose=['DWPoseFeatureLoss', 'DWPoseLogitLoss'],
         feature_l2=['FeatureL2Loss'],
@@ -15,5 +16,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         mgd=['MGDLoss'],
         nkd=['NKDLoss'],
         pkd=['PKDLoss'],
+        q_detr=['DRDLoss'],
+        q_vit=['DGDLoss'],
         uskd=['TfNKDLoss', 'USKDLoss'],
         vitkd=['ViTKDLoss']))

@@ -1,0 +1,143 @@
+import importlib
+
+import pytest
+import torch
+import torch.nn as nn
+from attention_kinds import SPEC, C, H, make, quantize
+from mmdet.models.layers import ConditionalAttention
+from mmpose.models.utils.rtmcc_block import RTMCCBlock
+from mmpretrain.models.utils import MultiheadAttention, WindowMSA
+
+from mmcompress.quantization import QuantizeLayers, QuantLinear, Spec
+from mmcompress.quantization.attention import (QuantMultiheadAttention,
+                                               attention_rule,
+                                               eight_bit_children,
+                                               float_products,
+                                               handled_children, rules)
+
+LSQ = dict(type='LSQ', bits=4)
+
+
+def exists(path):
+    module, _, name = path.rpartition('.')
+    return hasattr(importlib.import_module(module), name)
+
+
+def test_every_path_names_a_class():
+    paths = [*attention_rule.paths, *rules._FLOAT]
+    assert [path for path in paths if not exists(path)] == []
+
+
+def test_what_has_a_rule_is_not_named_among_floats():
+    assert not set(attention_rule.paths) & set(rules._FLOAT)
+    assert float_products(make('swin_det')) is None
+    assert float_products(quantize(make('torch'))) is None
+
+
+def test_products_that_stay_float_have_a_reason():
+    block = RTMCCBlock(4, C, C, s=4)
+    assert 'without softmax' in float_products(block)
+
+
+class Reading(nn.MultiheadAttention):
+
+    def forward(self, x):
+        return x @ self.out_proj.weight
+
+
+def test_a_forward_of_its_own_gets_no_rule():
+    attn = Reading(C, H)
+    assert attention_rule.find(attn) is None
+    assert 'forward of its own' in float_products(attn)
+    assert handled_children(attn) == ('out_proj', )
+
+
+@pytest.mark.parametrize('kind', ['deformable', 'swin_v2'])
+def test_layers_that_say_where_to_look_have_8_bits(kind):
+    attn = make(kind)
+    names = eight_bit_children(attn)
+    assert all(
+        isinstance(attn.get_submodule(name), nn.Linear) for name in names)
+    assert len(names) == 2
+    assert eight_bit_children(make('swin_det')) == ()
+
+
+@pytest.mark.parametrize('kind', [
+    'mmpretrain', 'swin_det', 'conditional_self', 'conditional_cross',
+    'deformable'
+])
+def test_a_class_stays_if_its_products_stay_float(kind):
+    attn = make(kind)
+    cls = type(attn)
+    attention_rule.find(attn)(attn, Spec(weight=LSQ, activation=LSQ))
+    assert type(attn) is cls and not hasattr(attn, 'products')
+    assert not isinstance(
+        getattr(attn, 'scaled_dot_product_attention', None), nn.Module)
+
+
+def test_a_wrong_scale_of_the_library_is_refused():
+    attn = MultiheadAttention(C, H, qk_scale=0.5)
+    with pytest.raises(ValueError, match='MultiheadAttention with a qk_scale'):
+        attention_rule.find(attn)(attn, SPEC)
+
+
+def test_norms_of_queries_are_refused_where_there_are_none():
+    attn = make('deformable')
+    with pytest.raises(ValueError, match='query_norm and key_norm have no'):
+        attention_rule.find(attn)(attn, Spec(query_norm=dict(type='IRM')))
+
+
+class Own(ConditionalAttention):
+
+    def forward_attn(self, query, key, value, **kwargs):
+        return value, None
+
+
+def test_another_forward_attn_is_refused():
+    attn = Own(C, H)
+    with pytest.raises(TypeError, match='Own has a forward_attn of its own'):
+        attention_rule.find(attn)(attn, SPEC)
+
+
+@pytest.mark.parametrize('kind, dims', [('torch', 4), ('mmpretrain', 4),
+                                        ('swin_det', 4), ('swin_v2', 4),
+                                        ('beit_seg', 4),
+                                        ('conditional_self', 4),
+                                        ('conditional_cross', 8)])
+def test_norms_have_the_size_of_a_head(kind, dims):
+    attn = make(kind)
+    spec = Spec(
+        query_norm=dict(type='DistributionAlignment'),
+        key_norm=dict(type='IRM'))
+    attention_rule.find(attn)(attn, spec)
+    product = getattr(attn, 'products', None)
+    if product is None:
+        product = attn.scaled_dot_product_attention
+    assert product.norm_q.scale.shape == product.norm_k.weight.shape == (
+        dims, )
+
+
+def test_a_norm_does_not_undo_the_scale_of_scores():
+    attn = quantize(WindowMSA(C, (3, 3), H), Spec(query_norm=dict(type='IRM')))
+    nn.init.normal_(attn.qkv.weight)
+    x = torch.randn(1, 9, C)
+    before = attn(x)
+    attn.scale *= 2
+    assert not torch.allclose(attn(x), before)
+
+
+def test_windows_of_swin_v2_are_normalized_once():
+    attn = make('swin_v2')
+    attention_rule.find(attn)(attn, Spec(query_norm=dict(type='IRM')))
+    seen = []
+    attn.products.qk.register_forward_hook(
+        lambda module, args, y: seen.append(args[0]))
+    attn(torch.randn(1, 9, C))
+    torch.testing.assert_close(seen[0].norm(dim=-1), torch.ones(1, H, 9))
+
+
+def test_an_attention_in_several_places_is_quantized_once():
+    attn = nn.MultiheadAttention(C, H)
+    QuantizeLayers(weight=LSQ, attention=LSQ)(nn.ModuleList([attn, attn]))
+    assert isinstance(attn, QuantMultiheadAttention)
+    assert isinstance(attn.out_proj, QuantLinear)
