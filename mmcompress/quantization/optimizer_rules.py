@@ -37,8 +37,10 @@ def _refuse_decay(optimizer: Optimizer, *args) -> None:
     if names:
         raise ValueError(
             f'weight decay would shrink {len(names)} parameters of quantizers,'
-            f' such as {names[0]}, which have no reason to be small. Exempt '
-            f'them, beside the weight_decay of the optimizer:\n  {NO_DECAY}')
+            f' such as {names[0]}, which have no reason to be small. Write\n  '
+            f'{NO_DECAY}\nbeside the weight_decay of the optimizer, or '
+            "inherit 'mmcompress::_base_/quantization.py', whose `no_decay` "
+            'outdoes shorter keys, such as `backbone`')
     _checked.add(optimizer)
 
 
