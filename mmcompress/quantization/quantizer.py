@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NoReturn
 from weakref import WeakSet
 
 import torch
@@ -98,6 +99,8 @@ class Quantizer(nn.Module):
 
     Attributes:
         path (str): Where it stands in the model, for messages.
+        saw_zeros (bool): Whether it was given nothing but zeros in training.
+            What comes in evaluation passes then, as it did in training.
         bypass (bool): Whether values pass as they are.
         observer (Callable | None): Sees what would be quantized, which passes
             as it is.
@@ -132,7 +135,7 @@ class Quantizer(nn.Module):
         self.bypass = False
         self.observer = None
         self.seen = False
-        self._saw_zeros = False
+        self.saw_zeros = False
         self._ready = not self.stateful
         self._given_sign = None if signed == 'auto' else bool(signed)
         self._signed = self._given_sign
@@ -295,18 +298,22 @@ class Quantizer(nn.Module):
         """
         raise NotImplementedError
 
-    def _may_begin(self, x: Tensor, else_pass: bool = False) -> bool:
+    def _may_begin(self, x: Tensor) -> bool:
         self.seen = True
         if torch.is_grad_enabled() or isinstance(x, nn.Parameter):
-            begins = self.initialize(x)
-            self._saw_zeros = not begins
-            return begins
-        if x.any() and not (else_pass and self._saw_zeros):
-            raise RuntimeError(
-                f'{self} has no scales yet, so it can not quantize: load a '
-                'trained checkpoint, train at least one step, or calibrate '
-                'the model (tools/quantize.py)')
+            begun = self.initialize(x)
+            self.saw_zeros = not begun
+            return begun
+        # a bias that was 0 in the first step is not after it
+        if not self.saw_zeros and x.any():
+            self._refuse()
         return False
+
+    def _refuse(self) -> NoReturn:
+        raise RuntimeError(
+            f'{self} has no scales yet, so it can not quantize: load a '
+            'trained checkpoint, train at least one step, or calibrate the '
+            'model (tools/quantize.py)')
 
     def _connect(self, x: Tensor) -> Tensor:
         """Values as they are, whose gradient reaches the parameters.
@@ -340,7 +347,7 @@ class Quantizer(nn.Module):
             return at_least_float32(x)
         if self.bypass:
             return at_least_float32(x)
-        if not self.is_initialized and not self._may_begin(x, else_pass=True):
+        if not self.is_initialized and not self._may_begin(x):
             return self._connect(at_least_float32(x))
         with torch.autocast(x.device.type, enabled=False):
             return self._quantize(at_least_float32(x))
@@ -362,6 +369,8 @@ class Quantizer(nn.Module):
                 raise ValueError(f'{self}: NaN has no code')
             y = at_least_float32(x)
             if not self.is_initialized and not self._may_begin(x):
+                if x.any():
+                    self._refuse()
                 zeros = torch.zeros_like(y, dtype=torch.int32)
                 return Codes(zeros, y.new_ones(()))
             codes = self._codes(y)

@@ -183,7 +183,11 @@ def test_losses_fit_what_they_tap(pair):
             side: pair.see(side, slot)
             for side, tap in slot.taps.items() if tap
         }
-        result = slot.run(dict(**seen, data_samples=samples, progress=0.0))
+        models = {f'{side}_model': m for side, m in pair.models.items()}
+        result = slot.run(
+            dict(
+                teacher_model=None, data_samples=samples, progress=0.0, **seen)
+            | models)
         values = result.get(slot.name, list(result.values()))
         if isinstance(seen['student'], list):
             assert len(values) == len(seen['student'])
