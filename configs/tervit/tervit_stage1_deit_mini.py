@@ -13,4 +13,6 @@ param_scheduler = [dict(_base_.param_scheduler[0], end=1)]
 default_hooks = dict(
     checkpoint=dict(interval=1),
     keep=dict(
-        type='mmcompress.CacheTeacherHook', name='tervit_stage1_deit_mini'))
+        _delete_=True,
+        type='mmcompress.CacheTeacherHook',
+        name='tervit_stage1_deit_mini'))
