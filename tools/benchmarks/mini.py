@@ -1,7 +1,8 @@
-"""Compare distillation methods on the mini data.
+"""Compare methods on the mini data.
 
-For every method: its teacher (once, seed 0), its student alone and its student
-with the method, for each seed, all with the same budget. Each training is a
+For every method: its teacher or float model (once, seed 0), what it is
+compared with, such as its student alone or LSQ at the same bits, and itself,
+for each seed, all with the same budget. Each training is a
 process of its own, and appends a record to the results file. What has a record
 of the same settings and seed is not trained again, so a run that was stopped
 goes on where it was; several may run side by side. Then see report.py.
@@ -9,6 +10,7 @@ What there is to compare stands in the metafiles (comparison/table.py).
 
   python tools/benchmarks/mini.py kd nkd
   python tools/benchmarks/mini.py all --seeds 1 2 3
+  python tools/benchmarks/mini.py lsq_w4a4 --tasks 'quantized DeiT'
   python tools/benchmarks/mini.py kd --tuning --set \\
       model.losses.loss_kd.loss_weight=2.0
 """
@@ -21,8 +23,8 @@ from rich.progress import (BarColumn, MofNCompleteColumn, Progress, TextColumn,
                            TimeElapsedColumn)
 
 import mmcompress.compat  # noqa: F401
-from comparison import (TEACHER_OPTION, Records, Table, Training,
-                        TrainingFailed, ensure_trained, is_teacher)
+from comparison import (Records, Table, Training, TrainingFailed,
+                        ensure_trained, is_origin)
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / 'docs' / 'benchmarks'
@@ -40,14 +42,12 @@ def training_of(task: str, name: str, seed: int,
 
     Args:
         task (str): Name of the task.
-        name (str): Of the method; ``'student'`` alone, or ``'teacher'``,
-            whose seed is 0.
+        name (str): Of the method, or of something else of the task. The seed
+            of teachers and float models is 0.
         seed (int): Of the student.
         options (tuple[str]): ``KEY=VALUE`` that override the config.
     """
     entry = TABLE.entries[task, name]
-    teacher = TABLE.teacher_of(entry)
-    first = teacher and training_of(task, teacher.name, seed)
     return Training(
         root=ROOT,
         task=task,
@@ -55,33 +55,40 @@ def training_of(task: str, name: str, seed: int,
         config=entry.config,
         metric=TABLE.tasks[task].metric,
         scale=TABLE.tasks[task].scale,
-        seed=0 if is_teacher(name) else seed,
+        seed=0 if is_origin(name) else seed,
         options=(*entry.options, *options),
-        after={TEACHER_OPTION: first} if first else {})
+        after={
+            option: training_of(task, first.name, seed)
+            for option, first in TABLE.origins_of(entry).items()
+        })
 
 
 def plan(names: list[str],
          tasks: list[str],
          seeds: list[int],
          options: tuple = ()) -> list[Training]:
-    """All trainings of a comparison, students before methods.
+    """All trainings of a comparison, methods after what they need.
 
     Args:
         names (list[str]): Of methods.
         tasks (list[str]): Names of tasks.
-        seeds (list[int]): Of students.
+        seeds (list[int]): Of methods and of what they are compared with.
         options (tuple[str]): ``KEY=VALUE`` for the methods.
     """
     trainings = []
     for task in tasks:
-        chosen = [
-            m.name for m in METHODS if m.task == task and m.name in names
-        ]
-        if chosen:
-            trainings.append(training_of(task, 'teacher', 0))
-            trainings += [training_of(task, 'student', s) for s in seeds]
+        chosen = [m for m in METHODS if m.task == task and m.name in names]
+        before = {
+            entry.name: entry
+            for method in chosen
+            for entry in TABLE.before(method)
+        }
+        for name, entry in before.items():
+            if entry not in chosen:
+                first = [0] if is_origin(name) else seeds
+                trainings += [training_of(task, name, seed) for seed in first]
         trainings += [
-            training_of(task, name, seed, options) for name in chosen
+            training_of(task, method.name, seed, options) for method in chosen
             for seed in seeds
         ]
     return trainings
@@ -159,7 +166,7 @@ def run(trainings: list[Training], records: Records, work_dir: Path,
             progress.update(bar, description=text)
 
         for training in trainings:
-            record = records.find(training.hash, training.seed)
+            record = records.find(training.hash, training.seed, training.task)
             if record is None:
                 try:
                     for record in ensure_trained(training, work_dir, report):

@@ -30,7 +30,7 @@ def parse_args() -> argparse.Namespace:
 
 def plot_name(task: str) -> str:
     """File name of a task's plot."""
-    return f'gains_{task}.svg'
+    return f'gains_{task.lower().replace(" ", "_")}.svg'
 
 
 def main() -> None:

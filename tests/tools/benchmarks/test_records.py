@@ -6,8 +6,8 @@ import pytest
 from comparison import Records
 
 
-def record(seed, score=1.0):
-    return dict(hash='abc', seed=seed, score=score)
+def record(seed, score=1.0, task='pose'):
+    return dict(hash='abc', seed=seed, score=score, task=task)
 
 
 def test_keeps_what_was_there_and_one_record_per_training(tmp_path):
@@ -17,9 +17,17 @@ def test_keeps_what_was_there_and_one_record_per_training(tmp_path):
     records.append(record(2))
     records.append(record(1, score=9.0))
     assert records.read() == [record(1), record(2)]
-    assert records.find('abc', 2) == record(2)
-    assert records.find('abc', 3) is None
-    assert records.find('other', 1) is None
+    assert records.find('abc', 2, 'pose') == record(2)
+    assert records.find('abc', 3, 'pose') is None
+    assert records.find('other', 1, 'pose') is None
+
+
+def test_a_training_may_belong_to_several_tasks(tmp_path):
+    records = Records(tmp_path / 'mini.json')
+    records.append(record(1))
+    assert records.find('abc', 1, 'detection') is None
+    records.append(record(1, task='detection'))
+    assert len(records.read()) == 2
 
 
 def test_several_writers_lose_nothing(tmp_path):

@@ -43,19 +43,50 @@ def test_reads_tasks_and_methods(table):
     alone, entry = it.methods()
     assert (alone.options, alone.compared_with) == (('a=0', ), 'student')
     assert (entry.options, entry.compared_with) == ((), 'inherit')
-    assert it.teacher_of(entry).name == 'teacher'
-    assert it.teacher_of(it.entries['pose', 'student']) is None
+    (option, teacher), = it.origins_of(entry).items()
+    assert (option, teacher.name) == ('model.teacher.checkpoint', 'teacher')
+    assert it.origins_of(it.entries['pose', 'student']) == {}
+    assert [e.name
+            for e in it.before(entry)] == ['teacher', 'student', 'inherit']
+
+
+def test_quantized_models_start_from_the_float_one(table):
+    # where nothing else is said they are compared with it
+    float_model = model('large', Method='float', Metric='PCK')
+    lsq = model('lsq_mini', Method='lsq_w2a2')
+    q_vit = model(
+        'q_vit_mini', 'large', Method='q', **{'Compared With': 'lsq_w2a2'})
+    for start in (lsq, q_vit):
+        start['Metadata']['Float'] = 'large'
+    it = table(lsq, float_model, q_vit)
+    assert it.tasks['pose'].baseline == 'float'
+    baseline, entry = it.methods()
+    assert baseline.compared_with == 'float'
+    assert {
+        k: e.name
+        for k, e in it.origins_of(entry).items()
+    } == {
+        'load_from': 'float',
+        'model.teacher.checkpoint': 'float'
+    }
+    assert [e.name for e in it.before(entry)] == ['float', 'lsq_w2a2']
 
 
 @pytest.mark.parametrize('wrong, error', [
     (model('a', Method='a', Tusk=1), "a, Comparison: unknown keys .'Tusk'"),
     (model('a', Method='teacher'), 'pose already has teacher, .*large.py'),
     (model('a', Method='a', **{'Compared With': 'b'}), "pose has no 'b'; it"),
-    (model('a', 'huge', Method='a'), 'its teacher, huge, has no Comparison'),
+    (model('a', 'huge', Method='a'), 'from huge, which has no Comparison'),
+    (model('a', Method='a', Metric='AP'), "the baseline of pose is 'student'"),
 ])
 def test_names_what_is_wrong(table, wrong, error):
     with pytest.raises(ValueError, match=error):
         table(STUDENT, TEACHER, wrong)
+
+
+def test_a_task_needs_a_baseline(table):
+    with pytest.raises(ValueError, match='no entry of pose has a Metric'):
+        table(TEACHER)
 
 
 def test_what_inherits_is_compared_with_inheriting_alone():
@@ -67,3 +98,14 @@ def test_what_inherits_is_compared_with_inheriting_alone():
     }
     told = {(e.task, e.name) for e in methods if e.compared_with == 'inherit'}
     assert told and told == inheriting - {('detection', 'inherit')}
+
+
+def test_quantized_models_train_as_long_as_what_they_are_compared_with():
+    table = Table(ROOT)
+    for entry in table.methods():
+        other = table.entries[entry.task, entry.compared_with]
+        if entry.task.startswith('quantized') and other.name != 'float':
+            mine, its = (
+                Config.fromfile(ROOT / e.config) for e in (entry, other))
+            assert mine.train_cfg.max_epochs == its.train_cfg.max_epochs
+            assert mine.load_from == its.load_from

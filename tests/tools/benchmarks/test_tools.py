@@ -73,7 +73,11 @@ def test_goes_on_where_it_was_and_says_what_failed(mini, monkeypatch,
         trained.append(training.title)
         return [
             dict(
-                hash=training.hash, seed=training.seed, score=1.0, seconds=2.0)
+                hash=training.hash,
+                seed=training.seed,
+                task=training.task,
+                score=1.0,
+                seconds=2.0)
         ]
 
     monkeypatch.setattr(mini, 'ensure_trained', fake)

@@ -90,6 +90,15 @@ def test_what_comes_before_is_trained_once_and_hands_its_checkpoint(root):
     assert calls(root) == ['teacher0', 'student1', 'student2']
 
 
+def test_another_task_does_not_train_it_again(root):
+    one = training(root)
+    ensure_trained(one, root / 'wd')
+    again, = ensure_trained(
+        replace(one, task='quantized', method='float'), root / 'wd')
+    assert (again['task'], again['method']) == ('quantized', 'float')
+    assert calls(root) == ['student1']
+
+
 def test_hash_is_of_everything_but_seed_and_place(root, tmp_path_factory):
     one = training(root)
     assert replace(one, seed=5).hash == one.hash

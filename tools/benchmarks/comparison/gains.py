@@ -4,12 +4,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 
-def is_teacher(method: str) -> bool:
-    """Whether a method's name is that of a model that teaches.
+def is_origin(method: str) -> bool:
+    """Whether a name is that of a model that methods start from.
 
-    Those are trained once, with seed 0, and compared with nothing.
+    Those, teachers and the float models of quantized ones, are trained once,
+    with seed 0, and compared with nothing.
     """
-    return method.startswith('teacher')
+    return method == 'float' or method.startswith('teacher')
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,13 @@ class Gain:
 
     @classmethod
     def between(cls, other: Summary, method: Summary) -> 'Gain':
-        """Of a method over another, on the seeds that both have."""
+        """Of a method over another, on the seeds that both have.
+
+        What was trained once stands for every seed.
+        """
+        if is_origin(other.method):
+            other = Summary(other.method,
+                            dict.fromkeys(method.scores, other.mean))
         seeds = sorted(other.scores.keys() & method.scores.keys())
         if not seeds:
             raise ValueError(f'{method.method} and {other.method} have no '
@@ -103,8 +110,11 @@ def verdict(other: Summary, method: Summary) -> str:
         str: ``'gains'`` or ``'loses'`` if the mean difference is larger than
         each of three standard deviations: of the other's scores, of the
         method's and of the differences. Otherwise ``'no clear difference'``.
-        ``'too few seeds'`` below two.
+        ``'too few seeds'`` below two. Empty where the other was trained once,
+        since nobody knows its spread.
     """
+    if is_origin(other.method):
+        return ''
     gain = Gain.between(other, method)
     if gain.spread is None:
         return 'too few seeds'

@@ -2,7 +2,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from .gains import Gain, Summary, is_teacher, summarize, verdict
+from .gains import Gain, Summary, is_origin, summarize, verdict
 from .table import STUDENT, Table
 
 INTRODUCTION = '''# Mini data: what methods gain
@@ -22,6 +22,12 @@ deviation over the seeds. "Gains" means that the mean gain is larger than the
 deviation of what it is compared with, of the method and of the differences.
 The teacher is one training with seed 0; scores are those of the last epoch, on
 the validation images.
+
+Quantized models start from one float model, trained with seed 0, and are all
+trained for as long as LSQ at the same bits, which is what the other methods
+are compared with; LSQ itself is compared with the float model. W4A8 stands
+for weights of 4 bits and activations of 8, a third number for what is
+multiplied inside attention.
 '''
 TUNING = '''
 "Tuning" counts the trainings that chose a method's settings, on seeds
@@ -48,10 +54,15 @@ def _effort(tuning: list[dict], task: str, method: str) -> int:
     return sum(r['task'] == task and r['method'] == method for r in tuning)
 
 
+def baseline_of(table: Table, task: str) -> str:
+    """What methods are compared with that don't say."""
+    return table.tasks[task].baseline if task in table.tasks else STUDENT
+
+
 def compared_with(table: Table, task: str, method: str) -> str:
     """What a method's gain is the difference to."""
     entry = table.entries.get((task, method))
-    return entry.compared_with if entry else STUDENT
+    return entry.compared_with if entry else baseline_of(table, task)
 
 
 def gains_of(summaries: dict[str, Summary], table: Table,
@@ -59,13 +70,13 @@ def gains_of(summaries: dict[str, Summary], table: Table,
     """Gains of a task's methods, None where the other was not measured.
 
     Args:
-        summaries (dict[str, Summary]): By method, with the student.
+        summaries (dict[str, Summary]): By method, with the baseline.
         table (Table): Says what a method is compared with.
         task (str): Name of the task.
     """
     gains = {}
     for name, summary in summaries.items():
-        if name != STUDENT and not is_teacher(name):
+        if name != baseline_of(table, task) and not is_origin(name):
             other = summaries.get(compared_with(table, task, name))
             gains[name] = other and Gain.between(other, summary)
     return gains
@@ -136,22 +147,24 @@ def render_page(records: list[dict], tuning: list[dict], table: Table,
         plot_name (Callable): File name of a task's plot.
 
     Raises:
-        ValueError: If a task has no student to compare with.
+        ValueError: If a task has no baseline to compare with.
     """
-    seeds = sorted({r['seed'] for r in tuning if not is_teacher(r['method'])})
+    seeds = sorted({r['seed'] for r in tuning if not is_origin(r['method'])})
     seeds = ', '.join(map(str, seeds))
     parts = [INTRODUCTION + (TUNING.format(seeds=seeds) if tuning else '')]
     for task in dict.fromkeys(r['task'] for r in records):
         of_task = [r for r in records if r['task'] == task]
-        if not any(r['method'] == 'student' for r in of_task):
-            raise ValueError(f'{task}: the student alone has no record')
+        baseline = baseline_of(table, task)
+        if not any(r['method'] == baseline for r in of_task):
+            raise ValueError(f'{task}: the baseline, {baseline!r}, has no '
+                             'record')
         metric = of_task[0]['metric']
         plot = ''
         if any(gains_of(summarize(records, task), table, task).values()):
             plot = f'\n\n![Gains of the methods]({plot_name(task)})'
         about = f'{NAMES.get(metric, metric)}. {notes_on(table, task)}'
         parts.append(
-            f'## {task.capitalize()}\n\n{about.rstrip()}\n\n'
+            f'## {task[0].upper()}{task[1:]}\n\n{about.rstrip()}\n\n'
             f'{task_table(records, tuning, task, table, link)}{plot}\n')
     machines = sorted({r['machine'] for r in records})
     parts.append('Trained on: ' + '; '.join(machines) + '. Seconds are those '
@@ -165,7 +178,7 @@ def draw_gains(summaries: dict[str, Summary], table: Table, task: str,
     """Plot a task's gains: mean, standard deviation and every seed.
 
     Args:
-        summaries (dict[str, Summary]): By method, with the student.
+        summaries (dict[str, Summary]): By method, with the baseline.
         table (Table): What is compared.
         task (str): Name of the task.
         path (Path): Where to write it; the suffix says the format.

@@ -7,6 +7,10 @@ from filelock import FileLock
 from mmcompress.atomic import replacing
 
 
+def _key(record: dict) -> tuple[str, int, str]:
+    return record['hash'], record['seed'], record['task']
+
+
 class Records:
     """List of records in a json file, a line each.
 
@@ -32,10 +36,10 @@ class Records:
             raise ValueError(f'{self.path} holds no list of records')
         return records
 
-    def find(self, config_hash: str, seed: int) -> dict | None:
-        """The record of a training, if there is one."""
+    def find(self, config_hash: str, seed: int, task: str) -> dict | None:
+        """The record of a training in a task, if there is one."""
         for record in self.read():
-            if (record['hash'], record['seed']) == (config_hash, seed):
+            if _key(record) == (config_hash, seed, task):
                 return record
         return None
 
@@ -43,11 +47,11 @@ class Records:
         """Add a record; a training that has one already keeps it.
 
         Args:
-            record (dict): With at least ``hash`` and ``seed``.
+            record (dict): With at least ``hash``, ``seed`` and ``task``.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f'{self.path}.lock'):
-            if self.find(record['hash'], record['seed']):
+            if self.find(*_key(record)):
                 return
             lines = [
                 json.dumps(r, ensure_ascii=False)

@@ -9,21 +9,26 @@ An entry of a model in ``configs/*/metafile.yml`` may have, in its metadata::
       Options: [KEY=VALUE, ...]   # of --cfg-options, where it has no config
       Note: What readers of the numbers must know.
 
-or a list of these. The task's ``student`` also says ``Metric``, the score's
-name in the log of the validation, and ``Scale``, from there to percent.
-Names that begin with ``teacher`` are those of models that teach. Where a
-model has a ``Teacher``, that is trained before, and hands over its checkpoint.
+or a list of these. One entry of a task, its baseline, also says ``Metric``,
+the score's name in the log of the validation, and ``Scale``, from there to
+percent: what others are compared with that don't say. It is the ``student``
+alone where methods teach, and the ``float`` model where they quantize it.
+
+Names that begin with ``teacher``, and ``float``, are those of models that
+methods start from. Where a model has a ``Teacher`` or a ``Float``, that is
+trained before, and hands its checkpoint to ``model.teacher.checkpoint`` or to
+``load_from``.
 """
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import yaml
 
-from .gains import is_teacher
+from .gains import is_origin
 
 STUDENT = 'student'
-# the option that takes a teacher's checkpoint
-TEACHER_OPTION = 'model.teacher.checkpoint'
+# the options that take a checkpoint of what is trained before
+OPTIONS = dict(Teacher='model.teacher.checkpoint', Float='load_from')
 _KEYS = {
     'Task', 'Method', 'Compared With', 'Options', 'Note', 'Metric', 'Scale'
 }
@@ -37,30 +42,34 @@ class Task:
         name (str): Of the task.
         metric (str): The score's name in the log of the validation.
         scale (float): To percent.
+        baseline (str): Name of what its methods are compared with by default.
     """
     name: str
     metric: str
     scale: float
+    baseline: str = STUDENT
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A student, a teacher or a method on one task.
+    """A student, a teacher, a float model or a method on one task.
 
     Args:
         name (str): Of the method; it may have several tasks.
         task (str): Name of the task.
         config (str): Path of the config.
-        teacher (str | None): Base name of its teacher's config.
-        compared_with (str): Name of what it starts from: ``'student'``, or
-            a method that does everything but to learn from a loss.
+        origins (dict[str, str]): Base names of the configs whose checkpoints
+            it takes, by the option.
+        compared_with (str): Name of what does everything but the method: the
+            student alone, one that inherits as it does, or the baseline of
+            quantizers at equal bits.
         options (tuple[str]): ``KEY=VALUE`` of ``--cfg-options``.
         note (str): What readers of the numbers must know.
     """
     name: str
     task: str
     config: str
-    teacher: str | None = None
+    origins: dict[str, str] = field(default_factory=dict)
     compared_with: str = STUDENT
     options: tuple[str, ...] = ()
     note: str = ''
@@ -94,8 +103,8 @@ class Table:
                 given = model.get('Metadata', {}).get('Comparison', [])
                 for fields in [given] if isinstance(given, dict) else given:
                     self._add(model, fields)
-        for entry in self.entries.values():
-            self._check(entry)
+        for key, entry in self.entries.items():
+            self.entries[key] = self._checked(entry)
 
     def _add(self, model: dict, fields: dict) -> None:
         where = f'{model["Name"]}, Comparison'
@@ -106,45 +115,73 @@ class Table:
         if (task, name) in self.entries:
             raise ValueError(f'{where}: {task} already has {name}, '
                              f'{self.entries[task, name].config}')
-        if name == STUDENT:
+        if 'Metric' in fields:
+            if task in self.tasks:
+                raise ValueError(f'{where}: the baseline of {task} is '
+                                 f'{self.tasks[task].baseline!r}, so nothing '
+                                 'else has a Metric')
             self.tasks[task] = Task(task, fields['Metric'],
-                                    fields.get('Scale', 1))
-        self.entries[task, name] = Entry(name, task, model['Config'],
-                                         model['Metadata'].get('Teacher'),
-                                         fields.get('Compared With', STUDENT),
-                                         tuple(fields.get('Options', ())),
-                                         fields.get('Note', ''))
+                                    fields.get('Scale', 1), name)
+        metadata = model['Metadata']
+        self.entries[task, name] = Entry(
+            name, task, model['Config'], {
+                option: metadata[key]
+                for key, option in OPTIONS.items() if key in metadata
+            }, fields.get('Compared With', ''),
+            tuple(fields.get('Options', ())), fields.get('Note', ''))
 
-    def _check(self, entry: Entry) -> None:
-        for name in (STUDENT, entry.compared_with):
-            if (entry.task, name) not in self.entries:
-                raise ValueError(f'{entry.stem}, Comparison: {entry.task} has '
-                                 f'no {name!r}; it has '
-                                 f'{self.names(entry.task)}')
-        if entry.teacher:
-            self.teacher_of(entry)
+    def _checked(self, entry: Entry) -> Entry:
+        """The entry, with the name of what it is compared with."""
+        if entry.task not in self.tasks:
+            raise ValueError(f'{entry.stem}, Comparison: no entry of '
+                             f'{entry.task} has a Metric, which makes it the '
+                             'baseline')
+        entry = replace(
+            entry,
+            compared_with=entry.compared_with
+            or self.tasks[entry.task].baseline)
+        if (entry.task, entry.compared_with) not in self.entries:
+            raise ValueError(f'{entry.stem}, Comparison: {entry.task} has '
+                             f'no {entry.compared_with!r}; it has '
+                             f'{self.names(entry.task)}')
+        self.origins_of(entry)
+        return entry
 
     def names(self, task: str) -> list[str]:
         """Of all entries of a task."""
         return [name for of_task, name in self.entries if of_task == task]
 
     def methods(self) -> list[Entry]:
-        """All entries but students and teachers."""
+        """All entries but baselines and what methods start from."""
         return [
             e for e in self.entries.values()
-            if e.name != STUDENT and not is_teacher(e.name)
+            if e.name != self.tasks[e.task].baseline and not is_origin(e.name)
         ]
 
-    def teacher_of(self, entry: Entry) -> Entry | None:
-        """The entry that is trained before, None if nothing is.
+    def origins_of(self, entry: Entry) -> dict[str, Entry]:
+        """The entries that are trained before, by the option they fill.
 
         Raises:
-            ValueError: If its config is in no entry of the task.
+            ValueError: If a config is in no entry of the task.
         """
-        if entry.teacher is None:
-            return None
+        return {
+            option: self._entry_of(stem, entry)
+            for option, stem in entry.origins.items()
+        }
+
+    def _entry_of(self, stem: str, entry: Entry) -> Entry:
         for other in self.entries.values():
-            if (other.task, other.stem) == (entry.task, entry.teacher):
+            if (other.task, other.stem) == (entry.task, stem):
                 return other
-        raise ValueError(f'{entry.stem}: its teacher, {entry.teacher}, has no '
+        raise ValueError(f'{entry.stem}: it starts from {stem}, which has no '
                          f'Comparison with the task {entry.task}')
+
+    def before(self, entry: Entry) -> list[Entry]:
+        """What it starts from and what it is compared with, theirs first."""
+        found = {}
+        others = list(self.origins_of(entry).values())
+        if not is_origin(entry.name) and entry.compared_with != entry.name:
+            others.append(self.entries[entry.task, entry.compared_with])
+        for other in others:
+            found |= {e.name: e for e in (*self.before(other), other)}
+        return list(found.values())

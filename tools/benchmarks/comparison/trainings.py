@@ -203,4 +203,6 @@ def ensure_trained(
         if _checkpoint(folder) is None:
             _train(training, work_dir,
                    lambda text: report(f'{training.title}  {text}'))
-    return [*records, json.loads((folder / 'record.json').read_text())]
+    record = json.loads((folder / 'record.json').read_text())
+    # it may have been trained for another task
+    return [*records, dict(record, task=training.task, method=training.method)]

@@ -1,0 +1,13 @@
+_base_ = './lsq_swin_w4_a4_mini.py'
+
+model = dict(steps=[
+    dict(
+        _base_.model.steps[0],
+        weight=dict(type='LSQ', bits=2),
+        activation=dict(type='LSQ', bits=2),
+        attention=dict(type='LSQ', bits=2))
+])
+
+train_cfg = dict(max_epochs=3, val_interval=3)
+param_scheduler = [dict(_base_.param_scheduler[0], end=3)]
+default_hooks = dict(checkpoint=dict(interval=3))

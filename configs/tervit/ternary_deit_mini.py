@@ -1,0 +1,34 @@
+# what two stages are compared with: ternary from the first step on, in as
+# many epochs
+_base_ = '../vitkd/vitkd_deit_mini_teacher.py'
+
+activation = dict(type='Dynamic', bits=8)
+
+model = dict(
+    _delete_=True,
+    type='mmcompress.Compress',
+    model=_base_.model,
+    steps=[
+        dict(
+            type='mmcompress.QuantizeLayers',
+            weight=dict(type='TernaryWeight', clip=2.5),
+            activation=activation,
+            first_last=dict(
+                weight=dict(type='Dynamic', bits=8, clip=2.5),
+                activation=activation))
+    ])
+
+load_from = 'cache://vitkd_deit_mini_teacher'
+
+train_cfg = dict(max_epochs=2, val_interval=2)
+optim_wrapper = dict(optimizer=dict(lr=5e-4, weight_decay=0.))
+param_scheduler = dict(
+    _delete_=True,
+    type='CosineAnnealingLR',
+    by_epoch=True,
+    begin=0,
+    end=2,
+    T_max=2,
+    convert_to_iter_based=True)
+
+default_hooks = dict(checkpoint=dict(interval=2), keep=dict(name=None))
