@@ -11,6 +11,9 @@ Cholesky factor of H^-1::
 Scales of few bits are chosen before, with the least error of
 ``sum_k H_kk (w_k - round(w_k))^2``.
 
+Before, where inputs have few bits, W makes up for what quantizing them with
+errors E does: it gets ``W E X^T (X X^T)^-1`` more, damped likewise.
+
 A convolution is such a layer for the patches that its kernel sees, each group
 for itself, and so is each of the three projections of a
 :class:`torch.nn.MultiheadAttention`.
@@ -27,6 +30,7 @@ from .attention.multihead import QuantMultiheadAttention
 from .calibration import FEW_BITS, predict
 from .layers import QuantConv2d, QuantLinear
 from .lsq import LSQ
+from .quantizer import Quantizer
 from .ranges import mse_scale
 
 _DAMPING = 0.01
@@ -36,15 +40,19 @@ _BLOCK = 64
 _AT_ONCE = 8
 
 
-def _inverse_factor(hessian: Tensor) -> Tensor:
-    """The upper Cholesky factor of the damped inverse."""
+def _factor(hessian: Tensor) -> Tensor:
+    """The lower Cholesky factor of the damped matrices, in float64."""
     diagonal = hessian.diagonal(dim1=1, dim2=2)
     damping = _DAMPING * diagonal.mean(1, keepdim=True)
     # columns of inputs that were always 0 don't matter
     damping = torch.where(diagonal > 0, damping, 1)
-    factor = torch.linalg.cholesky(
-        (hessian + torch.diag_embed(damping)).double())
-    inverse = torch.cholesky_inverse(factor)
+    damped = hessian + torch.diag_embed(damping)
+    return torch.linalg.cholesky(damped.double())
+
+
+def _inverse_factor(hessian: Tensor) -> Tensor:
+    """The upper Cholesky factor of the damped inverse."""
+    inverse = torch.cholesky_inverse(_factor(hessian))
     return torch.linalg.cholesky(inverse, upper=True).to(hessian)
 
 
@@ -86,6 +94,22 @@ def gptq(weight: Tensor, hessian: Tensor,
     return torch.empty_like(rounded).scatter_(2, index, rounded)
 
 
+def make_up(weight: Tensor, hessian: Tensor, cross: Tensor) -> Tensor:
+    """Change matrices so that products with quantized inputs are as before.
+
+    Args:
+        weight (Tensor): Shape (G, O, K).
+        hessian (Tensor): X X^T of quantized inputs, shape (G, K, K).
+        cross (Tensor): E X^T, of what quantizing took away from them.
+
+    Returns:
+        Tensor: Shape (G, O, K).
+    """
+    change = torch.cholesky_solve((weight @ cross).mT.double(),
+                                  _factor(hessian))
+    return weight + change.mT.to(weight)
+
+
 def input_columns(layer: nn.Module, x: Tensor) -> Tensor:
     """What the columns of a layer's weight are multiplied with.
 
@@ -120,20 +144,32 @@ class _Grams:
     def __init__(self, layer: nn.Module) -> None:
         self.layer = layer
         self.sums: dict[nn.Module, Tensor] = {}
+        # of errors and inputs
+        self.cross: dict[nn.Module, Tensor] = {}
         self.num_calls = 0
         self.handles = [
             quantizer.register_forward_hook(self._add)
             for quantizer in _input_quantizers(layer)
         ]
 
-    def _add(self, quantizer: nn.Module, args: tuple, x: Tensor) -> None:
+    def _add(self, quantizer: Quantizer, args: tuple, x: Tensor) -> None:
         self.num_calls += 1
-        is_image = isinstance(self.layer, nn.Conv2d)
+        if not isinstance(self.layer, nn.Conv2d):
+            self._add_part(quantizer, args[0], x)
+            return
         # one after the other: patches are many times as large
-        for part in x.split(1) if is_image else [x]:
-            columns = input_columns(self.layer, part)
-            gram = columns @ columns.mT
-            self.sums[quantizer] = self.sums.get(quantizer, 0) + gram
+        for before, after in zip(args[0].split(1), x.split(1)):
+            self._add_part(quantizer, before, after)
+
+    def _add_part(self, quantizer: Quantizer, before: Tensor,
+                  after: Tensor) -> None:
+        columns = input_columns(self.layer, after)
+        gram = columns @ columns.mT
+        self.sums[quantizer] = self.sums.get(quantizer, 0) + gram
+        if quantizer.bits <= FEW_BITS:
+            errors = input_columns(self.layer, before - after)
+            cross = errors @ columns.mT
+            self.cross[quantizer] = self.cross.get(quantizer, 0) + cross
 
     def stop(self) -> None:
         """Look no more."""
@@ -147,6 +183,9 @@ class _Grams:
         weight = _weight(layer)
         matrices = at_least_float32(weight).reshape(
             len(hessian), -1, hessian.shape[1])
+        if self.cross:
+            cross = [self.cross[q] for q in _input_quantizers(layer)]
+            matrices = make_up(matrices, hessian, torch.cat(cross))
         if fit_scales and layer.weight_quant.bits <= FEW_BITS:
             _fit_scales(layer.weight_quant, matrices, hessian)
 
@@ -177,7 +216,7 @@ def _weight(layer: nn.Module) -> nn.Parameter:
     return layer.weight
 
 
-def _input_quantizers(layer: nn.Module) -> list[nn.Module]:
+def _input_quantizers(layer: nn.Module) -> list[Quantizer]:
     """Those of what groups of the weight's rows are multiplied with."""
     if isinstance(layer, QuantMultiheadAttention):
         return [layer.query_quant, layer.key_quant, layer.value_quant]
