@@ -99,10 +99,21 @@ def test_evaluation_returns_levels_and_a_threshold_belongs_to_the_lower():
 
 
 def test_above_2000_the_temperature_of_weights_changes_nothing():
-    x = normal(50, seed=1)
-    assert torch.equal(
-        weight_quantizer(temperature=2000.)(x),
-        weight_quantizer(temperature=9000.)(x))
+    quantizer = weight_quantizer(temperature=2000.)
+    # not far from a step
+    x = ((quantizer.thresholds + 2e-4) / quantizer.beta).detach()
+    expected = quantizer(x)
+    quantizer.set_temperature(9000.)
+    assert torch.equal(quantizer(x), expected)
+    quantizer.set_temperature(1000.)
+    assert not torch.equal(quantizer(x), expected)
+
+
+def test_every_parameter_gets_a_gradient_in_eval_mode():
+    # DDP waits for it
+    quantizer = weight_quantizer().eval()
+    quantizer(nn.Parameter(normal(20))).sum().backward()
+    assert quantizer.alpha.grad.any() and quantizer.beta.grad is not None
 
 
 # ---- Levels ----------------------------------------------------------------
@@ -210,6 +221,9 @@ def test_negative_activations_are_told_with_their_place(monkeypatch):
     quantizer.initialize(normal(100))
     assert 'neck.fpn_convs.0.conv.input_quant' in told[0]
     assert 'overrides' in told[0]
+    positive = QNActivation(bits=2)
+    positive.initialize(normal(100).relu())
+    torch.testing.assert_close(quantizer.thresholds, positive.thresholds)
 
 
 # ---- Temperature -----------------------------------------------------------
