@@ -155,7 +155,7 @@ def checkpoints_of(cfg: str) -> set[str]:
     package = Path(importlib.util.find_spec(library).origin).parent
     folder = package / '.mim' / 'configs' / Path(path).parent
     models = [
-        model for file in folder.glob('metafile.y*ml')
+        model for file in folder.glob('*.y*ml')
         for model in yaml.safe_load(file.read_text())['Models']
     ]
     return {m.get('Weights') for m in models if m['Config'].endswith(path)}
