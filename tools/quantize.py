@@ -172,7 +172,8 @@ def quantize(model: nn.Module, float_model: nn.Module, batches: list[dict],
     line = f'Calibrated on {args.images} images in {_since(start)}'
     if args.rounding == 'gptq':
         start = _clocks()
-        left = round_weights(model, batches, progress)
+        fit_scales = args.method in ('auto', 'mse')
+        left = round_weights(model, batches, progress, fit_scales)
         line += f', weights rounded by GPTQ in {_since(start)}'
         if left:
             line += f'; not by GPTQ, to nearest: {", ".join(left)}'

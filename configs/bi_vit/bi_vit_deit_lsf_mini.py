@@ -1,5 +1,5 @@
 # maps by LSF, without a teacher
-_base_ = '../vitkd/vitkd_deit_mini_teacher.py'
+_base_ = ['../vitkd/vitkd_deit_mini_teacher.py', '../_base_/quantization.py']
 
 model = dict(
     _delete_=True,
@@ -20,14 +20,8 @@ model = dict(
 load_from = 'cache://vitkd_deit_mini_teacher'
 
 train_cfg = dict(max_epochs=3, val_interval=3)
-optim_wrapper = dict(optimizer=dict(lr=1e-3, weight_decay=0.))
-param_scheduler = dict(
-    _delete_=True,
-    type='CosineAnnealingLR',
-    by_epoch=True,
-    begin=0,
-    end=3,
-    T_max=3,
-    convert_to_iter_based=True)
-
-default_hooks = dict(checkpoint=dict(interval=3), keep=dict(name=None))
+optim_wrapper = dict(optimizer=dict(lr=1e-3), paramwise_cfg=_base_.no_decay)
+param_scheduler = [
+    dict(type='CosineAnnealingLR', end=3, convert_to_iter_based=True)
+]
+default_hooks = dict(checkpoint=dict(interval=3), keep=None)

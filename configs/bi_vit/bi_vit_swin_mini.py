@@ -1,4 +1,4 @@
-_base_ = '../q_vit/q_vit_swin_mini_teacher.py'
+_base_ = ['../q_vit/q_vit_swin_mini_teacher.py', '../_base_/quantization.py']
 
 softmax = [
     f'backbone.stages.{stage}.blocks.{block}.attn.w_msa.softmax'
@@ -39,14 +39,8 @@ model = dict(
 load_from = 'cache://q_vit_swin_mini_teacher'
 
 train_cfg = dict(max_epochs=3, val_interval=3)
-optim_wrapper = dict(optimizer=dict(lr=1e-3, weight_decay=0.))
-param_scheduler = dict(
-    _delete_=True,
-    type='CosineAnnealingLR',
-    by_epoch=True,
-    begin=0,
-    end=3,
-    T_max=3,
-    convert_to_iter_based=True)
-
-default_hooks = dict(checkpoint=dict(interval=3), keep=dict(name=None))
+optim_wrapper = dict(optimizer=dict(lr=1e-3), paramwise_cfg=_base_.no_decay)
+param_scheduler = [
+    dict(type='CosineAnnealingLR', end=3, convert_to_iter_based=True)
+]
+default_hooks = dict(checkpoint=dict(interval=3), keep=None)

@@ -58,8 +58,7 @@ load_from = float_ckpt
 train_dataloader = dict(
     batch_size=128, sampler=dict(type='RepeatAugSampler', shuffle=True))
 optim_wrapper = dict(
-    optimizer=dict(
-        _delete_=True, type='Lamb', lr=3e-4, weight_decay=0.),
+    optimizer=dict(_delete_=True, type='Lamb', lr=3e-4, weight_decay=0.),
     clip_grad=None)
 param_scheduler = dict(
     _delete_=True,

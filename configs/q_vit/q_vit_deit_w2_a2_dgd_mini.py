@@ -1,5 +1,5 @@
 # the teacher's similarities of tokens alone, without norms
-_base_ = './lsq_deit_w2_a2_mini.py'
+_base_ = '../lsq/lsq_deit_w2_a2_mini.py'
 
 qkv = [f'backbone.layers.{i}.attn.qkv' for i in range(5)]
 

@@ -1,5 +1,5 @@
 # the norms of queries and keys alone, without a teacher
-_base_ = './lsq_deit_w2_a2_mini.py'
+_base_ = '../lsq/lsq_deit_w2_a2_mini.py'
 
 model = dict(steps=[
     dict(

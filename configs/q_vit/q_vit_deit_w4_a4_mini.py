@@ -8,3 +8,7 @@ model = dict(
             activation=dict(type='LSQ', bits=4),
             attention=dict(type='LSQ', bits=4))
     ]))
+
+train_cfg = dict(max_epochs=2, val_interval=2)
+param_scheduler = [dict(_base_.param_scheduler[0], end=2)]
+default_hooks = dict(checkpoint=dict(interval=2))

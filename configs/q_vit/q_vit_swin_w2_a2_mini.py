@@ -1,4 +1,4 @@
-_base_ = './lsq_swin_w2_a2_mini.py'
+_base_ = '../lsq/lsq_swin_w2_a2_mini.py'
 
 attentions = [
     f'backbone.stages.{stage}.blocks.{block}.attn.w_msa' for stage in range(2)

@@ -1,6 +1,6 @@
 # what two stages are compared with: ternary from the first step on, in as
 # many epochs
-_base_ = '../vitkd/vitkd_deit_mini_teacher.py'
+_base_ = ['../vitkd/vitkd_deit_mini_teacher.py', '../_base_/quantization.py']
 
 activation = dict(type='Dynamic', bits=8)
 
@@ -21,14 +21,8 @@ model = dict(
 load_from = 'cache://vitkd_deit_mini_teacher'
 
 train_cfg = dict(max_epochs=2, val_interval=2)
-optim_wrapper = dict(optimizer=dict(lr=5e-4, weight_decay=0.))
-param_scheduler = dict(
-    _delete_=True,
-    type='CosineAnnealingLR',
-    by_epoch=True,
-    begin=0,
-    end=2,
-    T_max=2,
-    convert_to_iter_based=True)
-
-default_hooks = dict(checkpoint=dict(interval=2), keep=dict(name=None))
+optim_wrapper = dict(optimizer=dict(lr=5e-4), paramwise_cfg=_base_.no_decay)
+param_scheduler = [
+    dict(type='CosineAnnealingLR', end=2, convert_to_iter_based=True)
+]
+default_hooks = dict(checkpoint=dict(interval=2), keep=None)

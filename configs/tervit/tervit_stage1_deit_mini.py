@@ -7,8 +7,12 @@ model = dict(steps=[
 ])
 
 train_cfg = dict(max_epochs=1, val_interval=1)
-param_scheduler = dict(end=1, T_max=1)
+param_scheduler = [dict(_base_.param_scheduler[0], end=1)]
 
 # the second stage finds it as `cache://tervit_stage1_deit_mini`
 default_hooks = dict(
-    checkpoint=dict(interval=1), keep=dict(name='tervit_stage1_deit_mini'))
+    checkpoint=dict(interval=1),
+    keep=dict(
+        _delete_=True,
+        type='mmcompress.CacheTeacherHook',
+        name='tervit_stage1_deit_mini'))

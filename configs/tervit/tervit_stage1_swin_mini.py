@@ -1,5 +1,5 @@
 # first stage: weights of 8 bits
-_base_ = '../q_vit/q_vit_swin_mini_teacher.py'
+_base_ = ['../q_vit/q_vit_swin_mini_teacher.py', '../_base_/quantization.py']
 
 weight = dict(type='Dynamic', bits=8, clip=2.5)
 activation = dict(type='Dynamic', bits=8)
@@ -19,15 +19,10 @@ model = dict(
 load_from = 'cache://q_vit_swin_mini_teacher'
 
 train_cfg = dict(max_epochs=1, val_interval=1)
-optim_wrapper = dict(optimizer=dict(lr=5e-4, weight_decay=0.))
-param_scheduler = dict(
-    _delete_=True,
-    type='CosineAnnealingLR',
-    by_epoch=True,
-    begin=0,
-    end=1,
-    T_max=1,
-    convert_to_iter_based=True)
+optim_wrapper = dict(optimizer=dict(lr=5e-4), paramwise_cfg=_base_.no_decay)
+param_scheduler = [
+    dict(type='CosineAnnealingLR', end=1, convert_to_iter_based=True)
+]
 
 # the second stage finds it as `cache://tervit_stage1_swin_mini`
 default_hooks = dict(

@@ -16,7 +16,7 @@ from .ranges import mse_scale
 
 METHODS = ('auto', *OBSERVERS)
 # with so few, clipping pays
-_FEW_BITS = 4
+FEW_BITS = 4
 # what finds its scales by itself
 _OBSERVING = (Observed, QNActivation)
 
@@ -38,7 +38,7 @@ class _Collector:
 
     def __init__(self, quantizer: LSQ, method: str) -> None:
         if method == 'auto':
-            method = 'mse' if quantizer.bits <= _FEW_BITS else 'minmax'
+            method = 'mse' if quantizer.bits <= FEW_BITS else 'minmax'
         self.quantizer = quantizer
         self.method = method
         self.weight: nn.Parameter | None = None

@@ -2,10 +2,14 @@
 
 Frantar et al., ICLR 2023, arXiv 2210.17323. A layer y = W x that sees inputs
 X, K x M, has H = 2 X X^T, whose diagonal gets 0.01 times its mean. Columns of
-W are rounded one after the other; those that are still real numbers make up
-for the error of column k, with U the upper Cholesky factor of H^-1::
+W are rounded one after the other, that of the largest inputs first; those that
+are still real numbers make up for the error of column k, with U the upper
+Cholesky factor of H^-1::
 
     e = (w_k - round(w_k)) / U_kk        w_j -= e U_kj  for j > k
+
+Scales of few bits are chosen before, with the least error of
+``sum_k H_kk (w_k - round(w_k))^2``.
 
 A convolution is such a layer for the patches that its kernel sees, each group
 for itself, and so is each of the three projections of a
@@ -20,9 +24,10 @@ from torch import Tensor
 
 from mmcompress.precision import at_least_float32
 from .attention.multihead import QuantMultiheadAttention
-from .calibration import predict
+from .calibration import FEW_BITS, predict
 from .layers import QuantConv2d, QuantLinear
 from .lsq import LSQ
+from .ranges import mse_scale
 
 _DAMPING = 0.01
 # columns whose errors reach the ones behind them at once
@@ -43,6 +48,12 @@ def _inverse_factor(hessian: Tensor) -> Tensor:
     return torch.linalg.cholesky(inverse, upper=True).to(hessian)
 
 
+def _permuted(hessian: Tensor, order: Tensor) -> Tensor:
+    """Rows and columns of matrices in another order, shape (G, K)."""
+    rows = hessian.gather(1, order[:, :, None].expand_as(hessian))
+    return rows.gather(2, order[:, None].expand_as(hessian))
+
+
 def gptq(weight: Tensor, hessian: Tensor,
          quantize: Callable[[Tensor], Tensor]) -> Tensor:
     """Round the columns of matrices, each making up for those before.
@@ -55,9 +66,11 @@ def gptq(weight: Tensor, hessian: Tensor,
     Returns:
         Tensor: Rounded, shape (G, O, K).
     """
-    weight = weight.clone()
+    order = hessian.diagonal(dim1=1, dim2=2).argsort(1, descending=True)
+    index = order[:, None].expand_as(weight)
+    weight = weight.gather(2, index)
+    factor = _inverse_factor(_permuted(hessian, order))
     rounded = torch.empty_like(weight)
-    factor = _inverse_factor(hessian)
     for start in range(0, weight.shape[2], _BLOCK):
         stop = min(start + _BLOCK, weight.shape[2])
         errors = []
@@ -70,7 +83,7 @@ def gptq(weight: Tensor, hessian: Tensor,
             errors.append(error)
         weight[:, :, stop:] -= (
             torch.stack(errors, 2) @ factor[:, start:stop, stop:])
-    return rounded
+    return torch.empty_like(rounded).scatter_(2, index, rounded)
 
 
 def input_columns(layer: nn.Module, x: Tensor) -> Tensor:
@@ -127,18 +140,35 @@ class _Grams:
         for handle in self.handles:
             handle.remove()
 
-    def round(self) -> None:
-        """Round the layer's weight."""
+    def round(self, fit_scales: bool) -> None:
+        """Round the layer's weight; before, fit its scales if wanted."""
         layer = self.layer
         hessian = torch.cat([self.sums[q] for q in _input_quantizers(layer)])
         weight = _weight(layer)
         matrices = at_least_float32(weight).reshape(
             len(hessian), -1, hessian.shape[1])
+        if fit_scales and layer.weight_quant.bits <= FEW_BITS:
+            _fit_scales(layer.weight_quant, matrices, hessian)
 
         def quantize(column: Tensor) -> Tensor:
             return layer.weight_quant(column.reshape(-1, 1)).view_as(column)
 
         weight.copy_(gptq(matrices, hessian, quantize).view_as(weight))
+
+
+def _fit_scales(quantizer: LSQ, matrices: Tensor, hessian: Tensor) -> None:
+    """Choose scales for what inputs make of errors."""
+    importance = hessian.diagonal(dim1=1, dim2=2)[:, None]
+    rows = quantizer._rows(matrices.flatten(0, 1))
+    importance = importance.expand_as(matrices).reshape_as(rows)
+    scale = mse_scale(
+        rows,
+        quantizer._summarize(matrices.flatten(0, 1), sync=False),
+        quantizer.low,
+        quantizer.high,
+        sync=False,
+        importance=importance)
+    quantizer.adopt(scale, torch.zeros_like(scale))
 
 
 def _weight(layer: nn.Module) -> nn.Parameter:
@@ -207,7 +237,8 @@ def _calls(model: nn.Module, layers: list[nn.Module],
 def round_weights(
     model: nn.Module,
     batches: list[dict],
-    progress: Callable[[list, str], Iterable] = lambda items, _: items
+    progress: Callable[[list, str], Iterable] = lambda items, _: items,
+    fit_scales: bool = True,
 ) -> list[str]:
     """Round weights by GPTQ: of linear layers, convolutions and attentions.
 
@@ -222,6 +253,7 @@ def round_weights(
             :func:`~mmcompress.quantization.calibration.calibrate`.
         batches (list[dict]): As a data loader gives them, the largest first.
         progress (Callable): Wraps a list that it gets with a title.
+        fit_scales (bool): Whether scales of up to 4 bits are chosen anew.
 
     Returns:
         list[str]: Modules with quantized weights that were not rounded: of
@@ -245,5 +277,5 @@ def round_weights(
             for gram in grams:
                 gram.stop()
         for gram in grams:
-            gram.round()
+            gram.round(fit_scales)
     return [name for layer, name in names.items() if layer not in calls]

@@ -20,6 +20,9 @@ def hessian(groups, size):
 def one_by_one(weight, hessian):
     """The definition: remove a column from the problem after it is rounded."""
     size = len(hessian)
+    order = hessian.diagonal().argsort(descending=True)
+    back = order.argsort()
+    weight, hessian = weight[:, order], hessian[order][:, order]
     damped = hessian + 0.01 * hessian.diagonal().mean() * torch.eye(size)
     inverse = damped.double().inverse()
     weight = weight.double().clone()
@@ -30,7 +33,7 @@ def one_by_one(weight, hessian):
         weight[:, k] = rounded
         inverse = inverse - torch.outer(inverse[:, k], inverse[k]) / inverse[k,
                                                                              k]
-    return weight.float()
+    return weight.float()[:, back]
 
 
 def test_blocks_and_groups_are_the_definition():
@@ -189,6 +192,23 @@ def test_layers_of_other_kinds_are_named():
     before = model.network[1].weight.clone()
     assert round_weights(model, images) == ['network.1']
     assert torch.equal(model.network[1].weight, before)
+
+
+@pytest.mark.parametrize('fit', [True, False])
+def test_scales_are_those_that_large_inputs_want(fit):
+    layer = nn.Linear(16, 8)
+    with torch.no_grad():
+        layer.weight.normal_(generator=torch.Generator().manual_seed(0))
+        # large weights of inputs that are almost 0
+        layer.weight[:, :4] *= 10
+    model, images = quantized(layer, 3), batches(32, 16)
+    for batch in images:
+        batch['inputs'][:, :4] *= 1e-3
+    calibrate(model, images)
+    before = layer.weight_quant.scale.detach().clone()
+    round_weights(model, images, fit_scales=fit)
+    after = layer.weight_quant.scale.detach()
+    assert (after < before).all() if fit else torch.equal(after, before)
 
 
 def test_training_goes_on_from_the_rounded_weights():
