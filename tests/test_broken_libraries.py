@@ -14,8 +14,7 @@ DETECT = {'IDaDetRPNHead', 'SSDHead'}
 PRETRAIN = {
     'BackboneLayerDecay', 'CifarResNet', 'DeiT3', 'DistTokenClsHead',
     'DistTokenVisionTransformer', 'MAEFeatureDecoder', 'MAEWithoutPixels',
-    'QDeiTClsHead',
-    'SimpleFPN', 'ViTDet'
+    'QDeiTClsHead', 'SimpleFPN', 'ViTDet'
 }
 MMCV = {
     'BiResNet', 'BiSSDVGG', 'DropPoints', 'IDaDetFPN', 'JitterPoints',

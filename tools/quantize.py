@@ -155,24 +155,31 @@ def test(cfg: Config, model: nn.Module, what: str) -> dict[str, float]:
         return measure(cfg, model, lambda loader: progress(loader, what))
 
 
+def _clocks() -> tuple[float, float]:
+    return time.perf_counter(), time.process_time()
+
+
+def _since(start: tuple[float, float]) -> str:
+    wall, cpu = (now - then for now, then in zip(_clocks(), start))
+    return f'{wall:.1f} s ({cpu:.1f} s of CPU time)'
+
+
 def quantize(model: nn.Module, float_model: nn.Module, batches: list[dict],
              args: argparse.Namespace, say: Report) -> None:
     """Set scales, round weights, and say what this does to each layer."""
-    start = time.perf_counter()
+    start = _clocks()
     never = calibrate(model, progress(batches, 'calibration'), args.method)
+    line = f'Calibrated on {args.images} images in {_since(start)}'
+    if args.rounding == 'gptq':
+        start = _clocks()
+        fit_scales = args.method in ('auto', 'mse')
+        left = round_weights(model, batches, progress, fit_scales)
+        line += f', weights rounded by GPTQ in {_since(start)}'
+        if left:
+            line += f'; not by GPTQ, to nearest: {", ".join(left)}'
     if never:
         say(f'WARNING: {len(never)} quantizers were never called in testing, '
             'and begin with the first training step: ' + ', '.join(never))
-    seconds = time.perf_counter() - start
-    line = f'Calibrated on {args.images} images in {seconds:.1f} s'
-    if args.rounding == 'gptq':
-        start = time.perf_counter()
-        left = round_weights(model, batches, progress)
-        line += (', weights rounded by GPTQ in '
-                 f'{time.perf_counter() - start:.1f} s')
-        if left:
-            line += '; to nearest only, since GPTQ has no rule for them: '
-            line += ', '.join(left)
     say(line)
     errors = layer_errors(model, float_model, batches)
     rows = [[e.name, e.bits, f'{100 * e.error:.2f}'] for e in errors]

@@ -5,8 +5,14 @@
 #   optim_wrapper = dict(paramwise_cfg=_base_.no_decay)
 
 # Scales and offsets of quantizers are not weights: decay would shrink them.
-# Of several keys that match a parameter the longest counts.
-no_decay = dict(custom_keys={'_quant': dict(decay_mult=0.)})
+# Of several keys that match a parameter the longest counts, as `backbone` of
+# some configs, which the first two outdo.
+no_decay = dict(
+    custom_keys={
+        '.weight_quant.': dict(decay_mult=0.),
+        '.input_quant.': dict(decay_mult=0.),
+        '_quant': dict(decay_mult=0.)
+    })
 
 # Weights with a scale per output channel, and activations with one.
 int8 = dict(

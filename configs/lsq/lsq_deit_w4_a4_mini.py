@@ -16,8 +16,7 @@ model = dict(
 load_from = 'cache://vitkd_deit_mini_teacher'
 
 train_cfg = dict(max_epochs=2, val_interval=2)
-optim_wrapper = dict(
-    optimizer=dict(lr=5e-4), paramwise_cfg=_base_.no_decay)
+optim_wrapper = dict(optimizer=dict(lr=5e-4), paramwise_cfg=_base_.no_decay)
 param_scheduler = [
     dict(type='CosineAnnealingLR', end=2, convert_to_iter_based=True)
 ]

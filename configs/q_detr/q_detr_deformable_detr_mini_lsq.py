@@ -24,4 +24,4 @@ optim_wrapper = dict(
             '_quant.': dict(decay_mult=0.),
             '.norm_q.': dict(decay_mult=0.)
         }))
-default_hooks = dict(keep=None)
+default_hooks = dict(keep=dict(name=None))

@@ -2,8 +2,7 @@
 _base_ = './quantization_networks_resnet18_w-ternary_in1k.py'
 
 model = dict(steps=[
-    dict(
-        _base_.model.steps[0], activation=dict(type='QNActivation', bits=2))
+    dict(_base_.model.steps[0], activation=dict(type='QNActivation', bits=2))
 ])
 
 load_from = 'work_dirs/quantization_networks_resnet18_w-ternary_in1k/epoch_35.pth'  # noqa: E501

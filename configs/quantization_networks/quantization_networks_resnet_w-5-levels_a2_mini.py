@@ -2,10 +2,9 @@
 _base_ = './quantization_networks_resnet_w-5-levels_mini.py'
 
 model = dict(steps=[
-    dict(
-        _base_.model.steps[0], activation=dict(type='QNActivation', bits=2))
+    dict(_base_.model.steps[0], activation=dict(type='QNActivation', bits=2))
 ])
 
 load_from = 'cache://quantization_networks_resnet_w-5-levels_mini'
 
-default_hooks = dict(temperature=dict(step_a=2), keep=dict(name=None))
+default_hooks = dict(temperature=dict(step_a=0.2), keep=dict(name=None))

@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 import mmcompress.ops  # noqa: F401
 from mmcompress.lowbit import FLOAT, LowBitModule, OperandBits, num_bytes
+from mmcompress.quantization.quantizer import Quantizer
 
 
 @dataclass(frozen=True)
@@ -217,35 +218,42 @@ def _operations(macs: Counter, bits: OperandBits) -> tuple[int, int]:
 # ---- Memory ----------------------------------------------------------------
 
 
-def _own_tensors(module: nn.Module, seen: set[Tensor]) -> dict[str, Tensor]:
-    """Parameters and saved buffers of a module that were not seen before."""
-    tensors = {
-        name: tensor
-        for name, tensor in (*module._parameters.items(),
-                             *module._buffers.items())
-        if tensor is not None and name not in
-        module._non_persistent_buffers_set and tensor not in seen
-    }
-    seen.update(tensors.values())
+def _own_tensors(module: nn.Module, seen: set[Tensor]) -> list[Tensor]:
+    """Parameters and saved buffers of a module that were not seen before.
+
+    Scales of its quantizers are its own.
+    """
+    owners = [
+        module,
+        *(child for child in module.children() if isinstance(child, Quantizer))
+    ]
+    tensors = [
+        tensor for owner in owners
+        for name, tensor in (*owner._parameters.items(),
+                             *owner._buffers.items())
+        if tensor is not None and name not in owner._non_persistent_buffers_set
+        and tensor not in seen
+    ]
+    seen.update(tensors)
     return tensors
 
 
-def _num_params(module: nn.Module, tensors: dict[str, Tensor]) -> int:
+def _num_params(module: nn.Module, tensors: list[Tensor]) -> int:
     """Number of parameters, of which packed layers keep codes."""
     codes = 0
     if isinstance(module, LowBitModule):
         codes = module.num_packed_weights()
-    return codes + sum(tensor.numel() for name, tensor in tensors.items()
-                       if name in module._parameters)
+    return codes + sum(t.numel()
+                       for t in tensors if isinstance(t, nn.Parameter))
 
 
-def _packed_bytes(module: nn.Module, tensors: dict[str, Tensor]) -> int:
+def _packed_bytes(module: nn.Module, tensors: list[Tensor]) -> int:
     """Bytes of a module once its weight takes as few bits as it needs."""
     packed = None
     # what others share counts for the first
     if isinstance(module, LowBitModule) and tensors:
         packed = module.inference_bytes()
-    return num_bytes(tensors.values()) if packed is None else packed
+    return num_bytes(tensors) if packed is None else packed
 
 
 def complexity(model: nn.Module, batch: dict) -> list[LayerCost]:
@@ -264,7 +272,7 @@ def complexity(model: nn.Module, batch: dict) -> list[LayerCost]:
     seen: set[Tensor] = set()
     costs = []
     for name, module in model.named_modules():
-        if name.split('.')[0] == 'distill':
+        if name.split('.')[0] == 'distill' or isinstance(module, Quantizer):
             continue
         tensors = _own_tensors(module, seen)
         if not tensors and not macs.get(name):
@@ -277,7 +285,7 @@ def complexity(model: nn.Module, batch: dict) -> list[LayerCost]:
                 kind=type(module).__name__,
                 bits=bits.factors,
                 params=_num_params(module, tensors),
-                bytes_stored=num_bytes(tensors.values()),
+                bytes_stored=num_bytes(tensors),
                 bytes_packed=_packed_bytes(module, tensors),
                 flops=flops,
                 bops=bops))

@@ -4,6 +4,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     dict(
         bi_vit=['ActBi', 'LSF', 'SignActivation', 'SignWeight'],
+        codes=['Codes', 'Summary'],
         dorefa=['DoReFaActivation', 'DoReFaWeight'],
         dynamic=['Dynamic'],
         layers=[
@@ -18,7 +19,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         ],
         pact=['PACT'],
         quantization_networks=['QNActivation', 'QNWeight'],
-        quantizer=['Codes', 'Quantizer', 'Summary', 'bypassed'],
+        quantizer=['Quantizer', 'bypassed'],
         query_norms=['DistributionAlignment', 'IRM'],
         spec=['Spec'],
         step=['QuantizeLayers'],

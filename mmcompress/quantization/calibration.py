@@ -10,12 +10,15 @@ from mmcompress.precision import at_least_float32
 from .lsq import LSQ
 from .observed import Observed
 from .observers import OBSERVERS, scale_of_range
+from .quantization_networks import QNActivation
 from .quantizer import Quantizer, bypassed
 from .ranges import mse_scale
 
 METHODS = ('auto', *OBSERVERS)
 # with so few, clipping pays
-_FEW_BITS = 4
+FEW_BITS = 4
+# what finds its scales by itself
+_OBSERVING = (Observed, QNActivation)
 
 
 @torch.no_grad()
@@ -35,7 +38,7 @@ class _Collector:
 
     def __init__(self, quantizer: LSQ, method: str) -> None:
         if method == 'auto':
-            method = 'mse' if quantizer.bits <= _FEW_BITS else 'minmax'
+            method = 'mse' if quantizer.bits <= FEW_BITS else 'minmax'
         self.quantizer = quantizer
         self.method = method
         self.weight: nn.Parameter | None = None
@@ -75,7 +78,7 @@ class _Collector:
         quantizer.adopt(scale, zero)
 
 
-def _calibrated(model: nn.Module) -> dict[str, LSQ | Observed]:
+def _calibrated(model: nn.Module) -> dict[str, LSQ | Observed | QNActivation]:
     """The quantizers that need data, by name.
 
     Raises:
@@ -92,12 +95,13 @@ def _calibrated(model: nn.Module) -> dict[str, LSQ | Observed]:
                          'is nothing to calibrate')
     chosen = {}
     for name, quantizer in found.items():
-        if isinstance(quantizer, (LSQ, Observed)):
+        if isinstance(quantizer, (LSQ, *_OBSERVING)):
             chosen[name] = quantizer
         elif quantizer.stateful and not name.endswith('weight_quant'):
             raise TypeError(
                 f'{name} is {type(quantizer).__name__}, which has to be '
-                'trained: what can be calibrated is LSQ and Observed')
+                'trained: what can be calibrated is LSQ, Observed and '
+                'QNActivation')
     return chosen
 
 
@@ -141,7 +145,7 @@ def calibrate(model: nn.Module,
     try:
         for name, quantizer in quantizers.items():
             quantizer.seen = False
-            if isinstance(quantizer, Observed):
+            if isinstance(quantizer, _OBSERVING):
                 quantizer.observe()
             else:
                 collectors[name] = _Collector(quantizer, method)

@@ -51,6 +51,8 @@ class Dynamic(Quantizer):
     """
 
     allowed_signs = (True, False)
+    # with a moving average it is
+    stateful = False
 
     def __init__(self,
                  bits: int = 8,

@@ -2,10 +2,17 @@
 
 Frantar et al., ICLR 2023, arXiv 2210.17323. A layer y = W x that sees inputs
 X, K x M, has H = 2 X X^T, whose diagonal gets 0.01 times its mean. Columns of
-W are rounded one after the other; those that are still real numbers make up
-for the error of column k, with U the upper Cholesky factor of H^-1::
+W are rounded one after the other, that of the largest inputs first; those that
+are still real numbers make up for the error of column k, with U the upper
+Cholesky factor of H^-1::
 
     e = (w_k - round(w_k)) / U_kk        w_j -= e U_kj  for j > k
+
+Scales of few bits are chosen before, with the least error of
+``sum_k H_kk (w_k - round(w_k))^2``.
+
+Before, where inputs have few bits, W makes up for what quantizing them with
+errors E does: it gets ``W E X^T (X X^T)^-1`` more, damped likewise.
 
 A convolution is such a layer for the patches that its kernel sees, each group
 for itself, and so is each of the three projections of a
@@ -20,9 +27,11 @@ from torch import Tensor
 
 from mmcompress.precision import at_least_float32
 from .attention.multihead import QuantMultiheadAttention
-from .calibration import predict
+from .calibration import FEW_BITS, predict
 from .layers import QuantConv2d, QuantLinear
 from .lsq import LSQ
+from .quantizer import Quantizer
+from .ranges import mse_scale
 
 _DAMPING = 0.01
 # columns whose errors reach the ones behind them at once
@@ -31,16 +40,26 @@ _BLOCK = 64
 _AT_ONCE = 8
 
 
-def _inverse_factor(hessian: Tensor) -> Tensor:
-    """The upper Cholesky factor of the damped inverse."""
+def _factor(hessian: Tensor) -> Tensor:
+    """The lower Cholesky factor of the damped matrices, in float64."""
     diagonal = hessian.diagonal(dim1=1, dim2=2)
     damping = _DAMPING * diagonal.mean(1, keepdim=True)
     # columns of inputs that were always 0 don't matter
     damping = torch.where(diagonal > 0, damping, 1)
-    factor = torch.linalg.cholesky(
-        (hessian + torch.diag_embed(damping)).double())
-    inverse = torch.cholesky_inverse(factor)
+    damped = hessian + torch.diag_embed(damping)
+    return torch.linalg.cholesky(damped.double())
+
+
+def _inverse_factor(hessian: Tensor) -> Tensor:
+    """The upper Cholesky factor of the damped inverse."""
+    inverse = torch.cholesky_inverse(_factor(hessian))
     return torch.linalg.cholesky(inverse, upper=True).to(hessian)
+
+
+def _permuted(hessian: Tensor, order: Tensor) -> Tensor:
+    """Rows and columns of matrices in another order, shape (G, K)."""
+    rows = hessian.gather(1, order[:, :, None].expand_as(hessian))
+    return rows.gather(2, order[:, None].expand_as(hessian))
 
 
 def gptq(weight: Tensor, hessian: Tensor,
@@ -55,9 +74,11 @@ def gptq(weight: Tensor, hessian: Tensor,
     Returns:
         Tensor: Rounded, shape (G, O, K).
     """
-    weight = weight.clone()
+    order = hessian.diagonal(dim1=1, dim2=2).argsort(1, descending=True)
+    index = order[:, None].expand_as(weight)
+    weight = weight.gather(2, index)
+    factor = _inverse_factor(_permuted(hessian, order))
     rounded = torch.empty_like(weight)
-    factor = _inverse_factor(hessian)
     for start in range(0, weight.shape[2], _BLOCK):
         stop = min(start + _BLOCK, weight.shape[2])
         errors = []
@@ -70,7 +91,23 @@ def gptq(weight: Tensor, hessian: Tensor,
             errors.append(error)
         weight[:, :, stop:] -= (
             torch.stack(errors, 2) @ factor[:, start:stop, stop:])
-    return rounded
+    return torch.empty_like(rounded).scatter_(2, index, rounded)
+
+
+def make_up(weight: Tensor, hessian: Tensor, cross: Tensor) -> Tensor:
+    """Change matrices so that products with quantized inputs are as before.
+
+    Args:
+        weight (Tensor): Shape (G, O, K).
+        hessian (Tensor): X X^T of quantized inputs, shape (G, K, K).
+        cross (Tensor): E X^T, of what quantizing took away from them.
+
+    Returns:
+        Tensor: Shape (G, O, K).
+    """
+    change = torch.cholesky_solve((weight @ cross).mT.double(),
+                                  _factor(hessian))
+    return weight + change.mT.to(weight)
 
 
 def input_columns(layer: nn.Module, x: Tensor) -> Tensor:
@@ -107,38 +144,70 @@ class _Grams:
     def __init__(self, layer: nn.Module) -> None:
         self.layer = layer
         self.sums: dict[nn.Module, Tensor] = {}
+        # of errors and inputs
+        self.cross: dict[nn.Module, Tensor] = {}
         self.num_calls = 0
         self.handles = [
             quantizer.register_forward_hook(self._add)
             for quantizer in _input_quantizers(layer)
         ]
 
-    def _add(self, quantizer: nn.Module, args: tuple, x: Tensor) -> None:
+    def _add(self, quantizer: Quantizer, args: tuple, x: Tensor) -> None:
         self.num_calls += 1
-        is_image = isinstance(self.layer, nn.Conv2d)
+        if not isinstance(self.layer, nn.Conv2d):
+            self._add_part(quantizer, args[0], x)
+            return
         # one after the other: patches are many times as large
-        for part in x.split(1) if is_image else [x]:
-            columns = input_columns(self.layer, part)
-            gram = columns @ columns.mT
-            self.sums[quantizer] = self.sums.get(quantizer, 0) + gram
+        for before, after in zip(args[0].split(1), x.split(1)):
+            self._add_part(quantizer, before, after)
+
+    def _add_part(self, quantizer: Quantizer, before: Tensor,
+                  after: Tensor) -> None:
+        columns = input_columns(self.layer, after)
+        gram = columns @ columns.mT
+        self.sums[quantizer] = self.sums.get(quantizer, 0) + gram
+        if quantizer.bits <= FEW_BITS:
+            errors = input_columns(self.layer, before - after)
+            cross = errors @ columns.mT
+            self.cross[quantizer] = self.cross.get(quantizer, 0) + cross
 
     def stop(self) -> None:
         """Look no more."""
         for handle in self.handles:
             handle.remove()
 
-    def round(self) -> None:
-        """Round the layer's weight."""
+    def round(self, fit_scales: bool) -> None:
+        """Round the layer's weight; before, fit its scales if wanted."""
         layer = self.layer
         hessian = torch.cat([self.sums[q] for q in _input_quantizers(layer)])
         weight = _weight(layer)
         matrices = at_least_float32(weight).reshape(
             len(hessian), -1, hessian.shape[1])
+        if self.cross:
+            cross = [self.cross[q] for q in _input_quantizers(layer)]
+            matrices = make_up(matrices, hessian, torch.cat(cross))
+        if fit_scales and layer.weight_quant.bits <= FEW_BITS:
+            _fit_scales(layer.weight_quant, matrices, hessian)
 
         def quantize(column: Tensor) -> Tensor:
             return layer.weight_quant(column.reshape(-1, 1)).view_as(column)
 
         weight.copy_(gptq(matrices, hessian, quantize).view_as(weight))
+
+
+def _fit_scales(quantizer: LSQ, matrices: Tensor, hessian: Tensor) -> None:
+    """Choose scales for what inputs make of errors."""
+    importance = hessian.diagonal(dim1=1, dim2=2)[:, None]
+    rows = quantizer._rows(matrices.flatten(0, 1))
+    importance = importance.expand_as(matrices).reshape_as(rows)
+    scale = mse_scale(
+        rows,
+        quantizer._summarize(matrices.flatten(0, 1), sync=False),
+        quantizer.low,
+        quantizer.high,
+        sync=False,
+        importance=importance)
+    quantizer.adopt(scale, torch.zeros_like(scale))
 
 
 def _weight(layer: nn.Module) -> nn.Parameter:
@@ -147,7 +216,7 @@ def _weight(layer: nn.Module) -> nn.Parameter:
     return layer.weight
 
 
-def _input_quantizers(layer: nn.Module) -> list[nn.Module]:
+def _input_quantizers(layer: nn.Module) -> list[Quantizer]:
     """Those of what groups of the weight's rows are multiplied with."""
     if isinstance(layer, QuantMultiheadAttention):
         return [layer.query_quant, layer.key_quant, layer.value_quant]
@@ -207,7 +276,8 @@ def _calls(model: nn.Module, layers: list[nn.Module],
 def round_weights(
     model: nn.Module,
     batches: list[dict],
-    progress: Callable[[list, str], Iterable] = lambda items, _: items
+    progress: Callable[[list, str], Iterable] = lambda items, _: items,
+    fit_scales: bool = True,
 ) -> list[str]:
     """Round weights by GPTQ: of linear layers, convolutions and attentions.
 
@@ -222,6 +292,7 @@ def round_weights(
             :func:`~mmcompress.quantization.calibration.calibrate`.
         batches (list[dict]): As a data loader gives them, the largest first.
         progress (Callable): Wraps a list that it gets with a title.
+        fit_scales (bool): Whether scales of up to 4 bits are chosen anew.
 
     Returns:
         list[str]: Modules with quantized weights that were not rounded: of
@@ -245,5 +316,5 @@ def round_weights(
             for gram in grams:
                 gram.stop()
         for gram in grams:
-            gram.round()
+            gram.round(fit_scales)
     return [name for layer, name in names.items() if layer not in calls]

@@ -36,6 +36,7 @@ def build_quantizer(cfg: dict | None, place: Place) -> Quantizer | None:
 
     Raises:
         TypeError: If the type is no quantizer.
+        ValueError: If ``per`` is something else.
     """
     if cfg is None:
         return None
@@ -46,6 +47,10 @@ def build_quantizer(cfg: dict | None, place: Place) -> Quantizer | None:
             cls = registry.get(cls) or cls
     if not (isinstance(cls, type) and issubclass(cls, Quantizer)):
         raise TypeError(f'{cls!r} is no quantizer')
+    if per not in (None, 'tensor'):
+        raise ValueError(f"{cls.__name__}: per must be 'tensor', for one "
+                         'scale, or left out, for those of the place, got '
+                         f'{per!r}')
     if per == 'tensor' or not cls.per_axis:
         place = Place()
     return cls(**cfg, **place._asdict())
@@ -116,6 +121,9 @@ class QuantLayer(LowBitLayer):
                 act_granularity: str) -> None:
         weight = self.weight
         inputs = Place()
+        if act_granularity not in ('tensor', 'channel'):
+            raise ValueError("act_granularity must be 'tensor' or 'channel', "
+                             f'got {act_granularity!r}')
         if act_granularity == 'channel':
             inputs = Place(self.input_axis, self.num_inputs)
         self.act_granularity = act_granularity
@@ -212,10 +220,18 @@ class QuantLayer(LowBitLayer):
             return None
         grid = self.input_quant.grid()
         weight = self.weight_quant.quantize_int(self.weight)
-        if grid is None or isinstance(weight.offset, Tensor) or weight.offset:
+        # neither may shift them: a real offset has no integer, and what an
+        # integer one leads to has more bits
+        if grid is None or any(
+                torch.as_tensor(shift).any()
+                for shift in (weight.offset, weight.zero_point)):
             return None
         size = self.weight.shape[0]
-        values = weight.values - weight.zero_point
+        values = weight.values
+        bits = self.operand_bits()
+        if bits.weight == 1:
+            # a bit holds 0 and 1, not the -1 and 1 of signs
+            bits = bits._replace(weight=2)
         bias = None if self.bias is None else self.bias.float()
         return InferenceRule(
             codes=values.reshape(*values.shape,
@@ -223,7 +239,7 @@ class QuantLayer(LowBitLayer):
             scale=_per_channel(weight.scale, size).float(),
             bias=bias,
             grid=grid,
-            bits=self.operand_bits(),
+            bits=bits,
             **self._geometry())
 
     def _geometry(self) -> dict:

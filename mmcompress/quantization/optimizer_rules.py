@@ -37,9 +37,10 @@ def _refuse_decay(optimizer: Optimizer, *args) -> None:
     if names:
         raise ValueError(
             f'weight decay would shrink {len(names)} parameters of quantizers,'
-            f' such as {names[0]}, which have no reason to be small. Inherit '
-            f"from 'mmcompress::_base_/quantization.py', or write\n  "
-            f'{NO_DECAY}\nbeside the weight_decay of the optimizer')
+            f' such as {names[0]}, which have no reason to be small. Write\n  '
+            f'{NO_DECAY}\nbeside the weight_decay of the optimizer, or '
+            "inherit 'mmcompress::_base_/quantization.py', whose `no_decay` "
+            'outdoes shorter keys, such as `backbone`')
     _checked.add(optimizer)
 
 

@@ -364,8 +364,8 @@ class QNActivation(QNQuantizer):
     """Quantization Networks of activations that follow a ReLU.
 
     Its clusters are those of at most 100,000 values of the first training
-    batch, over all processes. The scale is that which brings the levels
-    closest to their clusters.
+    batch, over all processes, or of a calibration. The scale is that which
+    brings the levels closest to them.
 
     Args:
         bits (int | None): Levels 0 to ``2^bits - 1``.
@@ -392,6 +392,23 @@ class QNActivation(QNQuantizer):
         super().__init__(bits, levels, axis, size, signed, 'T', released_gaps,
                          learn_thresholds)
 
+    def observe(self) -> None:
+        """From now on, keep some values, and let all pass."""
+        self._kept = []
+        self.observer = self._keep
+
+    def _keep(self, x: Tensor) -> None:
+        self._kept.append(_sample(x, False, _SAMPLES // 10))
+
+    def freeze(self) -> bool:
+        """Begin with what was kept since :meth:`observe`.
+
+        Returns:
+            bool: False, and nothing changed, if there were only zeros.
+        """
+        self.observer = None
+        return self.initialize(torch.cat(self.__dict__.pop('_kept')))
+
     @staticmethod
     def _levels_of(bits: int) -> list[int]:
         return list(range(2**bits))
@@ -413,15 +430,16 @@ class QNActivation(QNQuantizer):
         self._begin(_sample(x.clamp(min=0), sync), largest, False)
 
 
-def _sample(x: Tensor, sync: bool) -> Tensor:
+def _sample(x: Tensor, sync: bool, size: int | None = None) -> Tensor:
     """Some values of a batch, the same for all processes.
 
     Args:
         x (Tensor): This process's part.
         sync (bool): Whether others have others.
+        size (int | None): Number of values, of all processes.
     """
     values = x.flatten()
-    size = _SAMPLES // (get_world_size() if sync else 1)
+    size = (size or _SAMPLES) // (get_world_size() if sync else 1)
     if len(values) > size:
         # of its own: a training's random numbers stay what they were
         generator = torch.Generator().manual_seed(0)

@@ -1,10 +1,10 @@
-"""What quantizers share: codes, scales, their beginning, their state."""
+"""What quantizers share: scales, their beginning, their state."""
 import copy
 import itertools
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from typing import NoReturn
 from weakref import WeakSet
 
 import torch
@@ -14,56 +14,11 @@ from torch import Tensor
 
 from mmcompress.lowbit import Grid
 from mmcompress.precision import at_least_float32
+from .codes import Codes, Summary
 from .optimizer_rules import watch_optimizers
 
 # below it, the least value of the first batch makes a quantizer signed
 _NEGATIVE = -1e-5
-
-
-@dataclass(frozen=True, eq=False)
-class Codes:
-    """Integers that stand for real values.
-
-    ``x = (values - zero_point) * scale + offset``
-
-    Attributes:
-        values (Tensor): Integers, int32, of the shape of what they stand for.
-        scale (Tensor): Broadcasts with them: per tensor, axis or row.
-        zero_point (Tensor | int): An integer.
-        offset (Tensor | float): A real number, such as LSQ+'s beta.
-    """
-    values: Tensor
-    scale: Tensor
-    zero_point: Tensor | int = 0
-    offset: Tensor | float = 0
-
-    def dequantize(self) -> Tensor:
-        """The real values."""
-        y = (self.values - self.zero_point) * self.scale
-        has_offset = isinstance(self.offset, Tensor) or self.offset != 0
-        return y + self.offset if has_offset else y
-
-
-@dataclass(frozen=True, eq=False)
-class Summary:
-    """Of the data that a quantizer begins with, over all processes.
-
-    Attributes:
-        sums (Tensor): Of absolute values, by index of the axis; or (1, ).
-        count (Tensor): Number of values of each sum.
-        least (Tensor): The least value by index of the axis; or (1, ).
-        largest (Tensor): The largest one.
-    """
-    sums: Tensor
-    count: Tensor
-    least: Tensor
-    largest: Tensor
-
-    def mean(self, per_index: bool) -> Tensor:
-        """Mean absolute value, of the whole or by index of the axis."""
-        if per_index:
-            return self.sums / self.count
-        return (self.sums.sum() / self.count.sum()).expand_as(self.sums)
 
 
 class Quantizer(nn.Module):
@@ -80,7 +35,8 @@ class Quantizer(nn.Module):
     all processes together; frozen stages are in eval mode then, so
     ``self.training`` decides nothing. Parameters of a model, weights, may be
     seen at any time. Data of zeros only say nothing: they pass, and the next
-    ones are looked at.
+    ones are looked at. Until these have been trained on, they pass, too: the
+    first values of a DETR are a bias, which is 0 until the first step.
 
     A subclass implements ``_initialize``, ``_quantize`` and ``_codes``.
 
@@ -97,6 +53,8 @@ class Quantizer(nn.Module):
 
     Attributes:
         path (str): Where it stands in the model, for messages.
+        saw_zeros (bool): Whether it was given nothing but zeros in training.
+            What comes in evaluation passes then, as it did in training.
         bypass (bool): Whether values pass as they are.
         observer (Callable | None): Sees what would be quantized, which passes
             as it is.
@@ -131,6 +89,7 @@ class Quantizer(nn.Module):
         self.bypass = False
         self.observer = None
         self.seen = False
+        self.saw_zeros = False
         self._ready = not self.stateful
         self._given_sign = None if signed == 'auto' else bool(signed)
         self._signed = self._given_sign
@@ -296,13 +255,19 @@ class Quantizer(nn.Module):
     def _may_begin(self, x: Tensor) -> bool:
         self.seen = True
         if torch.is_grad_enabled() or isinstance(x, nn.Parameter):
-            return self.initialize(x)
-        if x.any():
-            raise RuntimeError(
-                f'{self} has no scales yet, so it can not quantize: load a '
-                'trained checkpoint, train at least one step, or calibrate '
-                'the model (tools/quantize.py)')
+            begun = self.initialize(x)
+            self.saw_zeros = not begun
+            return begun
+        # a bias that was 0 in the first step is not after it
+        if not self.saw_zeros and x.any():
+            self._refuse()
         return False
+
+    def _refuse(self) -> NoReturn:
+        raise RuntimeError(
+            f'{self} has no scales yet, so it can not quantize: load a '
+            'trained checkpoint, train at least one step, or calibrate the '
+            'model (tools/quantize.py)')
 
     def _connect(self, x: Tensor) -> Tensor:
         """Values as they are, whose gradient reaches the parameters.
@@ -358,6 +323,8 @@ class Quantizer(nn.Module):
                 raise ValueError(f'{self}: NaN has no code')
             y = at_least_float32(x)
             if not self.is_initialized and not self._may_begin(x):
+                if x.any():
+                    self._refuse()
                 zeros = torch.zeros_like(y, dtype=torch.int32)
                 return Codes(zeros, y.new_ones(()))
             codes = self._codes(y)

@@ -9,8 +9,12 @@ from .quantizer import Summary
 _FRACTIONS = torch.linspace(0.2, 1, 41)
 
 
-def mse_scale(rows: Tensor, summary: Summary, low: int, high: int,
-              sync: bool) -> Tensor:
+def mse_scale(rows: Tensor,
+              summary: Summary,
+              low: int,
+              high: int,
+              sync: bool,
+              importance: Tensor | float = 1.) -> Tensor:
     """The scale with the least squared error, of each row.
 
     Args:
@@ -19,6 +23,7 @@ def mse_scale(rows: Tensor, summary: Summary, low: int, high: int,
         low (int): The least code.
         high (int): The largest code.
         sync (bool): Whether other processes have other data.
+        importance (Tensor | float): Factors of squared errors, shape (K, M).
 
     Returns:
         Tensor: Positive, shape (K, ).
@@ -29,7 +34,7 @@ def mse_scale(rows: Tensor, summary: Summary, low: int, high: int,
     # of a row of zeros
     widest = torch.where(widest > 0, widest, 1)
     errors = torch.stack([
-        _squared_error(rows, fraction * widest, low, high)
+        _squared_error(rows, fraction * widest, low, high, importance)
         for fraction in _FRACTIONS.tolist()
     ])
     if sync:
@@ -38,7 +43,8 @@ def mse_scale(rows: Tensor, summary: Summary, low: int, high: int,
     return fractions * widest
 
 
-def _squared_error(rows: Tensor, scale: Tensor, low: int, high: int) -> Tensor:
+def _squared_error(rows: Tensor, scale: Tensor, low: int, high: int,
+                   importance: Tensor | float) -> Tensor:
     scale = scale[:, None]
     codes = (rows / scale).round_().clamp_(low, high)
-    return codes.mul_(scale).sub_(rows).square_().sum(1)
+    return codes.mul_(scale).sub_(rows).square_().mul_(importance).sum(1)

@@ -150,7 +150,10 @@ class QuantizeLayers:
         plan = self._plan(model)
         for name, spec in plan.attentions.items():
             attention = model.get_submodule(name)
-            attention_rule.find(attention)(attention, spec)
+            rule = attention_rule.find(attention)
+            if rule is not None:
+                # one that stands in several places is swapped once
+                rule(attention, spec)
         for name, spec in plan.layers.items():
             layer = model.get_submodule(name)
             if not isinstance(layer, LowBitLayer):

@@ -38,7 +38,9 @@ def size_of(cfg):
     """Enough pixels for the model: pyramids want more, some a fixed number."""
     text = str(cfg.model.get('student', cfg.model))
     if cfg.default_scope == 'mmdet':
-        return (300, 300) if 'SSD' in text else (96, 96)
+        # DINO chooses 900 queries among its positions
+        large = 'SSD' in text or 'DINO' in text
+        return (300, 300) if large else (96, 96)
     if cfg.default_scope == 'mmseg' and 'MAE' not in text:
         return 64, 64
     # None: the size that a transformer or a codec is made for

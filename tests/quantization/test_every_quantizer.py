@@ -53,6 +53,13 @@ def begun(name: str, *args) -> Quantizer:
     return quantizer
 
 
+def shift(quantizer: Quantizer) -> None:
+    """A zero point that isn't 0, as it is at first."""
+    if isinstance(getattr(quantizer, 'zero_point', None), nn.Parameter):
+        with torch.no_grad():
+            quantizer.zero_point.fill_(1.3)
+
+
 def where(condition) -> pytest.MarkDecorator:
     return pytest.mark.parametrize(
         'name', [name for name in CASES if condition(CASES[name].build())])
@@ -90,6 +97,7 @@ def test_what_is_not_defined_is_refused_by_name(name, place, sign):
 @everywhere
 def test_integers_stand_for_what_it_computes(name, place, sign):
     quantizer = begun(name, place, sign).eval()
+    shift(quantizer)
     x = 2 * values(name, 1)
     codes = quantizer.quantize_int(x)
     y = quantizer(x)
@@ -104,6 +112,7 @@ def test_integers_stand_for_what_it_computes(name, place, sign):
 @everywhere
 def test_a_grid_gives_the_same_integers(name, place, sign):
     quantizer = begun(name, place, sign).eval()
+    shift(quantizer)
     grid = quantizer.grid()
     if grid is not None:
         x = 2 * values(name, 1)
@@ -120,6 +129,7 @@ def test_a_grid_gives_the_same_integers(name, place, sign):
 def test_gradients_are_those_of_the_paper(name, place, sign):
     quantizer = CASES[name].build(place, sign).double()
     quantizer(leaf(name, dtype=torch.double))
+    shift(quantizer)
     x, dy = 2 * values(
         name, 1, dtype=torch.double), normal(
             2, dtype=torch.double)
@@ -209,6 +219,9 @@ def test_zeros_give_finite_values(name, place, sign):
         y.sum().backward()
         assert y.isfinite().all() and x.grad.isfinite().all()
         codes = quantizer.eval().quantize_int(x)
+        if quantizer.is_initialized:
+            assert codes.values.min() >= quantizer.low
+            assert codes.values.max() <= quantizer.high
         assert torch.equal(codes.dequantize(), quantizer(x))
 
 
@@ -240,6 +253,11 @@ def test_zeros_pass_and_are_not_what_it_begins_with(name):
         assert torch.equal(quantizer(zeros), zeros)
         codes = quantizer.quantize_int(zeros)
         assert not codes.values.any() and codes.scale == 1
+        # a bias is no longer 0 after the first step
+        other = leaf(name)
+        assert torch.equal(quantizer(other), other)
+        with pytest.raises(RuntimeError, match='input_quant has no scales'):
+            quantizer.quantize_int(other)
     quantizer(leaf(name))
     assert equal_states(quantizer, begun(name))
 

@@ -1,4 +1,5 @@
 import importlib.util
+import os
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from mmengine.runner import Runner
 from mmcompress.analysis.subject import build_subject
 from mmcompress.model.config import build_model, read_config
 from mmcompress.model.testing import measure
+from mmcompress.model.training_images import training_images
 from mmcompress.quantization import LSQ
 from mmcompress.quantization.calibrated_config import config_text
 from mmcompress.quantization.layer_errors import LayerError, stand_out
@@ -126,6 +128,43 @@ def test_options_are_carried_over(folder, monkeypatch, capsys):
     # the options are in no other file
     assert (folder / 'options' / 'small_w8a8_float.py').is_file()
     build_model(cfg)
+
+
+REAL = """
+_base_ = {base!r}
+folder = {folder!r}
+train_dataloader = dict(dataset=dict(
+    _delete_=True, type='CustomDataset', data_prefix=folder + '/train',
+    pipeline=[dict(type='LoadImageFromFile'),
+              dict(type='RandomFlip', prob=0.5),
+              dict(type='PackInputs')]))
+test_dataloader = dict(dataset=dict(
+    _delete_=True, type='CustomDataset', data_prefix=folder + '/test',
+    pipeline=[dict(type='LoadImageFromFile'), dict(type='PackInputs')]))
+val_dataloader = test_dataloader
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    'MMCOMPRESS_DATA' not in os.environ,
+    reason='MMCOMPRESS_DATA names no folder with real images')
+def test_photographs_sorted_by_class(tmp_path, monkeypatch):
+    base = ROOT / 'configs' / 'kd' / 'kd_resnet_mini_student.py'
+    folder = os.path.abspath(os.environ['MMCOMPRESS_DATA'])
+    (tmp_path / 'small.py').write_text(
+        REAL.format(base=str(base), folder=folder + '/cifar10_subset'))
+    cfg = Config.fromfile(tmp_path / 'small.py')
+    state = build_subject(cfg).state_dict()
+    torch.save(dict(state_dict=state), tmp_path / 'epoch_3.pth')
+    run(tmp_path, monkeypatch, '--images', '20', '--bits', 'w3a8')
+    images = [s for b in training_images(cfg, 20) for s in b['data_samples']]
+    assert {int(s.gt_label) for s in images} == set(range(10))
+    written = tmp_path / 'work_dirs' / 'small_w3a8' / 'small_w3a8'
+    assert 'accuracy/top1' in written.with_suffix('.txt').read_text()
+    build_subject(
+        Config.fromfile(written.with_suffix('.py')),
+        str(written.with_suffix('.pth')))
 
 
 def test_bits_are_two_numbers():

@@ -3,7 +3,7 @@ from mmcompress.lazy_imports import lazy_exports
 __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     dict(
-        beit=['QuantBEiTAttention'],
+        beit=['QuantBEiTAttention', 'QuantCrossAttention'],
         conditional=['QuantConditionalAttention'],
         deformable=['QuantDeformableAttention'],
         dot_product=['QuantDotProduct'],

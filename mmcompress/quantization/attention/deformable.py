@@ -47,6 +47,10 @@ class QuantDeformableAttention(InPlace, LowBitLayer):
         return OperandBits(
             None, (bits_of(self.points_quant), bits_of(self.sampled_quant)))
 
+    def macs(self, args: tuple, output: Tensor) -> int:
+        """Each output is a sum over the points of all levels."""
+        return output.numel() * self.num_levels * self.num_points
+
     def _attach(self, spec: Spec) -> None:
         softmax = spec.softmax
         if softmax is None:

@@ -2,7 +2,7 @@
 import torch.nn as nn
 
 from mmcompress.lowbit import Rules
-from .beit import QuantBEiTAttention
+from .beit import QuantBEiTAttention, QuantCrossAttention
 from .conditional import QuantConditionalAttention
 from .deformable import QuantDeformableAttention
 from .dot_product import quantize_dot_product
@@ -31,6 +31,8 @@ attention_rule(f'{_PRETRAIN}.utils.attention.WindowMSAV2')(
 attention_rule(f'{_PRETRAIN}.utils.attention.BEiTAttention',
                'mmseg.models.backbones.beit.BEiTAttention')(
                    QuantBEiTAttention.swap)
+attention_rule(f'{_PRETRAIN}.utils.attention.CrossMultiheadAttention')(
+    QuantCrossAttention.swap)
 attention_rule('mmdet.models.layers.transformer.utils.ConditionalAttention')(
     QuantConditionalAttention.swap)
 attention_rule(
@@ -41,7 +43,6 @@ _NO_RULE = 'there is no quantized version of it'
 _POOLED = 'queries and keys are pooled after the projection'
 _CHANNELS = 'it attends over channels, not tokens'
 _ROTARY = 'queries and keys are rotated after the projection'
-_WEIGHT_READ = 'it reads the weights of its layers past them'
 _FLOAT = {
     'mmpose.models.utils.rtmcc_block.RTMCCBlock':
     'its map is a squared ReLU, without softmax',
@@ -60,7 +61,6 @@ _FLOAT = {
     f'{_PRETRAIN}.backbones.twins.LocallyGroupedSelfAttention': _NO_RULE,
     f'{_PRETRAIN}.backbones.vit_eva02.AttentionWithRoPE': _ROTARY,
     f'{_PRETRAIN}.backbones.vit_sam.Attention': _NO_RULE,
-    f'{_PRETRAIN}.utils.attention.CrossMultiheadAttention': _WEIGHT_READ,
     'mmdet.models.utils.vlfuse_helper.BiMultiHeadAttention': _NO_RULE,
     'mmpose.models.backbones.dstformer.Attention': _NO_RULE,
     'mmseg.models.backbones.twins.LocallyGroupedSelfAttention': _NO_RULE,
@@ -90,13 +90,11 @@ def float_products(module: nn.Module) -> str | None:
 def handled_children(module: nn.Module) -> tuple[str, ...]:
     """Layers below an attention that are not quantized as others are.
 
-    Its rule does it, or nothing can, because their weights are read past
-    them.
+    Its rule does it, or, where it has none, nothing can, because their weights
+    are read past them.
     """
     if isinstance(module, nn.MultiheadAttention):
         return ('out_proj', )
-    if float_products(module) is _WEIGHT_READ:
-        return ('q', 'k', 'v')
     return ()
 
 

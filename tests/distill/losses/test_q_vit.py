@@ -167,3 +167,10 @@ def test_errors_say_what_is_wrong():
         DGDLoss()(dict(q=heads(), k=heads()[:, :2]), qkv)
     with pytest.raises(TypeError, match='keys q, k; got a dict'):
         DGDLoss()(dict(q=heads()), qkv)
+
+
+def test_the_teacher_gets_no_gradient():
+    student = [randn(5, 24, seed=1).requires_grad_()]
+    teacher = [randn(5, 24, seed=2).requires_grad_()]
+    DGDLoss(num_heads=2)(student, teacher).backward()
+    assert student[0].grad.any() and teacher[0].grad is None

@@ -13,7 +13,8 @@ from mmpretrain.models.backbones.davit import DaViTWindowMSA
 from mmpretrain.models.backbones.twins import GlobalSubsampledAttention
 from mmpretrain.models.utils import (BEiTAttention, MultiheadAttention,
                                      WindowMSA, WindowMSAV2)
-from mmpretrain.models.utils.attention import PromptMultiheadAttention
+from mmpretrain.models.utils.attention import (CrossMultiheadAttention,
+                                               PromptMultiheadAttention)
 from mmseg.models.backbones.beit import BEiTAttention as SegBEiTAttention
 from mmseg.models.backbones.mae import MAEAttention
 from mmseg.models.backbones.swin import WindowMSA as SegWindowMSA
@@ -149,6 +150,14 @@ KINDS = {
     'mae_seg':
     Kind(lambda: MAEAttention(C, H, (3, 3), bias=False),
          lambda: dict(x=tokens(2, 10, C))),
+    'cae':
+    Kind(
+        lambda: CrossMultiheadAttention(C, H, qkv_bias=True),
+        lambda: dict(x=tokens(2, 5, C), k=tokens(2, 7, C), v=tokens(2, 7, C))),
+    'cae_no_bias':
+    Kind(
+        lambda: CrossMultiheadAttention(C, H),
+        lambda: dict(x=tokens(2, 5, C), k=tokens(2, 7, C), v=tokens(2, 7, C))),
     'conditional_self':
     _conditional(False),
     'conditional_cross':

@@ -5,7 +5,7 @@ import pickle
 import pytest
 import torch
 import torch.nn as nn
-from attention_kinds import KINDS, SPEC, is_float_layer, make, quantize, run
+from attention_kinds import KINDS, SPEC, H, is_float_layer, make, quantize, run
 
 from mmcompress.lowbit import float_twin
 from mmcompress.quantization import Product, Quantizer, Spec, bypassed
@@ -161,6 +161,23 @@ def test_a_frozen_attention_stays_frozen(kind):
     attn = quantize(plain)
     assert not any(p.requires_grad for p in attn.parameters())
     assert not any(m.training for m in attn.modules())
+
+
+@every_kind
+def test_maps_have_no_sign_and_heads_scales_of_their_own(kind):
+    _, attn, inputs = pair(kind)
+    run(attn, inputs)
+    found = quantizers(attn)
+    maps = [
+        q for n, q in found.items()
+        if n.endswith(('av.a_quant', 'points_quant'))
+    ]
+    assert [q.is_signed for q in maps] == [False]
+    products = [
+        q for n, q in found.items()
+        if n.endswith(('.a_quant', '.b_quant', 'sampled_quant'))
+    ]
+    assert products and {q.size for q in products} == {H}
 
 
 @every_kind

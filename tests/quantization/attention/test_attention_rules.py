@@ -7,10 +7,10 @@ from attention_kinds import SPEC, C, H, make, quantize
 from mmdet.models.layers import ConditionalAttention
 from mmpose.models.utils.rtmcc_block import RTMCCBlock
 from mmpretrain.models.utils import MultiheadAttention, WindowMSA
-from mmpretrain.models.utils.attention import CrossMultiheadAttention
 
-from mmcompress.quantization import Spec
-from mmcompress.quantization.attention import (attention_rule,
+from mmcompress.quantization import QuantizeLayers, QuantLinear, Spec
+from mmcompress.quantization.attention import (QuantMultiheadAttention,
+                                               attention_rule,
                                                eight_bit_children,
                                                float_products,
                                                handled_children, rules)
@@ -50,13 +50,6 @@ def test_a_forward_of_its_own_gets_no_rule():
     assert attention_rule.find(attn) is None
     assert 'forward of its own' in float_products(attn)
     assert handled_children(attn) == ('out_proj', )
-
-
-def test_layers_whose_weights_are_read_past_them_are_left_alone():
-    attn = CrossMultiheadAttention(C, H)
-    assert 'reads the weights' in float_products(attn)
-    assert all(hasattr(attn, name) for name in handled_children(attn))
-    assert handled_children(attn)
 
 
 @pytest.mark.parametrize('kind', ['deformable', 'swin_v2'])
@@ -141,3 +134,10 @@ def test_windows_of_swin_v2_are_normalized_once():
         lambda module, args, y: seen.append(args[0]))
     attn(torch.randn(1, 9, C))
     torch.testing.assert_close(seen[0].norm(dim=-1), torch.ones(1, H, 9))
+
+
+def test_an_attention_in_several_places_is_quantized_once():
+    attn = nn.MultiheadAttention(C, H)
+    QuantizeLayers(weight=LSQ, attention=LSQ)(nn.ModuleList([attn, attn]))
+    assert isinstance(attn, QuantMultiheadAttention)
+    assert isinstance(attn.out_proj, QuantLinear)

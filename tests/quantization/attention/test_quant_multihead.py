@@ -108,9 +108,15 @@ def test_values_that_are_zero_pass_until_there_are_others():
     attn(query, key, torch.zeros_like(value))[0].sum().backward()
     assert not attn.value_quant.is_initialized
     assert attn.value_quant.scale.grad is not None
-    attn.eval()(query, key, torch.zeros_like(value))
+    with torch.no_grad():
+        # its bias is no longer 0 after a step
+        nn.init.ones_(attn.in_proj_bias)
+        attn.eval()(query, key, torch.zeros_like(value))
+    quantizer = attn.products.av.b_quant
+    with pytest.raises(RuntimeError, match='has no scales yet'):
+        quantizer.quantize_int(torch.ones(1, H, 1, 1))
     attn.train()(query, key, value)
-    assert attn.value_quant.is_initialized
+    assert attn.value_quant.is_initialized and quantizer.is_initialized
 
 
 def test_encoder_layers_of_torch_do_not_read_past_it():

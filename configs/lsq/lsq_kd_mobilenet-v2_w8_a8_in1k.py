@@ -1,0 +1,16 @@
+_base_ = './lsq_mobilenet-v2_w8_a8_in1k.py'
+
+model = dict(
+    _delete_=True,
+    type='mmcompress.Distill',
+    student=_base_.model,
+    teacher=dict(
+        cfg='mmpretrain::mobilenet_v2/mobilenet-v2_8xb32_in1k.py',
+        checkpoint=_base_.float_ckpt),
+    losses=dict(
+        loss_kd=dict(
+            type='mmcompress.KDLoss',
+            student='head.fc',
+            teacher='head.fc',
+            tau=1.0,
+            loss_weight=3.0)))
