@@ -17,4 +17,4 @@ load_from = 'cache://kd_resnet_mini_teacher'
 train_cfg = dict(max_epochs=2, val_interval=2)
 optim_wrapper = dict(optimizer=dict(lr=5e-4))
 param_scheduler = dict(end=2)
-default_hooks = dict(checkpoint=dict(interval=2), keep=None)
+default_hooks = dict(checkpoint=dict(interval=2), keep=dict(name=None))
