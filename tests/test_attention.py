@@ -161,3 +161,13 @@ def test_the_quantized_attention_quantizes_here_too():
     product.qk.register_forward_hook(lambda *args: seen.append(1))
     attend(attn, x)
     assert seen == [1]
+
+
+@pytest.mark.parametrize('kind', ['mmpretrain', 'torch', 'torch_quantized'])
+def test_the_map_drops_out_in_training_only(kind):
+    attn, x = make(kind)
+    attn.attn_drop = attn.dropout = 0.9
+    attend(attn, x)
+    assert not torch.equal(attend(attn, x)[0], attend(attn, x)[0])
+    attn.eval()
+    assert torch.equal(attend(attn, x)[0], attend(attn, x)[0])

@@ -24,4 +24,4 @@ optim_wrapper = dict(optimizer=dict(lr=1e-3), paramwise_cfg=_base_.no_decay)
 param_scheduler = [
     dict(type='CosineAnnealingLR', end=3, convert_to_iter_based=True)
 ]
-default_hooks = dict(checkpoint=dict(interval=3), keep=None)
+default_hooks = dict(checkpoint=dict(interval=3), keep=dict(name=None))

@@ -25,4 +25,4 @@ optim_wrapper = dict(optimizer=dict(lr=5e-4), paramwise_cfg=_base_.no_decay)
 param_scheduler = [
     dict(type='CosineAnnealingLR', end=2, convert_to_iter_based=True)
 ]
-default_hooks = dict(checkpoint=dict(interval=2), keep=None)
+default_hooks = dict(checkpoint=dict(interval=2), keep=dict(name=None))

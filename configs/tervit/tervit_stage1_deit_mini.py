@@ -11,8 +11,4 @@ param_scheduler = [dict(_base_.param_scheduler[0], end=1)]
 
 # the second stage finds it as `cache://tervit_stage1_deit_mini`
 default_hooks = dict(
-    checkpoint=dict(interval=1),
-    keep=dict(
-        _delete_=True,
-        type='mmcompress.CacheTeacherHook',
-        name='tervit_stage1_deit_mini'))
+    checkpoint=dict(interval=1), keep=dict(name='tervit_stage1_deit_mini'))

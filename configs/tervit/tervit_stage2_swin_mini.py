@@ -7,4 +7,4 @@ model = dict(steps=[
 
 load_from = 'cache://tervit_stage1_swin_mini'
 
-default_hooks = dict(keep=None)
+default_hooks = dict(keep=dict(name=None))

@@ -30,7 +30,8 @@ class LayerCost:
         bytes_stored (int): Of parameters and buffers, as they are in a
             checkpoint of this model.
         bytes_packed (int): The same once low-bit weights take their bits.
-        flops (int): Multiply-accumulates of floats. As in the papers of 1-bit
+        macs (int): Multiply-accumulates, whatever their bits.
+        flops (int): Those of floats. As in the papers of 1-bit
             networks, one counts as one FLOP.
         bops (int): Bit operations: multiply-accumulates of low-bit operands,
             times the bits of both.
@@ -41,6 +42,7 @@ class LayerCost:
     params: int
     bytes_stored: int
     bytes_packed: int
+    macs: int
     flops: int
     bops: int
 
@@ -278,7 +280,8 @@ def complexity(model: nn.Module, batch: dict) -> list[LayerCost]:
         if not tensors and not macs.get(name):
             continue
         bits = operand_bits(module)
-        flops, bops = _operations(macs.get(name, Counter()), bits)
+        own = macs.get(name, Counter())
+        flops, bops = _operations(own, bits)
         costs.append(
             LayerCost(
                 name=name,
@@ -287,6 +290,7 @@ def complexity(model: nn.Module, batch: dict) -> list[LayerCost]:
                 params=_num_params(module, tensors),
                 bytes_stored=num_bytes(tensors),
                 bytes_packed=_packed_bytes(module, tensors),
+                macs=own.total(),
                 flops=flops,
                 bops=bops))
     return costs
@@ -296,7 +300,7 @@ def total(costs: list[LayerCost]) -> LayerCost:
     """Sum over modules, under the name ``'total'``."""
     sums = {
         field: sum(getattr(cost, field) for cost in costs)
-        for field in ('params', 'bytes_stored', 'bytes_packed', 'flops',
-                      'bops')
+        for field in ('params', 'bytes_stored', 'bytes_packed', 'macs',
+                      'flops', 'bops')
     }
     return LayerCost(name='total', kind='', bits=(FLOAT, FLOAT), **sums)

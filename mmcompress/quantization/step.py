@@ -177,10 +177,6 @@ class QuantizeLayers:
             name: module
             for name, module in modules.items() if isinstance(module, _LAYERS)
         }
-        for pattern in self.overrides:
-            if not any(selects(pattern, name) for name in modules):
-                raise ValueError(f'overrides: {pattern!r} selects no module '
-                                 f'of {type(model).__name__}')
         wanted = match_modules(model, _LAYERS, self.include, self.exclude)
         edges = first_and_last(layers) if self.first_last else set()
         attentions = {
@@ -193,6 +189,7 @@ class QuantizeLayers:
             for name in attentions
             for child in handled_children(modules[name])
         }
+        self._check_patterns(modules, handled)
         if self.first_last:
             edges |= {
                 f'{name}.{child}'
@@ -221,6 +218,22 @@ class QuantizeLayers:
                 f'\nLeave them out: exclude={self.exclude + list(reasons)}')
         self._add_products(plan, modules)
         return plan
+
+    def _check_patterns(self, modules: dict, handled: set[str]) -> None:
+        """Refuse patterns that would do nothing."""
+        for pattern in self.overrides:
+            if not any(selects(pattern, name) for name in modules):
+                raise ValueError(
+                    f'overrides: {pattern!r} selects no module of '
+                    f'{type(modules[""]).__name__}')
+        for name in sorted(handled):
+            attention = name.rpartition('.')[0]
+            for pattern in (*self.exclude, *self.overrides):
+                if selects(pattern, name) and not selects(pattern, attention):
+                    raise ValueError(
+                        f'{pattern!r} selects {name}, which is quantized with '
+                        f'its attention and as that is: name {attention} '
+                        'instead')
 
     def _selects(self, name: str) -> bool:
         return (any(selects(pattern, name) for pattern in self.include)

@@ -72,7 +72,7 @@ def test_weights_make_up_for_what_quantizing_takes_away():
     new = gptq.make_up(weight, hessian, (x - rounded) @ rounded.mT)
     # least squares, but for the damping
     best = torch.linalg.lstsq(rounded[0].T, (weight @ x)[0].T).solution.T
-    torch.testing.assert_close(new[0], best, rtol=0, atol=0.05)
+    torch.testing.assert_close(new[0], best, rtol=0, atol=0.1)
     before = (weight @ rounded - weight @ x).square().sum()
     after = (new @ rounded - weight @ x).square().sum()
     assert after < 0.9 * before

@@ -180,6 +180,18 @@ def test_a_quantizer_that_nothing_calls_is_an_error_that_names_it():
     model(torch.randn(2, 3))
 
 
+@pytest.mark.parametrize('options', [
+    dict(exclude=['*.out_proj']),
+    dict(overrides={'0.out_proj': dict(weight=8)}),
+])
+def test_what_is_quantized_with_its_attention_has_no_pattern_of_its_own(
+        options):
+    model = nn.Sequential(nn.MultiheadAttention(8, 2), nn.Linear(8, 8))
+    with pytest.raises(ValueError, match='selects 0.out_proj.*name 0 instead'):
+        Q.QuantizeLayers(weight=LSQ4, activation=LSQ4, **options)(model)
+    assert type(model[0]) is nn.MultiheadAttention
+
+
 def test_a_layer_in_several_places_is_quantized_once():
     shared = nn.Linear(3, 3)
     model = nn.ModuleDict(dict(a=shared, b=nn.Sequential(shared)))

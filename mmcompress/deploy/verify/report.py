@@ -7,6 +7,7 @@ from mmcompress.lowbit import LowBitModule
 from mmcompress.ops import build_info
 from mmcompress.tables import format_table
 from ..fold import Trace
+from ..inference_only import InferenceOnly
 from ..packed_layers import PackedBackbone, PackedLayer
 from ..roi_align import ChannelsLastRoIAlign
 from .layers import LayerCheck
@@ -24,6 +25,8 @@ def _bytes_of(module: nn.Module, name: str, in_half: set[str]) -> int:
 def _why_float(name: str, packed: nn.Module) -> str:
     """Why a layer isn't packed."""
     path = name.split('.')
+    if isinstance(packed.get_submodule(name), LowBitModule):
+        return 'quantized, but computed in float: no integers for it'
     if 'shortcut' in path:
         return 'shortcut that changes the shape; its norm is folded in'
     for i in range(len(path)):
@@ -62,7 +65,7 @@ def _float_row(cost: LayerCost, module: nn.Module, in_half: set[str],
     stored = 16 if f'{cost.name}.weight' in in_half else 32
     return [
         cost.name, cost.kind, f'{stored}/32',
-        f'{_bytes_of(module, cost.name, in_half):,}', f'{cost.flops:,}', '-',
+        f'{_bytes_of(module, cost.name, in_half):,}', f'{cost.macs:,}', '-',
         'torch',
         _why_float(cost.name, packed)
     ]
@@ -102,12 +105,12 @@ def layer_table(trained: nn.Module, packed: nn.Module, traces: list[Trace],
     modules = dict(packed.named_modules())
     leftovers = [
         cost for cost in complexity(packed, batch)
-        if not isinstance(modules[cost.name], LowBitModule)
+        if not isinstance(modules[cost.name], InferenceOnly)
     ]
     half = set(in_half)
     others = []
     for cost in leftovers:
-        if cost.flops:
+        if cost.macs:
             rows.append(_float_row(cost, modules[cost.name], half, packed))
         elif cost.bytes_stored:
             others.append(cost)
@@ -137,8 +140,8 @@ def totals_table(before: LayerCost, leftovers: LayerCost, size_before: int,
         size_before (int): Bytes of the trained model's weights.
         size_after (int): Bytes of the packed file.
     """
-    as_float = before.flops + before.bops
-    ops = before.bops / 64 + leftovers.flops
+    bops = before.bops - leftovers.bops
+    ops = bops / 64 + leftovers.macs
     return format_table(
         'In all, operations for one image',
         ['', 'before, as float', 'packed', 'ratio'],
@@ -147,12 +150,12 @@ def totals_table(before: LayerCost, leftovers: LayerCost, size_before: int,
             f'{size_before / size_after:.1f}'
         ],
          [
-             'FLOPs', f'{as_float:,}', f'{leftovers.flops:,}',
-             _ratio(as_float, leftovers.flops)
-         ], ['BOPs', '-', f'{before.bops:,}', '-'],
+             'FLOPs', f'{before.macs:,}', f'{leftovers.macs:,}',
+             _ratio(before.macs, leftovers.macs)
+         ], ['BOPs', '-', f'{bops:,}', '-'],
          [
-             'OPs = BOPs / 64 + FLOPs', f'{as_float:,}', f'{round(ops):,}',
-             _ratio(as_float, ops)
+             'OPs = BOPs / 64 + FLOPs', f'{before.macs:,}', f'{round(ops):,}',
+             _ratio(before.macs, ops)
          ]])
 
 

@@ -183,12 +183,14 @@ def is_float_layer(module: nn.Module) -> bool:
         module, QuantLayer)
 
 
-def quantize(attn: nn.Module, spec: Spec = SPEC) -> nn.Module:
-    """Do to an attention what the step does."""
+def quantize(attn: nn.Module,
+             spec: Spec = SPEC,
+             layers: bool = True) -> nn.Module:
+    """Do to an attention what the step does, also to layers that it calls."""
     skipped = handled_children(attn)
     attention_rule.find(attn)(attn, spec)
     for name, child in attn.named_modules():
-        if is_float_layer(child) and name not in skipped:
+        if layers and is_float_layer(child) and name not in skipped:
             spec.swap(child)
     return attn
 

@@ -43,6 +43,20 @@ def test_without_quantizers_it_computes_what_the_library_does(
             run(quantized, inputs), run(plain, inputs), rtol=2e-6, atol=2e-6)
 
 
+@pytest.mark.parametrize('kind', KINDS)
+def test_the_map_drops_out_as_in_the_library(kind):
+    plain, quantized, inputs = pair(kind)
+    for attn in (plain, quantized):
+        if isinstance(getattr(attn, 'attn_drop', None), nn.Dropout):
+            attn.attn_drop.p = 0.5
+    results = []
+    with bypassed(quantized):
+        for attn in (plain, quantized):
+            torch.manual_seed(1)
+            results.append(run(attn, inputs))
+    torch.testing.assert_close(*results, rtol=2e-6, atol=2e-6)
+
+
 @every_kind
 def test_every_quantizer_changes_the_result(kind):
     _, attn, inputs = pair(kind)
@@ -145,6 +159,8 @@ def test_a_model_in_half_precision_keeps_its_type(kind):
         for key, value in inputs.items()
     }
     assert run(attn, half).dtype == torch.bfloat16
+    products = quantize(make(kind), Spec(attention=LSQ), layers=False)
+    assert run(products.bfloat16(), half).dtype == torch.bfloat16
 
 
 @every_kind
@@ -165,8 +181,7 @@ def test_a_frozen_attention_stays_frozen(kind):
 
 @every_kind
 def test_maps_have_no_sign_and_heads_scales_of_their_own(kind):
-    _, attn, inputs = pair(kind)
-    run(attn, inputs)
+    _, attn, _ = pair(kind)
     found = quantizers(attn)
     maps = [
         q for n, q in found.items()

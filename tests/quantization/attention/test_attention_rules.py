@@ -3,13 +3,15 @@ import importlib
 import pytest
 import torch
 import torch.nn as nn
+import torch.nn.functional as F
 from attention_kinds import SPEC, C, H, make, quantize
 from mmdet.models.layers import ConditionalAttention
 from mmpose.models.utils.rtmcc_block import RTMCCBlock
 from mmpretrain.models.utils import MultiheadAttention, WindowMSA
 
 from mmcompress.quantization import QuantizeLayers, QuantLinear, Spec
-from mmcompress.quantization.attention import (QuantMultiheadAttention,
+from mmcompress.quantization.attention import (QuantDotProduct,
+                                               QuantMultiheadAttention,
                                                attention_rule,
                                                eight_bit_children,
                                                float_products,
@@ -141,3 +143,54 @@ def test_an_attention_in_several_places_is_quantized_once():
     QuantizeLayers(weight=LSQ, attention=LSQ)(nn.ModuleList([attn, attn]))
     assert isinstance(attn, QuantMultiheadAttention)
     assert isinstance(attn.out_proj, QuantLinear)
+
+
+def test_queries_are_quantized_before_they_are_scaled():
+    attn = make('swin_det')
+    attention_rule.find(attn)(attn, SPEC)
+    attn.scale = 100.
+    seen = []
+    attn.products.qk.register_forward_hook(
+        lambda module, args, y: seen.append(args[0]))
+    x = torch.randn(1, 9, C)
+    attn(x)
+    queries = attn.qkv(x)[..., :C].unflatten(-1, (H, -1)).transpose(1, 2)
+    torch.testing.assert_close(seen[0], queries)
+
+
+@pytest.mark.parametrize(
+    'options', [
+        dict(attn_mask=torch.rand(5, 7) < 0.5),
+        dict(attn_mask=torch.linspace(-2, 2, 35).view(5, 7)),
+        dict(is_causal=True),
+        dict(scale=2.)
+    ],
+    ids=['bool', 'float', 'causal', 'scale'])
+def test_the_dot_product_is_called_as_torch_s(options):
+    attn = QuantDotProduct(Spec(), H, 4, torch.ones(1))
+    q, k, v = (torch.randn(2, H, n, 4) for n in (5, 7, 7))
+    expected = F.scaled_dot_product_attention(q, k, v, **options)
+    torch.testing.assert_close(attn(q, k, v, **options), expected)
+
+
+def test_a_causal_mask_and_another_one_are_refused():
+    attn = QuantDotProduct(Spec(), H, 4, torch.ones(1))
+    x = torch.randn(1, H, 5, 4)
+    with pytest.raises(ValueError, match='is_causal is a mask of its own'):
+        attn(x, x, x, torch.zeros(5, 5), is_causal=True)
+
+
+def test_sharp_maps_of_swin_v2_are_limited():
+    plain = make('swin_v2')
+    nn.init.constant_(plain.logit_scale, 9)
+    x = torch.randn(1, 9, C)
+    expected = plain(x)
+    attention_rule.find(plain)(plain, Spec())
+    torch.testing.assert_close(plain(x), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_points_of_a_deformable_attention_count():
+    attn = quantize(make('deformable'))
+    # 2 levels of 2 points
+    assert attn.macs((), torch.zeros(5, 2, C)) == 5 * 2 * C * 4
+    assert attn.operand_bits() == (None, (4, 4), 32)
