@@ -28,7 +28,7 @@ from mmcompress.model.inputs import default_size
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 # whose models want other inputs than an image; they have tests of their own
-ELSEWHERE = ('dwpose', 'g2sd', 'ida_det', 'ie_kd', 'q_detr')
+ELSEWHERE = ('dwpose', 'g2sd', 'ida_det', 'ie_kd', 'lsq', 'q_detr')
 FILES = [
     file for file in sorted(CONFIGS.glob('[!_]*/*.py'))
     if re.search('(teacher|losses)=', file.read_text())
@@ -155,7 +155,7 @@ def checkpoints_of(cfg: str) -> set[str]:
     package = Path(importlib.util.find_spec(library).origin).parent
     folder = package / '.mim' / 'configs' / Path(path).parent
     models = [
-        model for file in folder.glob('metafile.y*ml')
+        model for file in folder.glob('*.y*ml')
         for model in yaml.safe_load(file.read_text())['Models']
     ]
     return {m.get('Weights') for m in models if m['Config'].endswith(path)}
