@@ -28,7 +28,7 @@ from mmcompress.model.inputs import default_size
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 # whose models want other inputs than an image; they have tests of their own
-ELSEWHERE = ('dwpose', 'g2sd', 'ida_det', 'ie_kd', 'q_detr')
+ELSEWHERE = ('dwpose', 'g2sd', 'ida_det', 'ie_kd', 'lsq', 'q_detr')
 FILES = [
     file for file in sorted(CONFIGS.glob('[!_]*/*.py'))
     if re.search('(teacher|losses)=', file.read_text())
