@@ -4,6 +4,7 @@ import runpy
 import sys
 from pathlib import Path
 
+import torch
 from mmengine.config import Config, DictAction
 from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.utils import get_installed_path, is_installed
@@ -63,6 +64,34 @@ def add_cfg_options(parser: argparse.ArgumentParser) -> None:
         action=DictAction,
         metavar='KEY=VALUE',
         help='override keys of the config')
+
+
+def _device(text: str) -> str:
+    """A device, if torch can use it here.
+
+    Raises:
+        argparse.ArgumentTypeError: If it can not.
+    """
+    try:
+        torch.empty(1, device=text)
+    except Exception as error:
+        # of torch, some with a stack below the first line
+        reason = str(error).partition('\n')[0]
+        there = ['cpu'
+                 ] + [f'cuda:{i}' for i in range(torch.cuda.device_count())]
+        raise argparse.ArgumentTypeError(
+            f'torch {torch.__version__} can not use {text!r} on this machine '
+            f'({reason}); what it finds: {", ".join(there)}') from error
+    return text
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Let a tool take ``--device``, and refuse what isn't there at once."""
+    parser.add_argument(
+        '--device',
+        type=_device,
+        default='cpu',
+        help='cpu (the default), cuda, cuda:1')
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:

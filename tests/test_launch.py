@@ -1,3 +1,4 @@
+import argparse
 import sys
 from pathlib import Path
 
@@ -6,7 +7,7 @@ from mmengine.config import Config
 from mmengine.config.utils import MODULE2PACKAGE
 
 from mmcompress.data_paths import check_data_paths
-from mmcompress.launch import STANDARD_HOOKS, find_tool, run_tool
+from mmcompress.launch import STANDARD_HOOKS, add_device, find_tool, run_tool
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -178,3 +179,15 @@ def test_our_hooks_are_added_where_a_config_forgot_them(
     cfg.merge_from_dict({key: value})
     assert cfg.default_hooks.mmcompress == dict(
         type='mmcompress.StandardHooks')
+
+
+def test_a_device_that_is_not_there_is_refused_at_once(capsys):
+    parser = argparse.ArgumentParser()
+    add_device(parser)
+    assert parser.parse_args([]).device == 'cpu'
+    for text in ('gpu', 'cuda:99'):
+        with pytest.raises(SystemExit):
+            parser.parse_args(['--device', text])
+        message = capsys.readouterr().err
+        assert f'can not use {text!r}' in message
+        assert 'what it finds: cpu' in message

@@ -8,6 +8,7 @@ import math
 import os.path as osp
 import re
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Iterable
@@ -26,7 +27,7 @@ from mmcompress.analysis.complexity import complexity, total
 from mmcompress.analysis.subject import build_subject, load_weights
 from mmcompress.atomic import replacing
 from mmcompress.hooks.plain_checkpoint import to_plain
-from mmcompress.launch import add_cfg_options
+from mmcompress.launch import add_cfg_options, add_device
 from mmcompress.lowbit import num_bytes
 from mmcompress.model.config import read_config
 from mmcompress.model.inputs import noise_batch
@@ -36,7 +37,7 @@ from mmcompress.quantization.calibrated_config import config_text
 from mmcompress.quantization.calibration import METHODS, calibrate
 from mmcompress.quantization.gptq import round_weights
 from mmcompress.quantization.layer_errors import layer_errors, stand_out
-from mmcompress.quantization.quantizer import bypassed
+from mmcompress.quantization.quantizer import Quantizer, bypassed
 from mmcompress.quantization.step import QuantizeLayers
 from mmcompress.tables import format_table
 
@@ -113,7 +114,7 @@ def parse_args() -> argparse.Namespace:
         '--no-metric',
         action='store_true',
         help='do not test the model before and after')
-    parser.add_argument('--device', default='cpu')
+    add_device(parser)
     add_cfg_options(parser)
     return parser.parse_args()
 
@@ -212,10 +213,20 @@ def size(cfg: Config, model: nn.Module, float_model: nn.Module) -> str:
 
 
 def difference(before: dict, after: dict) -> str:
-    """A table of metrics."""
-    rows = [[
-        key, f'{value:.6g}', f'{after[key]:.6g}', f'{after[key] - value:+.4f}'
-    ] for key, value in before.items() if isinstance(value, (int, float))]
+    """A table of metrics; mmdet's have none where nothing is detected."""
+    rows = []
+    for key in dict.fromkeys([*before, *after]):
+        pair = [before.get(key), after.get(key)]
+        numbers = [v for v in pair if isinstance(v, (int, float))]
+        if numbers:
+            cells = ['none' if v is None else f'{v:.6g}' for v in pair]
+            rows.append([
+                key, *cells,
+                f'{pair[1] - pair[0]:+.4f}' if len(numbers) == 2 else ''
+            ])
+    if not rows:
+        return ('Neither model has a metric: the evaluator of the config '
+                'found nothing to measure, such as no detection at all')
     return format_table('Metric', ['', 'float', 'quantized', 'difference'],
                         rows)
 
@@ -231,7 +242,12 @@ def write(cfg: Config, model: nn.Module, meta: dict, args: argparse.Namespace,
         cfg.dump(str(folder / base))
     elif is_file:
         base = osp.relpath(base, folder)
-    text = config_text(cfg, base, name, step_of(args))
+    scales = [
+        f'{path}.{key}' for path, module in model.named_modules()
+        if isinstance(module, Quantizer)
+        for key, _ in module.named_parameters(recurse=False)
+    ]
+    text = config_text(cfg, base, name, step_of(args), scales)
     state = {key: value.cpu() for key, value in model.state_dict().items()}
     kept = {key: meta[key] for key in ('dataset_meta', ) if key in meta}
     checkpoint = dict(meta=to_plain(kept, ('meta', ), []), state_dict=state)
@@ -239,6 +255,21 @@ def write(cfg: Config, model: nn.Module, meta: dict, args: argparse.Namespace,
             replacing(folder / f'{name}.py') as config:
         torch.save(checkpoint, weights)
         config.write_text(text)
+
+
+def check_writable(folder: Path) -> None:
+    """Make the folder, before anything is computed.
+
+    Raises:
+        OSError: If it can't be made, or no file in it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OSError(f'--work-dir: {folder} is no folder that can be written '
+                      f'to ({error.strerror})') from error
 
 
 def main() -> None:
@@ -253,7 +284,7 @@ def main() -> None:
     folder = Path(args.work_dir or f'work_dirs/{name}')
     # what can't be written is not computed either
     config_text(cfg, '', name, step_of(args))
-    folder.mkdir(parents=True, exist_ok=True)
+    check_writable(folder)
     say = Report()
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
         float_model = build_subject(cfg)
@@ -265,13 +296,13 @@ def main() -> None:
         batches = training_images(cfg, args.images)
         model.to(args.device)
         float_model.to(args.device)
-        before = {}
+        before = None
         if not args.no_metric:
             before = test(cfg, float_model, 'float')
         quantize(model, float_model, batches, args, say)
         say(size(cfg, model, float_model))
         write(cfg, model, meta, args, folder, name)
-        if before:
+        if before is not None:
             say(difference(before, test(cfg, model, 'quantized')))
     (folder / f'{name}.txt').write_text(say.text)
     print(f'Written: {folder / name}.py, .pth and .txt')

@@ -65,8 +65,12 @@ def read_checkpoint(path: str) -> dict:
 
     Raises:
         RuntimeError: If it is a cached teacher, and damaged.
+        TypeError: If something else than a checkpoint was saved.
     """
     checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu')
+    if not isinstance(checkpoint, Mapping):
+        raise TypeError(f'{path} is no checkpoint: it has a '
+                        f'{type(checkpoint).__name__}, not a dict of weights')
     check_seal(checkpoint, path)
     return checkpoint
 
@@ -133,7 +137,7 @@ class Fit:
 
 
 def _first(names: list[str]) -> str:
-    return ', '.join(name.strip() for name in names[:3])
+    return ', '.join(name.strip().rstrip('.') for name in names[:3])
 
 
 def compare(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> Fit:

@@ -21,7 +21,8 @@ def _part(cfg: Config) -> str:
             return part
     raise ValueError('the config has neither `test_dataloader` and '
                      '`test_evaluator` nor `val_dataloader` and '
-                     '`val_evaluator`, so it has no metric')
+                     '`val_evaluator`, so it has no metric (the tool goes '
+                     'without by --no-metric)')
 
 
 @torch.no_grad()
@@ -41,6 +42,7 @@ def measure(
 
     Raises:
         ValueError: If the config has no metric, or several test data sets.
+        RuntimeError: If the data can not be loaded.
     """
     part = _part(cfg)
     loader = cfg[f'{part}_dataloader']
@@ -50,7 +52,11 @@ def measure(
     check_data_paths(cfg, [f'{part}_dataloader'])
     model.eval()
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
-        loader = Runner.build_dataloader(copy.deepcopy(loader), seed=0)
+        try:
+            loader = Runner.build_dataloader(copy.deepcopy(loader), seed=0)
+        except Exception as error:
+            raise RuntimeError(f'`{part}_dataloader` of the config can not be '
+                               f'built: {error}') from error
         evaluator = Evaluator(copy.deepcopy(cfg[f'{part}_evaluator']))
         evaluator.dataset_meta = getattr(loader.dataset, 'metainfo', None)
         for batch in progress(loader):

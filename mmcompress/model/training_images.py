@@ -58,7 +58,8 @@ def training_images(cfg: Config, num: int) -> list[dict]:
 
     Raises:
         ValueError: If the config lacks data, or has fewer images.
-        RuntimeError: If the test pipeline fails on a training image.
+        RuntimeError: If the dataset can not be built, or the test pipeline
+            fails on a training image.
     """
     if num < 1:
         raise ValueError(f'at least one image is needed, got {num}')
@@ -70,7 +71,12 @@ def training_images(cfg: Config, num: int) -> list[dict]:
     check_data_paths(cfg, ['train_dataloader'])
     pipeline = pipeline_of(dataset_of(cfg, _TESTING))
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
-        built = DATASETS.build(_with_pipeline(dataset, pipeline))
+        try:
+            built = DATASETS.build(_with_pipeline(dataset, pipeline))
+        except Exception as error:
+            raise RuntimeError('the training images of the config, '
+                               '`train_dataloader.dataset`, can not be '
+                               f'loaded: {error}') from error
         if num > len(built):
             raise ValueError(f'{num} images are asked for, the training data '
                              f'has {len(built)}')

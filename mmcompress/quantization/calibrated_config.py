@@ -1,4 +1,6 @@
 """The config of a model that was quantized by calibration."""
+from collections.abc import Iterable
+from itertools import accumulate
 from pprint import pformat
 
 from mmengine.config import Config
@@ -24,7 +26,6 @@ load_from = '{{{{ fileDirname }}}}/{name}.pth'
 _HOOKS = '''
 default_hooks = dict(mmcompress=dict(type='mmcompress.StandardHooks'))
 '''
-_NO_DECAY = "paramwise_cfg=dict(custom_keys={'_quant': dict(decay_mult=0.)})"
 
 
 def _model(cfg: Config) -> str:
@@ -52,21 +53,49 @@ def _step(arguments: dict) -> str:
     return 'dict(\n' + ',\n'.join(' ' * 12 + line for line in lines) + ')'
 
 
-def _training(cfg: Config) -> str:
+def _no_decay(own: Iterable[str], scales: Iterable[str]) -> list[str]:
+    """Custom keys that exempt parameters of quantizers from weight decay.
+
+    Of several keys that are in a name, the longest counts, as `backbone` of
+    DETR's config would: the end of the name that is longer outdoes it.
+
+    Args:
+        own (Iterable[str]): Keys that the config has.
+        scales (Iterable[str]): Names of the parameters.
+    """
+    keys = ['_quant']
+    for name in scales:
+        longest = max((len(key) for key in own if key in name), default=0)
+        if longest >= len(keys[0]):
+            ends = accumulate(
+                reversed(name.split('.')), lambda end, part: f'{part}.{end}')
+            keys += [end for end in ends if len(end) > longest][:1]
+    return list(dict.fromkeys(keys))
+
+
+def _training(cfg: Config, scales: Iterable[str]) -> str:
     """How it trains on: slowly, without decay of scales."""
-    optimizer = (cfg.get('optim_wrapper') or {}).get('optimizer') or {}
+    wrapper = cfg.get('optim_wrapper') or {}
+    optimizer = wrapper.get('optimizer') or {}
     parts = []
     if 'lr' in optimizer:
         parts.append('# a tenth of what the float model began with\n    '
                      f'optimizer=dict(lr={optimizer["lr"] / 10:.3g})')
     if optimizer.get('weight_decay') is not None:
-        parts.append(_NO_DECAY)
+        own = (wrapper.get('paramwise_cfg') or {}).get('custom_keys') or {}
+        keys = (',\n' + ' ' * 36).join(f'{key!r}: dict(decay_mult=0.)'
+                                       for key in _no_decay(own, scales))
+        parts.append(f'paramwise_cfg=dict(custom_keys={{{keys}}})')
     if not parts:
         return ''
     return '\noptim_wrapper = dict(\n    ' + ',\n    '.join(parts) + ')\n'
 
 
-def config_text(cfg: Config, base: str, name: str, step: dict) -> str:
+def config_text(cfg: Config,
+                base: str,
+                name: str,
+                step: dict,
+                scales: Iterable[str] = ()) -> str:
     """The config, which inherits that of the float model.
 
     Args:
@@ -75,10 +104,12 @@ def config_text(cfg: Config, base: str, name: str, step: dict) -> str:
             ``'mmdet::folder/name.py'``.
         name (str): Of the new config and its checkpoint, without suffix.
         step (dict): Arguments of the step ``QuantizeLayers``.
+        scales (Iterable[str]): Names of the quantizers' parameters, which
+            are to be exempted from weight decay.
     """
     text = _HEAD.format(
         name=name, base=base, model=_model(cfg), step=_step(step))
     hooks = str((cfg.get('default_hooks'), cfg.get('custom_hooks')))
     if without_standard_hooks(hooks):
         text += _HOOKS
-    return text + _training(cfg)
+    return text + _training(cfg, scales)

@@ -7,7 +7,7 @@ import mmcompress.compat  # noqa: F401
 from mmcompress.analysis.subject import load_weights
 from mmcompress.distill.teacher_source import load_strictly
 from mmcompress.model.checkpoint import (compare, fill, plain_weights,
-                                         weights_of)
+                                         read_checkpoint, weights_of)
 
 
 def model():
@@ -166,3 +166,10 @@ def test_a_distilled_checkpoint_is_its_students(save):
     weights = build(distill()).state_dict()
     assert any(key.startswith('distill.') for key in weights)
     load_weights(build(retinanet()), save(weights))
+
+
+def test_a_file_of_something_else_is_no_checkpoint(tmp_path):
+    torch.save([1, 2], tmp_path / 'list.pth')
+    with pytest.raises(
+            TypeError, match=r'list\.pth is no checkpoint: .* list'):
+        read_checkpoint(str(tmp_path / 'list.pth'))

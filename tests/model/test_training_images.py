@@ -117,6 +117,8 @@ def test_errors_say_what_is_missing():
     cfg.test_dataloader.dataset.pipeline = [dict(type='_Fails')]
     with pytest.raises(RuntimeError, match="test pipeline .*'gt_bboxes'"):
         training_images(cfg, 2)
+    with pytest.raises(RuntimeError, match='`train_dataloader.dataset`, can'):
+        training_images(config(numbers('none')), 2)
     cfg.pop('test_dataloader')
     with pytest.raises(ValueError, match='neither `test_dataloader` nor'):
         training_images(cfg, 2)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn as nn
 from distill.models import build, retinanet
 from integration.small_runs import write_config
 from mmengine.config import Config
@@ -182,6 +183,50 @@ def test_a_student_is_taken_out_of_its_distillation():
     text = config_text(plain, 'base.py', 'q', dict(weight=dict(bits=4)))
     assert 'model=_base_.model,' in text
     assert 'StandardHooks' in text and 'optim_wrapper' not in text
+
+
+@pytest.mark.parametrize(
+    'own', [(), ('backbone', ), ('backbone', 'backbone.0.weight_quant')],
+    ids=['no key', 'as DETR', 'a longer one'])
+def test_no_key_of_the_base_lets_scales_decay(own, tmp_path):
+    keys = {key: dict(lr_mult=0.1, decay_mult=1.) for key in own}
+    (tmp_path / 'base.py').write_text(
+        "model = dict(type='X')\n"
+        "optim_wrapper = dict(optimizer=dict(type='AdamW', lr=1., "
+        f'weight_decay=1.), paramwise_cfg=dict(custom_keys={keys}))')
+    layers = [
+        nn.ModuleDict(dict(weight_quant=nn.Linear(1, 1))) for _ in range(2)
+    ]
+    model = nn.ModuleDict(
+        dict(backbone=nn.Sequential(layers[0]), neck=layers[1]))
+    base = read_config(str(tmp_path / 'base.py'))
+    scales = [name for name, _ in model.named_parameters()]
+    (tmp_path / 'written.py').write_text(
+        config_text(base, 'base.py', 'q', dict(weight=None), scales))
+    cfg = Config.fromfile(tmp_path / 'written.py')
+    groups = Runner.build_optim_wrapper(
+        type('R', (), dict(model=model)), cfg.optim_wrapper).param_groups
+    decay = {
+        parameter: group['weight_decay']
+        for group in groups
+        for parameter in group['params']
+    }
+    assert [decay[parameter] for parameter in model.parameters()] == 4 * [0]
+
+
+def test_metrics_that_one_model_lacks_are_said_to_be_missing():
+    table = tool.difference(dict(mAP=0.5, copy='0.5'), {})
+    assert '| mAP | 0.5   | none' in table and 'copy' not in table
+    assert '-0.2000' in tool.difference(dict(mAP=0.5), dict(mAP=0.3))
+    assert 'no detection' in tool.difference({}, {})
+
+
+def test_a_folder_that_cannot_be_written_is_refused_first(tmp_path):
+    tool.check_writable(tmp_path / 'a' / 'b')
+    assert not list((tmp_path / 'a' / 'b').iterdir())
+    (tmp_path / 'file').write_text('')
+    with pytest.raises(OSError, match='--work-dir: .*file is no folder'):
+        tool.check_writable(tmp_path / 'file')
 
 
 def test_few_layers_stand_out():

@@ -23,7 +23,7 @@ from mmcompress.analysis.subject import build_subject
 from mmcompress.analysis.timing import (device_clock, float_limits,
                                         interleaved, machine, median_interval)
 from mmcompress.deploy.forms import forms
-from mmcompress.launch import add_cfg_options
+from mmcompress.launch import add_cfg_options, add_device
 from mmcompress.model.config import read_config
 from mmcompress.model.inputs import noise_batch
 from mmcompress.ops import build_info
@@ -301,7 +301,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--batch', type=int, default=1)
     parser.add_argument('--threads', type=int, default=1)
     parser.add_argument('--rounds', type=int, default=15)
-    parser.add_argument('--device', default='cpu')
+    add_device(parser)
     parser.add_argument(
         '--seed',
         type=int,

@@ -24,6 +24,7 @@ import mmcompress.compat  # noqa: F401
 from mmcompress.analysis.timing import (device_clock, interleaved, machine,
                                         median_interval)
 from mmcompress.distill.taps import tensors_of
+from mmcompress.launch import add_device
 from mmcompress.model.checkpoint import plain_weights
 from mmcompress.model.config import without_downloads
 from mmcompress.model.inputs import made_up_batch
@@ -117,7 +118,7 @@ def parse_args() -> argparse.Namespace:
         '--size', type=int, nargs=2, default=[256, 256], metavar=('H', 'W'))
     parser.add_argument('--batch', type=int, default=2)
     parser.add_argument('--rounds', type=int, default=15)
-    parser.add_argument('--device', default='cpu')
+    add_device(parser)
     parser.add_argument(
         '--cfg-options', nargs='+', action=DictAction, default={})
     return parser.parse_args()

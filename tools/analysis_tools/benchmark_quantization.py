@@ -21,6 +21,7 @@ import mmcompress.compat  # noqa: F401
 from mmcompress.analysis.timing import (device_clock, interleaved, machine,
                                         median_interval)
 from mmcompress.distill.taps import tensors_of
+from mmcompress.launch import add_device
 from mmcompress.model.config import without_downloads
 from mmcompress.model.inputs import made_up_batch
 from mmcompress.tables import format_table
@@ -74,7 +75,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--size', type=int, nargs=2, metavar=('H', 'W'))
     parser.add_argument('--batch', type=int, default=32)
     parser.add_argument('--rounds', type=int, default=25)
-    parser.add_argument('--device', default='cpu')
+    add_device(parser)
     parser.add_argument(
         '--eager', action='store_true', help="don't compile, which is slow")
     parser.add_argument(

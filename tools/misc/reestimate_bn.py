@@ -16,7 +16,7 @@ from mmcompress.analysis.batch_norm import reestimate_statistics
 from mmcompress.analysis.subject import build_subject, load_weights
 from mmcompress.data_paths import check_data_paths
 from mmcompress.hooks.plain_checkpoint import to_plain
-from mmcompress.launch import add_cfg_options
+from mmcompress.launch import add_cfg_options, add_device
 from mmcompress.model.checkpoint import weights_of
 from mmcompress.model.config import read_config
 
@@ -53,7 +53,7 @@ def parse_args() -> argparse.Namespace:
         type=int,
         default=100,
         help='of the training data, each as large as in training')
-    parser.add_argument('--device', default='cpu')
+    add_device(parser)
     parser.add_argument('--seed', type=int, default=0)
     add_cfg_options(parser)
     return parser.parse_args()
