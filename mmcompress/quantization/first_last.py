@@ -16,7 +16,8 @@ _LAST = re.compile(
 # stacks of layers of which the last one predicts
 _STACK = re.compile(r'\.(reg_branches\.\d+|fc_reg\.layers|'
                     r'(cls|reg)_convs\.\d+)\.\d+$')
-_IMAGE_CHANNELS = 4
+# YOLOX's stem sees 2 x 2 pixels of up to 4 channels at once
+_IMAGE_CHANNELS = 16
 
 
 def first_and_last(layers: dict[str, nn.Module]) -> set[str]:
