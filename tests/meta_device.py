@@ -1,5 +1,6 @@
 """Full-size models without memory: torch's meta device knows shapes only."""
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from unittest import mock
 
 import torch
 from mmengine.registry import MODELS, DefaultScope
@@ -18,7 +19,9 @@ class _ReadableNumbers(TorchFunctionMode):
 
 @contextmanager
 def on_meta():
-    with torch.device('meta'), _ReadableNumbers():
+    # which autocast doesn't know
+    no_autocast = mock.patch('torch.autocast', lambda *_, **__: nullcontext())
+    with torch.device('meta'), _ReadableNumbers(), no_autocast:
         yield
 
 

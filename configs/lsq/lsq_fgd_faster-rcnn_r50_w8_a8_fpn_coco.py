@@ -9,7 +9,7 @@ model = dict(
         checkpoint=_base_.float_ckpt),
     losses=dict(
         loss_fgd=dict(
-            type='mmcompress.FGDLoss', student='neck', teacher='neck',
+            type='mmcompress.FGDLoss', student='neck[0:4]', teacher='neck[0:4]',
             student_channels=256, teacher_channels=256, num_levels=4,
             temp=0.5, alpha_fgd=5e-5, beta_fgd=2.5e-5,
             gamma_fgd=5e-5, lambda_fgd=5e-7)))  # yapf: disable
