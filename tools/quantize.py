@@ -248,7 +248,10 @@ def write(cfg: Config, model: nn.Module, meta: dict, args: argparse.Namespace,
         for key, _ in module.named_parameters(recurse=False)
     ]
     text = config_text(cfg, base, name, step_of(args), scales)
-    state = {key: value.cpu() for key, value in model.state_dict().items()}
+    # with the versions of modules, by which mmpose's heads rename weights
+    state = model.state_dict()
+    for key, value in state.items():
+        state[key] = value.cpu()
     kept = {key: meta[key] for key in ('dataset_meta', ) if key in meta}
     checkpoint = dict(meta=to_plain(kept, ('meta', ), []), state_dict=state)
     with replacing(folder / f'{name}.pth') as weights, \

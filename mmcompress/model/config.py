@@ -1,4 +1,5 @@
 """Configs of models: read, freed of what our builders add, and built."""
+import copy
 import os.path as osp
 from typing import Any
 
@@ -202,7 +203,8 @@ def build_model(cfg: Config) -> nn.Module:
     Args:
         cfg (Config): See :func:`read_config`.
     """
-    model = dict(cfg.model)
+    # some write into their config, as DETR's head does
+    model = copy.deepcopy(dict(cfg.model))
     if 'data_preprocessor' in cfg:
         model.setdefault('data_preprocessor', cfg.data_preprocessor)
     current = DefaultScope.get_current_instance()

@@ -29,7 +29,8 @@ _STACK = re.compile(
         (aux_)?reg_branches\.\d+ | fc_reg\.layers | (cls|reg)_convs\.\d+
         | mask_embed | (heatmap|wh|offset|vis)_head
     )\.\d+$""", re.X)
-_IMAGE_CHANNELS = 4
+# YOLOX's stem sees 2 x 2 pixels of up to 4 channels at once
+_IMAGE_CHANNELS = 16
 
 
 def first_and_last(layers: dict[str, nn.Module]) -> set[str]:

@@ -4,6 +4,7 @@ import pytest
 import torch
 from distill.models import build, detection_scope, distill, retinanet
 from mmengine.config import Config
+from mmengine.registry import MODELS
 
 import mmcompress.compat  # noqa: F401
 from mmcompress.distill import Distill
@@ -192,3 +193,18 @@ def test_errors_name_what_names_the_config(tmp_path):
     path.write_text('a = 1')
     with pytest.raises(ValueError, match=f'config: {path} has no key `model`'):
         read_config(str(path))
+
+
+@MODELS.register_module(force=True)
+class _Changes(torch.nn.Module):
+    """Writes into its config, as DETR's head does."""
+
+    def __init__(self, loss):
+        super().__init__()
+        loss['weight'] = torch.ones(2)
+
+
+def test_a_model_that_changes_its_config_is_built_from_a_copy():
+    cfg = Config(dict(model=dict(type='_Changes', loss=dict(weight=1.))))
+    build_model(cfg)
+    assert cfg.model.loss.weight == 1.

@@ -13,6 +13,7 @@ from mmcompress.analysis.complexity import complexity, total
 from mmcompress.deploy import pack
 from mmcompress.deploy.integer_layer import PackedIntegerLayer
 from mmcompress.lowbit import LowBitLayer, float_twin
+from mmcompress.quantization.first_last import first_and_last
 from mmcompress.quantization.quantizer import pass_uninitialized
 from mmcompress.registry import MODELS
 
@@ -120,6 +121,13 @@ def test_bits_by_pattern_the_later_first():
     assert layers['backbone.layer2.0.conv2'].operand_bits().factors == (3, 32)
     assert layers['head.fc'].operand_bits().factors == (6, 8)
     assert layers['head.fc'].weight_quant.size == 1
+
+
+def test_a_stem_that_sees_several_pixels_at_once_is_the_first_layer():
+    # as YOLOX's
+    stem = dict(stem=nn.Conv2d(12, 8, 3), conv=nn.Conv2d(8, 8, 3))
+    assert first_and_last(stem) == {'stem'}
+    assert not first_and_last(dict(neck=nn.Conv2d(64, 8, 1)))
 
 
 def test_first_and_last_as_the_others():

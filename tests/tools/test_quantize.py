@@ -107,6 +107,8 @@ def test_it_trains_on_from_the_checkpoint(written):
         state = torch.load(cfg.load_from, weights_only=True)
         assert state['meta'] == dict(dataset_meta=dict(classes=('a', 'b')))
         model.load_state_dict(state['state_dict'])
+        versions = state['state_dict']._metadata
+        assert versions == model.state_dict()._metadata
         wrapper = Runner.build_optim_wrapper(
             type('R', (), dict(model=model)), cfg.optim_wrapper)
         loader = Runner.build_dataloader(cfg.train_dataloader)

@@ -1,5 +1,4 @@
 """Write a packed model: its checkpoint, and the config beside it."""
-from collections import OrderedDict
 from pathlib import Path
 
 import torch
@@ -22,8 +21,10 @@ def write_packed(packed: nn.Module, cfg: Config, meta: dict, out: Path,
             the same name and the suffix ``.py``.
         in_half (list[str]): What is stored in half precision.
     """
-    state = OrderedDict((name, tensor.detach().cpu().contiguous())
-                        for name, tensor in packed.state_dict().items())
+    # with the versions of modules, by which mmpose's heads rename weights
+    state = packed.state_dict()
+    for name, tensor in state.items():
+        state[name] = tensor.detach().cpu().contiguous()
     for name in in_half:
         state[name] = state[name].half()
     kept = {key: meta[key] for key in ('dataset_meta', ) if key in meta}

@@ -100,6 +100,8 @@ def test_weights_in_half_precision_come_back_in_float32(tmp_path):
     write_packed(packed, Config(dict(model=dict())), {}, tmp_path / 'a.pth',
                  in_half)
     state = torch.load(tmp_path / 'a.pth')['state_dict']
+    # the versions of modules, which some ask for when they load
+    assert state._metadata == packed.state_dict()._metadata
     assert {n
             for n, t in state.items()
             if t.dtype == torch.float16} == set(in_half)
