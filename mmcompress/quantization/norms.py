@@ -23,10 +23,6 @@ class FrozenBatchNorm2d(FrozenNorm, nn.BatchNorm2d):
     """Batch norm by its stored statistics, also in training."""
 
 
-class FrozenSyncBatchNorm(FrozenNorm, nn.SyncBatchNorm):
-    """The same of several processes, which then have nothing to exchange."""
-
-
 class QuantOutput:
     """Quantizes what the norm returns."""
 
@@ -47,23 +43,23 @@ class QuantOutputSyncBatchNorm(QuantOutput, nn.SyncBatchNorm):
     """Batch norm over several processes with a quantized output."""
 
 
-class QuantOutputFrozenSyncBatchNorm(QuantOutput, FrozenSyncBatchNorm):
-    """Frozen batch norm of several processes with a quantized output."""
-
-
 _FROZEN = {
-    nn.BatchNorm1d: FrozenBatchNorm1d,
-    nn.BatchNorm2d: FrozenBatchNorm2d,
-    nn.SyncBatchNorm: FrozenSyncBatchNorm,
-    # what SyncBN is in configs; it computes the same
-    SyncBatchNorm: FrozenSyncBatchNorm,
+    nn.BatchNorm1d:
+    FrozenBatchNorm1d,
+    nn.BatchNorm2d:
+    FrozenBatchNorm2d,
+    # with nothing to exchange, what reverts these has to leave it
+    nn.SyncBatchNorm:
+    FrozenBatchNorm2d,
+    # SyncBN of configs
+    SyncBatchNorm:
+    FrozenBatchNorm2d,
 }
 _QUANT_OUTPUT = {
     nn.BatchNorm2d: QuantOutputBatchNorm2d,
     nn.SyncBatchNorm: QuantOutputSyncBatchNorm,
     SyncBatchNorm: QuantOutputSyncBatchNorm,
     FrozenBatchNorm2d: QuantOutputFrozenBatchNorm2d,
-    FrozenSyncBatchNorm: QuantOutputFrozenSyncBatchNorm,
 }
 
 
