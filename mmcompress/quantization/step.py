@@ -119,6 +119,10 @@ class QuantizeLayers:
                  attention_granularity: str = 'head',
                  norms: str = 'trained',
                  residual: dict | bool = False) -> None:
+        for key, patterns in dict(include=include, exclude=exclude).items():
+            if isinstance(patterns, str):
+                raise TypeError(f'{key} is a list of patterns: write '
+                                f'[{patterns!r}], not {patterns!r}')
         _check('act_granularity', act_granularity, ('tensor', 'channel'))
         _check('attention_granularity', attention_granularity,
                ('head', 'tensor'))

@@ -7,7 +7,7 @@ from mmcompress.quantization.first_last import first_and_last
 
 def found(*names):
     """Of layers with many channels."""
-    return first_and_last({name: nn.Conv2d(8, 8, 1) for name in names})
+    return first_and_last({name: nn.Conv2d(32, 32, 1) for name in names})
 
 
 @pytest.mark.parametrize('name', [

@@ -141,6 +141,7 @@ def test_first_and_last_as_the_others():
     (dict(norms='gone'), "norms must be 'trained' or 'frozen'"),
     (dict(act_granularity='row'), 'act_granularity must be'),
     (dict(include=['neck']), "'neck' selects no Linear"),
+    (dict(exclude='head'), r"exclude is a list .* write \['head'\]"),
     (dict(weight=dict(type='LSQ', bits=1)), 'LSQ: the codes of 1 bit'),
     (dict(weight=dict(type='ResNet', depth=18)), 'is no quantizer'),
     (dict(overrides={'nowhere': dict(weight=2)}), "'nowhere' selects no"),
