@@ -58,7 +58,7 @@ class _Collector:
             return
         quantizer = self.quantizer
         least, largest = self.observer.range()
-        quantizer._decide_sign(least.min().item())
+        quantizer._decide_sign(least.min().item(), largest.max().item())
         # zeros only say nothing
         if least.any() or largest.any():
             quantizer.adopt(*self.observer.scale_and_zero_point(
@@ -66,8 +66,11 @@ class _Collector:
 
     def _finish_weight(self, weight: Tensor) -> None:
         quantizer = self.quantizer
+        if not weight.any():
+            return
         summary = quantizer._summarize(weight, sync=False)
-        quantizer._decide_sign(summary.least.min().item())
+        quantizer._decide_sign(summary.least.min().item(),
+                               summary.largest.max().item())
         low, high = quantizer.low, quantizer.high
         scale, zero = scale_of_range(summary.least, summary.largest, low, high,
                                      True)

@@ -35,11 +35,14 @@ def build_quantizer(cfg: dict | None, place: Place) -> Quantizer | None:
             config leaves one, as does a method that has only one.
 
     Raises:
-        TypeError: If the type is no quantizer.
+        TypeError: If there is no type, or it is no quantizer.
         ValueError: If ``per`` is something else.
     """
     if cfg is None:
         return None
+    if not isinstance(cfg, dict) or 'type' not in cfg:
+        raise TypeError('a quantizer needs a type, such as '
+                        f"dict(type='LSQ', bits=4), got {cfg!r}")
     cfg = dict(cfg)
     per, cls = cfg.pop('per', None), cfg.pop('type')
     if isinstance(cls, str):
@@ -268,7 +271,8 @@ class QuantLinear(QuantLayer, nn.Linear):
 class QuantConv2d(QuantLayer, nn.Conv2d):
     """Quantized :class:`torch.nn.Conv2d`, see :class:`QuantLayer`."""
 
-    input_axis = 1
+    # also of an image without a batch
+    input_axis = -3
 
     @property
     def num_inputs(self) -> int:
@@ -301,7 +305,8 @@ class QuantConvTranspose2d(QuantLayer, nn.ConvTranspose2d):
     """
 
     weight_axis = 1
-    input_axis = 1
+    # also of an image without a batch
+    input_axis = -3
 
     @property
     def num_inputs(self) -> int:

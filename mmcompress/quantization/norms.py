@@ -1,14 +1,13 @@
 """Batch norms of quantized models: frozen, or with a quantized output."""
 import torch.nn as nn
+from mmengine.utils.dl_utils.parrots_wrapper import SyncBatchNorm, _BatchNorm
 from torch import Tensor
 
 from mmcompress.lowbit import Rules
 from .layers import Place, build_quantizer
 
-_PLAIN = (nn.BatchNorm2d, nn.SyncBatchNorm)
 
-
-class _Frozen:
+class FrozenNorm:
     """Stays in eval mode, and is not trained."""
 
     def train(self, mode: bool = True) -> nn.Module:
@@ -16,11 +15,15 @@ class _Frozen:
         return super().train(False)
 
 
-class FrozenBatchNorm2d(_Frozen, nn.BatchNorm2d):
+class FrozenBatchNorm1d(FrozenNorm, nn.BatchNorm1d):
+    """Batch norm of vectors by its stored statistics, also in training."""
+
+
+class FrozenBatchNorm2d(FrozenNorm, nn.BatchNorm2d):
     """Batch norm by its stored statistics, also in training."""
 
 
-class FrozenSyncBatchNorm(_Frozen, nn.SyncBatchNorm):
+class FrozenSyncBatchNorm(FrozenNorm, nn.SyncBatchNorm):
     """The same of several processes, which then have nothing to exchange."""
 
 
@@ -44,11 +47,23 @@ class QuantOutputSyncBatchNorm(QuantOutput, nn.SyncBatchNorm):
     """Batch norm over several processes with a quantized output."""
 
 
-_FROZEN = dict(zip(_PLAIN, (FrozenBatchNorm2d, FrozenSyncBatchNorm)))
+class QuantOutputFrozenSyncBatchNorm(QuantOutput, FrozenSyncBatchNorm):
+    """Frozen batch norm of several processes with a quantized output."""
+
+
+_FROZEN = {
+    nn.BatchNorm1d: FrozenBatchNorm1d,
+    nn.BatchNorm2d: FrozenBatchNorm2d,
+    nn.SyncBatchNorm: FrozenSyncBatchNorm,
+    # what SyncBN is in configs; it computes the same
+    SyncBatchNorm: FrozenSyncBatchNorm,
+}
 _QUANT_OUTPUT = {
     nn.BatchNorm2d: QuantOutputBatchNorm2d,
     nn.SyncBatchNorm: QuantOutputSyncBatchNorm,
+    SyncBatchNorm: QuantOutputSyncBatchNorm,
     FrozenBatchNorm2d: QuantOutputFrozenBatchNorm2d,
+    FrozenSyncBatchNorm: QuantOutputFrozenSyncBatchNorm,
 }
 
 
@@ -65,8 +80,19 @@ def freeze_norms(model: nn.Module) -> int:
 
     Returns:
         int: How many there are.
+
+    Raises:
+        ValueError: If a norm is of another class. No norm is changed then.
     """
-    norms = [m for m in model.modules() if type(m) in _FROZEN]
+    norms = []
+    for name, norm in model.named_modules():
+        if type(norm) in _FROZEN:
+            norms.append(norm)
+        elif isinstance(norm, _BatchNorm) and not isinstance(norm, FrozenNorm):
+            raise ValueError(
+                f"norms='frozen': {name} is a {type(norm).__name__}, of which "
+                'there is no frozen version; quantize with '
+                "norms='trained', or take BN or SyncBN")
     for norm in norms:
         norm.__class__ = _FROZEN[type(norm)]
         norm.eval().requires_grad_(False)
@@ -136,8 +162,11 @@ def quantize_branches(model: nn.Module, cfg: dict) -> list[str]:
                     f'{names[block]} ends, is a {type(norm).__name__}; a '
                     'batch norm is expected')
             norm.__class__ = _QUANT_OUTPUT[type(norm)]
-            norm.output_quant = build_quantizer(cfg, Place())
-            norm.output_quant.train(norm.training)
+            quantizer = build_quantizer(cfg, Place()).train(norm.training)
+            # DDP waits for those of a stage that is frozen later
+            weights = [p for p in block.parameters() if p.dim() > 1]
+            norm.output_quant = quantizer.to(weights[0]).requires_grad_(
+                any(weight.requires_grad for weight in weights))
             changed.append(names[norm])
     if not changed:
         raise ValueError(

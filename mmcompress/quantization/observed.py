@@ -91,7 +91,7 @@ class Observed(Quantizer):
         least, largest = observer.range()
         if not (least.any() or largest.any()):
             return False
-        self._decide_sign(least.min().item())
+        self._decide_sign(least.min().item(), largest.max().item())
         self._take(observer)
         self.initialized.fill_(True)
         self._ask()

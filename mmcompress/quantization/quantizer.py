@@ -2,6 +2,7 @@
 import copy
 import itertools
 import math
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
@@ -11,14 +12,29 @@ import torch
 import torch.nn as nn
 from mmengine.dist import all_reduce
 from torch import Tensor
+from torch.utils.checkpoint import CheckpointFunction
 
 from mmcompress.lowbit import Grid
 from mmcompress.precision import at_least_float32
 from .codes import Codes, Summary
 from .optimizer_rules import watch_optimizers
 
-# below it, the least value of the first batch makes a quantizer signed
+# below it, in units of the largest value if that is below 1, the least value
+# of the first batch makes a quantizer signed
 _NEGATIVE = -1e-5
+
+
+def _trains() -> bool:
+    """Whether gradients are enabled, or will be in a checkpointed part."""
+    if torch.is_grad_enabled():
+        return True
+    frame = sys._getframe()
+    while frame is not None:
+        # of a checkpoint with use_reentrant=True
+        if frame.f_code is CheckpointFunction.forward.__code__:
+            return True
+        frame = frame.f_back
+    return False
 
 
 class Quantizer(nn.Module):
@@ -31,12 +47,13 @@ class Quantizer(nn.Module):
 
     Scales are parameters of one dimension, so that neither ``init_weights`` of
     a model fills them nor weight decay that exempts such changes them. They
-    begin with the first data that are seen with gradients enabled, those of
-    all processes together; frozen stages are in eval mode then, so
-    ``self.training`` decides nothing. Parameters of a model, weights, may be
-    seen at any time. Data of zeros only say nothing: they pass, and the next
-    ones are looked at. Until these have been trained on, they pass, too: the
-    first values of a DETR are a bias, which is 0 until the first step.
+    begin with the first data that are seen with gradients enabled, or in what
+    is recomputed with gradients later, those of all processes together; frozen
+    stages are in eval mode then, so ``self.training`` decides nothing.
+    Parameters of a model, weights, may be seen at any time. Data of zeros only
+    say nothing: they pass, and the next ones are looked at. Until these have
+    been trained on, they pass, too: the first values of a DETR are a bias,
+    which is 0 until the first step.
 
     A subclass implements ``_initialize``, ``_quantize`` and ``_codes``.
 
@@ -96,6 +113,9 @@ class Quantizer(nn.Module):
         if self.stateful:
             self.register_buffer('initialized', torch.tensor(False))
             self.register_buffer('signed', torch.tensor(signed is not False))
+            # the scales of a checkpoint must be for ours
+            self.register_buffer('stored_bits',
+                                 torch.tensor(bits, dtype=torch.uint8))
         self._copies: WeakSet[Quantizer] = WeakSet()
         watch_optimizers(self)
 
@@ -197,17 +217,19 @@ class Quantizer(nn.Module):
                     f'between {least} and {largest}')
             if least == largest == 0:
                 return False
-            self._decide_sign(least)
+            self._decide_sign(least, largest)
             self._initialize(x, summary, sync)
             self.initialized.fill_(True)
         self._ask()
         self._hand_on()
         return True
 
-    def _decide_sign(self, least: float) -> None:
+    def _decide_sign(self, least: float, largest: float) -> None:
         self._signed = self._given_sign
         if self._signed is None:
-            self.signed.fill_(least < _NEGATIVE)
+            # what layers that begin with zeros give is tiny at first
+            magnitude = min(1., max(-least, largest))
+            self.signed.fill_(least < _NEGATIVE * magnitude)
 
     def _hand_on(self) -> None:
         """Let copies that aren't trained begin with this one.
@@ -252,9 +274,9 @@ class Quantizer(nn.Module):
         """
         raise NotImplementedError
 
-    def _may_begin(self, x: Tensor) -> bool:
+    def _may_begin(self, x: Tensor, trains: bool) -> bool:
         self.seen = True
-        if torch.is_grad_enabled() or isinstance(x, nn.Parameter):
+        if trains or isinstance(x, nn.Parameter):
             begun = self.initialize(x)
             self.saw_zeros = not begun
             return begun
@@ -301,7 +323,7 @@ class Quantizer(nn.Module):
             return at_least_float32(x)
         if self.bypass:
             return at_least_float32(x)
-        if not self.is_initialized and not self._may_begin(x):
+        if not self.is_initialized and not self._may_begin(x, _trains()):
             return self._connect(at_least_float32(x))
         with torch.autocast(x.device.type, enabled=False):
             return self._quantize(at_least_float32(x))
@@ -322,7 +344,7 @@ class Quantizer(nn.Module):
             if x.isnan().any():
                 raise ValueError(f'{self}: NaN has no code')
             y = at_least_float32(x)
-            if not self.is_initialized and not self._may_begin(x):
+            if not self.is_initialized and not self._may_begin(x, False):
                 if x.any():
                     self._refuse()
                 zeros = torch.zeros_like(y, dtype=torch.int32)
@@ -386,14 +408,43 @@ class Quantizer(nn.Module):
     def _load_from_state_dict(self, state_dict: dict, prefix: str,
                               *args) -> None:
         if self.stateful:
-            if f'{prefix}initialized' not in state_dict:
+            begun = state_dict.get(f'{prefix}initialized')
+            if begun is None:
                 # a float checkpoint: begin again
                 self.initialized.fill_(False)
+            elif not begun.is_meta and begun:
+                self._check_stored(state_dict, prefix)
         for name, value in self.state_dict().items():
             state_dict.setdefault(prefix + name, value)
         super()._load_from_state_dict(state_dict, prefix, *args)
         if self.stateful:
             self._ask()
+
+    def _check_stored(self, state_dict: dict, prefix: str) -> None:
+        """Refuse scales of another quantizer.
+
+        mmengine would warn at most, and go on with some of them.
+        """
+        wrong = []
+        # files may be older than this entry
+        bits = state_dict.get(f'{prefix}stored_bits', self.stored_bits)
+        if int(bits) != self.bits:
+            wrong.append(f'of {int(bits)} bits, not {self.bits}')
+        signed = bool(state_dict.get(f'{prefix}signed', self.signed))
+        if self._given_sign is not None and signed != self._given_sign:
+            wrong.append(f'with signed={signed}, not {self._given_sign}')
+        for name, mine in self.state_dict().items():
+            its = state_dict.get(prefix + name)
+            if its is None and name != 'stored_bits':
+                wrong.append(f'without {name}')
+            elif its is not None and its.shape != mine.shape:
+                wrong.append(f'with {its.numel()} values of {name}, not '
+                             f'{mine.numel()}')
+        if wrong:
+            raise RuntimeError(
+                f'{prefix[:-1] or self}: the checkpoint is that of another '
+                f'quantizer, {", ".join(wrong)}. Quantize as the checkpoint '
+                'was, or begin from the float checkpoint')
 
     def _ask(self) -> None:
         """Ask the device for the flags, outside of compiled graphs."""

@@ -123,12 +123,22 @@ class QuantizeLayers:
         _check('attention_granularity', attention_granularity,
                ('head', 'tensor'))
         _check('norms', norms, ('trained', 'frozen'))
+        if residual is True and activation is None:
+            raise ValueError('residual=True quantizes as activations are, and '
+                             'these have no quantizer: give it a config, such '
+                             "as residual=dict(type='LSQ', bits=8)")
         self.norms = norms
         self.residual = activation if residual is True else residual
         self.spec = Spec(weight, activation, attention, softmax, query_norm,
                          key_norm, act_granularity, attention_granularity)
         self.include = ['*'] if include is None else include
         self.exclude = exclude or []
+        if first_last is _8_BITS:
+            first_last = {
+                key: cfg
+                for key, cfg in _8_BITS.items()
+                if getattr(self.spec, key) is not None
+            }
         self.first_last = first_last
         self.overrides = overrides or {}
         allowed = [field.name for field in fields(Spec)]
@@ -217,6 +227,10 @@ class QuantizeLayers:
                 'these layers can not be quantized:\n' + '\n'.join(lines) +
                 f'\nLeave them out: exclude={self.exclude + list(reasons)}')
         self._add_products(plan, modules)
+        if not (plan.layers or plan.attentions):
+            raise ValueError('QuantizeLayers has nothing to do: ' +
+                             '; '.join(f'{name}: {why}'
+                                       for name, why in plan.floats.items()))
         return plan
 
     def _check_patterns(self, modules: dict, handled: set[str]) -> None:

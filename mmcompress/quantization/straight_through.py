@@ -9,7 +9,8 @@ class _StraightThrough(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, y: Tensor, slope: Tensor | None) -> Tensor:
         ctx.save_for_backward(slope)
-        return y
+        # which integers have no value for
+        return torch.where(x.isnan(), x, y)
 
     @staticmethod
     @once_differentiable
@@ -30,6 +31,6 @@ def straight_through(x: Tensor,
             boolean for 0 and 1. None: 1.
 
     Returns:
-        Tensor: ``y``.
+        Tensor: ``y``, and NaN where ``x`` is that.
     """
     return _StraightThrough.apply(x, y.detach(), slope)

@@ -272,6 +272,16 @@ def test_values_that_are_no_numbers_are_refused_in_words(name):
         quantizer.quantize_int(x)
 
 
+@pytest.mark.parametrize(
+    'name', [n for n, c in CASES.items() if c.build().stateful is False])
+def test_values_that_are_no_numbers_stay_so(name):
+    # or a training that diverged would go on with the integer of NaN
+    x = leaf(name)
+    with torch.no_grad():
+        x[0, 0, 0, 0] = NAN
+    assert CASES[name].build()(x)[0, 0, 0, 0].isnan()
+
+
 @stateful
 def test_does_not_begin_with_values_that_are_not_finite(name):
     quantizer = CASES[name].build()

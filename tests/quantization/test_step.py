@@ -329,3 +329,82 @@ def test_packed_it_computes_the_same(options):
     with torch.no_grad():
         expected, y = model(x)[0], packed(x)[0]
     assert (y - expected).norm() < 1e-3 * expected.norm()
+
+
+def test_an_image_without_a_batch_has_its_channels_scales():
+    # as many rows as channels
+    layer = Q.QuantConv2d(
+        4,
+        4,
+        1,
+        bias=False,
+        input_quant=dict(type='LSQ', bits=4),
+        act_granularity='channel')
+    x = torch.randn(4, 4, 4)
+    with torch.no_grad():
+        layer.weight.copy_(torch.eye(4).view(4, 4, 1, 1))
+    batch = layer(x[None])
+    assert torch.equal(layer(x), batch[0])
+
+
+# ---- What would go wrong without a message ---------------------------------
+
+
+def test_by_default_first_and_last_quantize_what_the_others_do():
+    layers = layers_of(build(weight=LSQ4))
+    assert all(layer.input_quant is None for layer in layers.values())
+    assert layers['backbone.conv1'].weight_quant.bits == 8
+
+
+@pytest.mark.parametrize(
+    'options, words',
+    [(dict(attention=LSQ4), 'nothing to do.*no quantizer is given'),
+     (dict(weight=LSQ4, residual=True), 'residual=True.*give it a config'),
+     (dict(weight=dict(bits=4)), 'needs a type'),
+     (dict(weight=4), 'needs a type'),
+     (dict(weight=LSQ4, overrides={'head': dict(activation=8)
+                                   }), 'needs a type')],
+    ids=['attention', 'residual', 'bits', 'number', 'override'])
+def test_refuses_what_would_do_nothing_or_says_too_little(options, words):
+    with pytest.raises((TypeError, ValueError), match=words):
+        build(**options)
+
+
+def test_a_second_step_leaves_the_first_ones_layers():
+    with pytest.raises(ValueError, match='low-bit by an earlier step'):
+        build([dict(type='mmcompress.QuantizeLayers', weight=LSQ4)] * 2)
+
+
+def test_frozen_norms_of_several_processes_end_on_a_grid():
+    model = copy.deepcopy(RESNET)
+    model['backbone']['norm_cfg'] = dict(type='SyncBN')
+    block = build(
+        model=model,
+        weight=LSQ4,
+        activation=LSQ4,
+        norms='frozen',
+        residual=True).train().backbone.layer1[0]
+    assert isinstance(block.bn2, nn.SyncBatchNorm) and not block.bn2.training
+    assert block.bn2.output_quant.bits == 4
+
+
+def test_branches_of_frozen_stages_have_frozen_quantizers():
+    model = copy.deepcopy(RESNET)
+    model['backbone']['frozen_stages'] = 1
+    backbone = build(
+        model=model, weight=LSQ4, activation=LSQ4, residual=True).backbone
+    for layer, trained in ((backbone.layer1, False), (backbone.layer2, True)):
+        assert layer[0].bn2.output_quant.scale.requires_grad == trained
+
+
+def test_frozen_norms_that_are_replaced_are_an_error():
+    model = quantized(norms='frozen')
+    model = nn.SyncBatchNorm.convert_sync_batchnorm(model).eval()
+    loss(model)
+    model.train()
+    for norm in model.modules():
+        if isinstance(norm, nn.SyncBatchNorm):
+            # which wants a GPU in training
+            norm.eval()
+    with pytest.raises(RuntimeError, match='bn1 was frozen .*sync_bn'):
+        loss(model)

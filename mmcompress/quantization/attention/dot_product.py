@@ -169,6 +169,9 @@ def quantize_dot_product(attn: nn.Module, spec: Spec) -> None:
     """
     if not has_products(spec):
         return
+    if isinstance(attn.scaled_dot_product_attention, QuantDotProduct):
+        # by an earlier step, as its layers
+        return
     if isinstance(attn.scaled_dot_product_attention, partial):
         raise ValueError(
             f'{type(attn).__name__} with a qk_scale can not be quantized: '
