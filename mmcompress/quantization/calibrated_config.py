@@ -57,7 +57,8 @@ def _no_decay(own: Iterable[str], scales: Iterable[str]) -> list[str]:
     """Custom keys that exempt parameters of quantizers from weight decay.
 
     Of several keys that are in a name, the longest counts, as `backbone` of
-    DETR's config would: the end of the name that is longer outdoes it.
+    DETR's config would: the end of the name that is longer outdoes it, the
+    quantizer's own name at least.
 
     Args:
         own (Iterable[str]): Keys that the config has.
@@ -69,7 +70,8 @@ def _no_decay(own: Iterable[str], scales: Iterable[str]) -> list[str]:
         if longest >= len(keys[0]):
             ends = accumulate(
                 reversed(name.split('.')), lambda end, part: f'{part}.{end}')
-            keys += [end for end in ends if len(end) > longest][:1]
+            keys += [end for end in ends
+                     if '.' in end and len(end) > longest][:1]
     return list(dict.fromkeys(keys))
 
 
