@@ -3,6 +3,7 @@
 Models are built on torch's meta device: full-size networks then cost no
 memory and next to no time.
 """
+import re
 from copy import deepcopy
 from functools import lru_cache
 from pathlib import Path
@@ -23,7 +24,21 @@ FILES = [
     file for file in sorted((ROOT / 'configs').rglob('*.py'))
     if '_base_' not in file.parts
 ]
+# in names of configs that quantize
+BITS = re.compile(r'[-_]w\d([-_]a\d)?|\d-\d-\d|_stage\d')
 every_config = pytest.mark.parametrize('file', FILES, ids=lambda f: f.stem)
+
+
+def building():
+    """All configs; slow if another has the same model of other bits."""
+    seen = set()
+    for file in FILES:
+        model = file.parent, BITS.sub('', file.stem)
+        yield pytest.param(
+            file,
+            id=file.stem,
+            marks=pytest.mark.slow if model in seen else ())
+        seen.add(model)
 
 
 @lru_cache(maxsize=None)
@@ -40,7 +55,7 @@ def models_of(metafile):
     return yaml.safe_load(metafile.read_text('utf-8'))['Models']
 
 
-@every_config
+@pytest.mark.parametrize('file', building())
 def test_loads_builds_and_has_what_it_taps(file):
     cfg = load(file)
     # this builds the student, and looks for what is tapped of it
