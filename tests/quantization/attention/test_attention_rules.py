@@ -11,11 +11,11 @@ from mmpretrain.models.utils import MultiheadAttention, WindowMSA
 
 from mmcompress.quantization import QuantizeLayers, QuantLinear, Spec
 from mmcompress.quantization.attention import (QuantDotProduct,
-                                               QuantMultiheadAttention,
-                                               attention_rule,
-                                               eight_bit_children,
-                                               float_products,
-                                               handled_children, rules)
+                                               QuantMultiheadAttention, rules)
+from mmcompress.quantization.attention.rules import (attention_rule,
+                                                     eight_bit_children,
+                                                     float_products,
+                                                     handled_children)
 
 LSQ = dict(type='LSQ', bits=4)
 
