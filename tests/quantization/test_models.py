@@ -20,7 +20,7 @@ STEP = dict(
 # where content and positions have weights of their own
 ZEROS = dict.fromkeys(['conditional_detr', 'dab_detr'],
                       ('qcontent', 'kcontent', 'v'))
-QUICK = {'beit', 'deit', 'vitpose'}
+QUICK = {'beit', 'deit'}
 every_model = pytest.mark.parametrize('name', [
     pytest.param(name, marks=() if name in QUICK else pytest.mark.slow)
     for name in MODELS_OF_LIBRARIES
