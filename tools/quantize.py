@@ -4,7 +4,6 @@ import contextlib
 import copy
 import io
 import logging
-import math
 import os.path as osp
 import re
 import sys
@@ -202,9 +201,7 @@ def size(cfg: Config, model: nn.Module, float_model: nn.Module) -> str:
     with bypassed(model):
         costs = complexity(model, noise_batch(cfg, model))
     sums = total(costs)
-    low = [cost for cost in costs if cost.is_low_bit]
-    share = sum(c.bops / math.prod(c.bits) for c in low)
-    share /= share + sums.flops
+    share = sum(c.macs for c in costs if c.is_low_bit) / sums.macs
     stored = num_bytes(float_model.state_dict().values()) / 1e6
     packed = sums.bytes_packed / 1e6
     return (f'Size {stored:.2f} MB float, {packed:.2f} MB packed '

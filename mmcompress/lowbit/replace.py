@@ -19,7 +19,7 @@ def _set_module(model: nn.Module, name: str, module: nn.Module) -> None:
     setattr(model.get_submodule(parent), attribute, module)
 
 
-def _own_forward(cls: type, kind: type) -> type | None:
+def own_forward(cls: type, kind: type) -> type | None:
     """The class between ``cls`` and ``kind`` that computes otherwise."""
     for base in cls.__mro__[:cls.__mro__.index(kind)]:
         own = {'forward', '_conv_forward'} & vars(base).keys()
@@ -39,7 +39,7 @@ def _why_not(layer: nn.Module, kind: type, parent: nn.Module) -> str | None:
         return 'it has hooks (such as weight_norm), which would be lost'
     if isinstance(layer, LowBitLayer) or kind not in FLOAT_LAYERS:
         return None
-    other = _own_forward(type(layer), kind)
+    other = own_forward(type(layer), kind)
     if other is not None:
         return (f'{other.__module__}.{other.__qualname__} has a forward of '
                 f'its own, which a layer in place of {kind.__name__} has not')

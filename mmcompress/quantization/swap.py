@@ -1,6 +1,7 @@
 """Which float layers have quantized classes."""
 import torch.nn as nn
 
+from mmcompress.lowbit.replace import own_forward
 from .layers import QuantConv2d, QuantConvTranspose2d, QuantLayer, QuantLinear
 
 _QUANTIZED = {
@@ -8,8 +9,6 @@ _QUANTIZED = {
     nn.Conv2d: QuantConv2d,
     nn.ConvTranspose2d: QuantConvTranspose2d,
 }
-# compute what torch's do
-_SAME = ('mmcv.cnn.bricks.wrappers', 'torch.nn.modules.linear')
 
 
 def float_base(layer: nn.Module) -> type[nn.Module] | None:
@@ -21,15 +20,13 @@ def float_base(layer: nn.Module) -> type[nn.Module] | None:
 def why_not(layer: nn.Module) -> str | None:
     """Why a layer of these can't be quantized; None if it can."""
     base = float_base(layer)
-    for cls in type(layer).__mro__:
-        if cls is base:
-            return None
-        if cls.__module__ not in _SAME and vars(cls).keys() & {
-                'forward', '_conv_forward'
-        }:
-            return (f'{cls.__module__}.{cls.__qualname__} computes something '
-                    f'else than {base.__name__}')
-    return f'{type(layer).__name__} is no linear layer or convolution'
+    if base is None:
+        return f'{type(layer).__name__} is no linear layer or convolution'
+    other = own_forward(type(layer), base)
+    if other is None:
+        return None
+    return (f'{other.__module__}.{other.__qualname__} computes something else '
+            f'than {base.__name__}')
 
 
 def quantized_class(layer: nn.Module) -> type[QuantLayer]:
