@@ -30,6 +30,10 @@ def logged():
     handler = logging.Handler()
     handler.emit = lambda r: lines.append(f'{r.levelname}: {r.getMessage()}')
     logger = MMLogger.get_current_instance()
+    # a tool that ran before may have silenced it
+    level = logger.level
+    logger.setLevel(logging.INFO)
     logger.addHandler(handler)
     yield lines
     logger.removeHandler(handler)
+    logger.setLevel(level)
