@@ -119,10 +119,10 @@ class IntegerConv {
     const bool flips = blob_.format == WeightFormat::kQuads;
     // of codes that are read as signed
     const int32_t zero = zero_point - (flips ? kernels_.flip : 0);
-    correction_.resize(num_outputs_ + kMaxSegment);
+    start_.resize(num_outputs_ + kMaxSegment);
     scale_.resize(num_outputs_ + kMaxSegment);
     for (int64_t o = 0; o < num_outputs_; ++o) {
-      correction_[o] = zero * blob_.weight_sums[o];
+      start_[o] = -zero * blob_.weight_sums[o];
       scale_[o] = output_.scale[o];
     }
     if (!output_.bias) return;
@@ -184,6 +184,10 @@ class IntegerConv {
                          x * shape_.stride_w * operand_.pixel_bytes());
   }
 
+  int64_t channel(int64_t group, int64_t segment) const {
+    return group * blob_.outputs_per_group + segment * kernels_.segment;
+  }
+
   void run_segment(const Task& task, const std::vector<const uint8_t*>& pixels,
                    int64_t group, int64_t segment) const {
     alignas(64) int32_t sums[kBlockPixels * kMaxSegment];
@@ -214,7 +218,8 @@ class IntegerConv {
     args.chunks = chunks_.data() + block.first_chunk;
     args.num_chunks = block.num_chunks;
     args.flush = blob_.flush;
-    args.accumulate = block.first_step > 0;
+    args.start =
+        block.first_step > 0 ? nullptr : start_.data() + channel(group, segment);
     args.sums_stride = args.lanes;
     const auto kernel = depthwise ? kernels_.sum_depthwise
                         : blob_.format == WeightFormat::kPairs
@@ -235,12 +240,10 @@ class IntegerConv {
 
   void finish(const Task& task, int64_t first, int64_t count, int64_t group,
               int64_t segment, const int32_t* sums, int64_t stride) const {
-    const int64_t channel =
-        group * blob_.outputs_per_group + segment * kernels_.segment;
+    const int64_t channel = this->channel(group, segment);
     const int64_t pixel =
         (task.image * out_h_ + task.row_begin) * out_w_ + first;
     IntegerEpilogue args;
-    args.correction = correction_.data() + channel;
     args.scale = scale_.data() + channel;
     args.bias = bias_.empty() ? nullptr : bias_.data() + channel;
     args.input_scale = output_.input_scale;
@@ -298,7 +301,7 @@ class IntegerConv {
   int64_t out_h_, out_w_, num_outputs_;
   std::vector<Chunk> chunks_;
   std::vector<Block> blocks_;
-  std::vector<int32_t> correction_;
+  std::vector<int32_t> start_;  // of the sums: what the zero point adds
   std::vector<float> scale_, bias_;
   bool residual_in_place_;
 };

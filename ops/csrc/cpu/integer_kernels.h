@@ -39,21 +39,19 @@ struct SumArgs {
   int64_t num_chunks;
   // Steps after which sums of 16 bits may overflow, at least 1.
   int64_t flush;
-  bool accumulate;  // add to `sums`
+  const int32_t* start;  // of `lanes`, or null: `sums` go on
   int32_t* sums;
   int64_t sums_stride;  // from pixel to pixel; `lanes` are written
 };
 
 enum class Activation { kNone, kRelu, kRelu6 };
 
-// y = (float(sum - correction) * input_scale) * scale; y += bias;
-// y += residual; y = act(y); every operation is rounded to float32. All
-// pointers are at the first of up to `segment` channels; null where a step is
-// absent. Codes: of y / next_scale, or where `reciprocal` is set,
+// y = (float(sum) * input_scale) * scale; y += bias; y += residual;
+// y = act(y); every operation is rounded to float32. All pointers are at the
+// first of up to `segment` channels; null where a step is absent. Codes: of y / next_scale, or where `reciprocal` is set,
 // clamp(round(y * next_scale + zero_point), low, high).
 struct IntegerEpilogue {
-  const int32_t* correction;  // these two are padded to a multiple of 16
-  const float* scale;
+  const float* scale;  // these two are padded to a multiple of 16
   const float* bias;
   float input_scale;
   Activation act;

@@ -36,6 +36,10 @@ __m256i broadcast(const uint8_t* x) {
 
 // ---- sums ----------------------------------------------------------------
 
+const int32_t* first_sums(const SumArgs& args, int64_t p) {
+  return args.start ? args.start : args.sums + p * args.sums_stride;
+}
+
 // Sums of 32 bits of two vectors of output channels and P pixels.
 template <int P>
 struct Sums {
@@ -46,9 +50,7 @@ struct Sums {
     for (int p = 0; p < P; ++p)
 #pragma GCC unroll 2
       for (int v = 0; v < 2; ++v)
-        of[p][v] = args.accumulate
-                       ? load(args.sums + p * args.sums_stride + v * kLanes)
-                       : _mm256_setzero_si256();
+        of[p][v] = load(first_sums(args, p) + v * kLanes);
   }
 
   void write(const SumArgs& args) const {
@@ -117,9 +119,9 @@ struct ShortSums {
 // Several steps fit into 16 bits.
 template <int P>
 void sum_several(const SumArgs& args) {
-  if (!args.accumulate)
+  if (args.start)
     for (int p = 0; p < P; ++p)
-      std::memset(args.sums + p * args.sums_stride, 0, 64);
+      std::memcpy(args.sums + p * args.sums_stride, args.start, 64);
   ShortSums<P> sums;
   sums.clear();
   const uint8_t* weights = args.weights;
@@ -202,11 +204,8 @@ void sum_depthwise(const SumArgs& args) {
   for (int64_t p = 0; p < args.num_pixels; ++p) {
     int32_t* sums = args.sums + p * args.sums_stride;
     for (int64_t lane = 0; lane < args.lanes; lane += 16) {
-      __m256i sum0 = _mm256_setzero_si256(), sum1 = sum0;
-      if (args.accumulate) {
-        sum0 = load(sums + lane);
-        sum1 = load(sums + lane + 8);
-      }
+      const int32_t* first = first_sums(args, p) + lane;
+      __m256i sum0 = load(first), sum1 = load(first + 8);
       for (int64_t i = 0; i < args.num_chunks; ++i) {
         const uint8_t* x = args.pixels[p] + args.chunks[i].offset + lane;
         const uint8_t* w = args.weights + i * args.lanes + lane;
@@ -283,13 +282,11 @@ void finish_whole(const IntegerEpilogue& args) {
     limits.high = _mm256_set1_ps(float(args.grid.high));
   }
   for (int64_t c = 0; c < args.channels; c += kLanes) {
-    const __m256i correction = load(args.correction + c);
     const __m256 scale = _mm256_loadu_ps(args.scale + c);
     const __m256 bias =
         args.bias ? _mm256_loadu_ps(args.bias + c) : _mm256_setzero_ps();
     for (int64_t p = 0; p < args.num_pixels; ++p) {
-      const __m256i sum = _mm256_sub_epi32(
-          load(args.sums + p * args.sums_stride + c), correction);
+      const __m256i sum = load(args.sums + p * args.sums_stride + c);
       __m256 y = _mm256_mul_ps(_mm256_cvtepi32_ps(sum), input_scale);
       y = _mm256_mul_ps(y, scale);
       if (args.bias) y = _mm256_add_ps(y, bias);
@@ -319,7 +316,6 @@ void finish(IntegerEpilogue args) {
   finish_whole(args);
   if (rest == 0) return;
   args.channels = rest;
-  args.correction += whole;
   args.scale += whole;
   if (args.bias) args.bias += whole;
   args.sums += whole;

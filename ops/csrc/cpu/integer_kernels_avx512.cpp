@@ -29,6 +29,10 @@ __m512i broadcast(const uint8_t* x) {
   return _mm512_set1_epi32(quad);
 }
 
+const int32_t* first_sums(const SumArgs& args, int64_t p) {
+  return args.start ? args.start : args.sums + p * args.sums_stride;
+}
+
 // V vectors of output channels, P pixels.
 template <int V, int P>
 void sum_tile(const SumArgs& args) {
@@ -37,10 +41,7 @@ void sum_tile(const SumArgs& args) {
   for (int p = 0; p < P; ++p)
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v)
-      sums[p][v] = args.accumulate
-                       ? _mm512_loadu_si512(args.sums + p * args.sums_stride +
-                                            v * kLanes)
-                       : _mm512_setzero_si512();
+      sums[p][v] = _mm512_loadu_si512(first_sums(args, p) + v * kLanes);
   const uint8_t* weights = args.weights;
   for (int64_t i = 0; i < args.num_chunks; ++i) {
     const Chunk& chunk = args.chunks[i];
@@ -95,8 +96,7 @@ void sum_depthwise(const SumArgs& args) {
   for (int64_t p = 0; p < args.num_pixels; ++p) {
     int32_t* sums = args.sums + p * args.sums_stride;
     for (int64_t lane = 0; lane < args.lanes; lane += kLanes) {
-      __m512i sum = args.accumulate ? _mm512_loadu_si512(sums + lane)
-                                    : _mm512_setzero_si512();
+      __m512i sum = _mm512_loadu_si512(first_sums(args, p) + lane);
       for (int64_t i = 0; i < args.num_chunks; ++i) {
         const uint8_t* x = args.pixels[p] + args.chunks[i].offset + lane;
         const uint8_t* w = args.weights + i * args.lanes + lane;
@@ -154,48 +154,103 @@ void quantize(const float* x, int64_t count, float scale, const CodeGrid& grid,
 
 // ---- what follows the sums -----------------------------------------------
 
-void finish(const IntegerEpilogue& args) {
-  const __m512 input_scale = _mm512_set1_ps(args.input_scale);
-  const __m512 zero = _mm512_setzero_ps(), six = _mm512_set1_ps(6.0f);
-  const __m512 zero_point = _mm512_set1_ps(float(args.grid.zero_point));
-  Limits limits = division(args.next_scale, args.grid);
-  if (args.reciprocal) {
+// How y becomes codes.
+struct Requantization {
+  Limits limits;
+  __m512 zero_point;
+  bool reciprocal;
+
+  explicit Requantization(const IntegerEpilogue& args)
+      : limits(division(args.next_scale, args.grid)),
+        zero_point(_mm512_set1_ps(float(args.grid.zero_point))),
+        reciprocal(args.reciprocal) {
+    if (!reciprocal) return;
+    // the zero point is added before the value is rounded
     limits.low = _mm512_set1_ps(float(args.grid.low));
     limits.high = _mm512_set1_ps(float(args.grid.high));
   }
-  for (int64_t c = 0; c < args.channels; c += kLanes) {
-    const __mmask16 lanes = first_lanes(args.channels - c);
-    const __m512i correction = _mm512_loadu_si512(args.correction + c);
-    const __m512 scale = _mm512_loadu_ps(args.scale + c);
-    const __m512 bias =
-        args.bias ? _mm512_loadu_ps(args.bias + c) : _mm512_setzero_ps();
-    for (int64_t p = 0; p < args.num_pixels; ++p) {
-      const __m512i sum = _mm512_sub_epi32(
-          _mm512_loadu_si512(args.sums + p * args.sums_stride + c),
-          correction);
-      __m512 y = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), input_scale);
-      y = _mm512_mul_ps(y, scale);
-      if (args.bias) y = _mm512_add_ps(y, bias);
+
+  __m512i operator()(__m512 y) const {
+    if (reciprocal)
+      return round_codes(
+          _mm512_add_ps(_mm512_mul_ps(y, limits.scale), zero_point), limits);
+    return _mm512_add_epi32(
+        round_codes(_mm512_div_ps(y, limits.scale), limits),
+        limits.zero_point);
+  }
+};
+
+// V whole vectors of channels, or one with so many lanes. Stores with a mask
+// are slow on some processors.
+template <int V, bool kIsWhole>
+void finish_vectors(const IntegerEpilogue& args, int64_t c, __mmask16 lanes) {
+  const __m512 input_scale = _mm512_set1_ps(args.input_scale);
+  const __m512 zero = _mm512_setzero_ps(), six = _mm512_set1_ps(6.0f);
+  const Requantization requantize(args);
+  // packing works on the quarters of vectors
+  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10,
+                                          14, 3, 7, 11, 15);
+  __m512 scale[V], bias[V];
+#pragma GCC unroll 4
+  for (int v = 0; v < V; ++v) {
+    scale[v] = _mm512_loadu_ps(args.scale + c + v * kLanes);
+    bias[v] = args.bias ? _mm512_loadu_ps(args.bias + c + v * kLanes)
+                        : _mm512_setzero_ps();
+  }
+  for (int64_t p = 0; p < args.num_pixels; ++p) {
+    __m512 y[V];
+    const int32_t* sums = args.sums + p * args.sums_stride + c;
+    const float* residual = args.residual + p * args.residual_stride + c;
+    float* out = args.y + p * args.y_stride + c;
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) {
+      const __m512i sum = _mm512_loadu_si512(sums + v * kLanes);
+      y[v] = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), input_scale);
+      y[v] = _mm512_mul_ps(y[v], scale[v]);
+      if (args.bias) y[v] = _mm512_add_ps(y[v], bias[v]);
       if (args.residual)
-        y = _mm512_add_ps(
-            y, _mm512_maskz_loadu_ps(
-                   lanes, args.residual + p * args.residual_stride + c));
+        y[v] = _mm512_add_ps(
+            y[v], kIsWhole ? _mm512_loadu_ps(residual + v * kLanes)
+                           : _mm512_maskz_loadu_ps(lanes, residual));
       // the second operand, if it is NaN
-      if (args.act != Activation::kNone) y = _mm512_max_ps(zero, y);
-      if (args.act == Activation::kRelu6) y = _mm512_min_ps(six, y);
-      if (args.y)
-        _mm512_mask_storeu_ps(args.y + p * args.y_stride + c, lanes, y);
-      if (!args.codes) continue;
-      const __m128i codes =
-          args.reciprocal
-              ? _mm512_cvtepi32_epi8(round_codes(
-                    _mm512_add_ps(_mm512_mul_ps(y, limits.scale), zero_point),
-                    limits))
-              : divided(y, limits);
-      _mm_mask_storeu_epi8(args.codes + p * args.codes_stride + c, lanes,
-                           codes);
+      if (args.act != Activation::kNone) y[v] = _mm512_max_ps(zero, y[v]);
+      if (args.act == Activation::kRelu6) y[v] = _mm512_min_ps(six, y[v]);
+      if (!args.y) continue;
+      if (kIsWhole)
+        _mm512_storeu_ps(out + v * kLanes, y[v]);
+      else
+        _mm512_mask_storeu_ps(out, lanes, y[v]);
+    }
+    if (!args.codes) continue;
+    uint8_t* codes = args.codes + p * args.codes_stride + c;
+    if (V == 4) {
+      const __m512i words0 =
+          _mm512_packus_epi32(requantize(y[0]), requantize(y[1 % V]));
+      const __m512i words1 =
+          _mm512_packus_epi32(requantize(y[2 % V]), requantize(y[3 % V]));
+      const __m512i all = _mm512_packus_epi16(words0, words1);
+      _mm512_storeu_si512(codes, _mm512_permutexvar_epi32(order, all));
+      continue;
+    }
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) {
+      const __m128i all = _mm512_cvtepi32_epi8(requantize(y[v]));
+      if (kIsWhole)
+        _mm_storeu_si128((__m128i*)(codes + v * kLanes), all);
+      else
+        _mm_mask_storeu_epi8(codes, lanes, all);
     }
   }
+}
+
+void finish(const IntegerEpilogue& args) {
+  int64_t c = 0;
+  for (; c + 4 * kLanes <= args.channels; c += 4 * kLanes)
+    finish_vectors<4, true>(args, c, 0);
+  for (; c + kLanes <= args.channels; c += kLanes)
+    finish_vectors<1, true>(args, c, 0);
+  if (c < args.channels)
+    finish_vectors<1, false>(args, c, first_lanes(args.channels - c));
 }
 
 }  // namespace

@@ -7,8 +7,8 @@ namespace {
 void sum_quads(const SumArgs& args) {
   for (int64_t p = 0; p < args.num_pixels; ++p) {
     int32_t* sums = args.sums + p * args.sums_stride;
-    if (!args.accumulate)
-      std::memset(sums, 0, args.lanes * sizeof(int32_t));
+    if (args.start)
+      std::memcpy(sums, args.start, args.lanes * sizeof(int32_t));
     const auto* weights = reinterpret_cast<const int8_t*>(args.weights);
     for (int64_t i = 0; i < args.num_chunks; ++i) {
       const uint8_t* x = args.pixels[p] + args.chunks[i].offset;

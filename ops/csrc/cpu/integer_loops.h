@@ -48,8 +48,7 @@ void finish_loop(const IntegerEpilogue& args) {
     float y[64];
     const int32_t* sums = args.sums + p * args.sums_stride;
     for (int64_t o = 0; o < args.channels; ++o)
-      y[o] = float(int32_t(uint32_t(sums[o]) - uint32_t(args.correction[o]))) *
-             args.input_scale;
+      y[o] = float(sums[o]) * args.input_scale;
     for (int64_t o = 0; o < args.channels; ++o) y[o] *= args.scale[o];
     if (args.bias)
       for (int64_t o = 0; o < args.channels; ++o) y[o] += args.bias[o];
@@ -79,8 +78,8 @@ void finish_loop(const IntegerEpilogue& args) {
 [[maybe_unused]] void sum_depthwise_loop(const SumArgs& args) {
   for (int64_t p = 0; p < args.num_pixels; ++p) {
     int32_t* sums = args.sums + p * args.sums_stride;
-    if (!args.accumulate)
-      std::memset(sums, 0, args.lanes * sizeof(int32_t));
+    if (args.start)
+      std::memcpy(sums, args.start, args.lanes * sizeof(int32_t));
     const auto* weights = reinterpret_cast<const int8_t*>(args.weights);
     for (int64_t i = 0; i < args.num_chunks; ++i, weights += args.lanes) {
       const uint8_t* x = args.pixels[p] + args.chunks[i].offset;
