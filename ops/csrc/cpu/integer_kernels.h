@@ -35,6 +35,7 @@ struct SumArgs {
   int64_t lanes;           // a multiple of `granule`
   const uint8_t* const* pixels;  // operand at the first tap of each pixel
   int64_t num_pixels;            // 1..tile
+  int64_t skip;                  // bytes from there to the wanted channels
   const Chunk* chunks;
   int64_t num_chunks;
   // Steps after which sums of 16 bits may overflow, at least 1.
@@ -44,29 +45,33 @@ struct SumArgs {
   int64_t sums_stride;  // from pixel to pixel; `lanes` are written
 };
 
-enum class Activation { kNone, kRelu, kRelu6 };
+// What is wanted of sums.
+enum class Result {
+  kFloats,         // y
+  kFloatsAndCodes, // y, and clamp(round(y / next_scale) + zero_point)
+  kCodes           // clamp(round(y * next_scale + zero_point))
+};
 
 // y = (float(sum) * input_scale) * scale; y += bias; y += residual;
-// y = act(y); every operation is rounded to float32. All pointers are at the
-// first of up to `segment` channels; null where a step is absent. Codes: of y / next_scale, or where `reciprocal` is set,
-// clamp(round(y * next_scale + zero_point), low, high).
+// y = min(max(y, lowest), highest); every operation is rounded to float32, NaN
+// stays. All pointers are at the first of up to `segment` channels.
 struct IntegerEpilogue {
   const float* scale;  // these two are padded to a multiple of 16
-  const float* bias;
+  const float* bias;   // -0.0 adds nothing
   float input_scale;
-  Activation act;
+  float lowest, highest;
   int64_t channels;
   int64_t num_pixels;
   const int32_t* sums;
   int64_t sums_stride;
-  const float* residual;
+  const float* residual;  // null: none
   int64_t residual_stride;
+  Result result;
   float* y;
   int64_t y_stride;
   uint8_t* codes;
   int64_t codes_stride;
   float next_scale;
-  bool reciprocal;
   CodeGrid grid;
 };
 

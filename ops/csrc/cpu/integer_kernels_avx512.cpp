@@ -47,7 +47,7 @@ void sum_tile(const SumArgs& args) {
     const Chunk& chunk = args.chunks[i];
     const uint8_t* x[P];
 #pragma GCC unroll 8
-    for (int p = 0; p < P; ++p) x[p] = args.pixels[p] + chunk.offset;
+    for (int p = 0; p < P; ++p) x[p] = args.pixels[p] + chunk.offset + args.skip;
     const int64_t bytes = chunk.steps * kQuad;
     for (int64_t c = 0; c < bytes; c += kQuad, weights += 64 * V) {
       __m512i w[V];
@@ -98,7 +98,8 @@ void sum_depthwise(const SumArgs& args) {
     for (int64_t lane = 0; lane < args.lanes; lane += kLanes) {
       __m512i sum = _mm512_loadu_si512(first_sums(args, p) + lane);
       for (int64_t i = 0; i < args.num_chunks; ++i) {
-        const uint8_t* x = args.pixels[p] + args.chunks[i].offset + lane;
+        const uint8_t* x =
+            args.pixels[p] + args.chunks[i].offset + args.skip + lane;
         const uint8_t* w = args.weights + i * args.lanes + lane;
         const __m256i products = _mm256_mullo_epi16(
             _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i*)x)),
@@ -155,23 +156,22 @@ void quantize(const float* x, int64_t count, float scale, const CodeGrid& grid,
 // ---- what follows the sums -----------------------------------------------
 
 // How y becomes codes.
+template <Result kResult>
 struct Requantization {
   Limits limits;
   __m512 zero_point;
-  bool reciprocal;
 
   explicit Requantization(const IntegerEpilogue& args)
       : limits(division(args.next_scale, args.grid)),
-        zero_point(_mm512_set1_ps(float(args.grid.zero_point))),
-        reciprocal(args.reciprocal) {
-    if (!reciprocal) return;
+        zero_point(_mm512_set1_ps(float(args.grid.zero_point))) {
+    if (kResult != Result::kCodes) return;
     // the zero point is added before the value is rounded
     limits.low = _mm512_set1_ps(float(args.grid.low));
     limits.high = _mm512_set1_ps(float(args.grid.high));
   }
 
   __m512i operator()(__m512 y) const {
-    if (reciprocal)
+    if (kResult == Result::kCodes)
       return round_codes(
           _mm512_add_ps(_mm512_mul_ps(y, limits.scale), zero_point), limits);
     return _mm512_add_epi32(
@@ -180,13 +180,14 @@ struct Requantization {
   }
 };
 
-// V whole vectors of channels, or one with so many lanes. Stores with a mask
-// are slow on some processors.
-template <int V, bool kIsWhole>
+// V vectors of channels; if not whole, one with so many lanes: stores with a
+// mask are slow on some processors.
+template <Result kResult, bool kHasResidual, int V, bool kIsWhole>
 void finish_vectors(const IntegerEpilogue& args, int64_t c, __mmask16 lanes) {
   const __m512 input_scale = _mm512_set1_ps(args.input_scale);
-  const __m512 zero = _mm512_setzero_ps(), six = _mm512_set1_ps(6.0f);
-  const Requantization requantize(args);
+  const __m512 lowest = _mm512_set1_ps(args.lowest);
+  const __m512 highest = _mm512_set1_ps(args.highest);
+  const Requantization<kResult> requantize(args);
   // packing works on the quarters of vectors
   const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10,
                                           14, 3, 7, 11, 15);
@@ -194,63 +195,84 @@ void finish_vectors(const IntegerEpilogue& args, int64_t c, __mmask16 lanes) {
 #pragma GCC unroll 4
   for (int v = 0; v < V; ++v) {
     scale[v] = _mm512_loadu_ps(args.scale + c + v * kLanes);
-    bias[v] = args.bias ? _mm512_loadu_ps(args.bias + c + v * kLanes)
-                        : _mm512_setzero_ps();
+    bias[v] = _mm512_loadu_ps(args.bias + c + v * kLanes);
   }
-  for (int64_t p = 0; p < args.num_pixels; ++p) {
+  const int32_t* sums = args.sums + c;
+  const float* residual = kHasResidual ? args.residual + c : nullptr;
+  float* out = kResult == Result::kCodes ? nullptr : args.y + c;
+  uint8_t* codes = kResult == Result::kFloats ? nullptr : args.codes + c;
+  for (int64_t p = args.num_pixels; p > 0; --p) {
     __m512 y[V];
-    const int32_t* sums = args.sums + p * args.sums_stride + c;
-    const float* residual = args.residual + p * args.residual_stride + c;
-    float* out = args.y + p * args.y_stride + c;
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) {
       const __m512i sum = _mm512_loadu_si512(sums + v * kLanes);
       y[v] = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), input_scale);
       y[v] = _mm512_mul_ps(y[v], scale[v]);
-      if (args.bias) y[v] = _mm512_add_ps(y[v], bias[v]);
-      if (args.residual)
+      y[v] = _mm512_add_ps(y[v], bias[v]);
+      if (kHasResidual)
         y[v] = _mm512_add_ps(
             y[v], kIsWhole ? _mm512_loadu_ps(residual + v * kLanes)
                            : _mm512_maskz_loadu_ps(lanes, residual));
       // the second operand, if it is NaN
-      if (args.act != Activation::kNone) y[v] = _mm512_max_ps(zero, y[v]);
-      if (args.act == Activation::kRelu6) y[v] = _mm512_min_ps(six, y[v]);
-      if (!args.y) continue;
+      y[v] = _mm512_min_ps(highest, _mm512_max_ps(lowest, y[v]));
+      if (kResult == Result::kCodes) continue;
       if (kIsWhole)
         _mm512_storeu_ps(out + v * kLanes, y[v]);
       else
         _mm512_mask_storeu_ps(out, lanes, y[v]);
     }
-    if (!args.codes) continue;
-    uint8_t* codes = args.codes + p * args.codes_stride + c;
-    if (V == 4) {
-      const __m512i words0 =
-          _mm512_packus_epi32(requantize(y[0]), requantize(y[1 % V]));
-      const __m512i words1 =
-          _mm512_packus_epi32(requantize(y[2 % V]), requantize(y[3 % V]));
-      const __m512i all = _mm512_packus_epi16(words0, words1);
-      _mm512_storeu_si512(codes, _mm512_permutexvar_epi32(order, all));
-      continue;
+    if (kResult != Result::kFloats) {
+      if (V == 4) {
+        const __m512i words0 =
+            _mm512_packus_epi32(requantize(y[0]), requantize(y[1 % V]));
+        const __m512i words1 =
+            _mm512_packus_epi32(requantize(y[2 % V]), requantize(y[3 % V]));
+        const __m512i all = _mm512_packus_epi16(words0, words1);
+        _mm512_storeu_si512(codes, _mm512_permutexvar_epi32(order, all));
+      } else {
+        const __m128i all = _mm512_cvtepi32_epi8(requantize(y[0]));
+        if (kIsWhole)
+          _mm_storeu_si128((__m128i*)codes, all);
+        else
+          _mm_mask_storeu_epi8(codes, lanes, all);
+      }
     }
-#pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) {
-      const __m128i all = _mm512_cvtepi32_epi8(requantize(y[v]));
-      if (kIsWhole)
-        _mm_storeu_si128((__m128i*)(codes + v * kLanes), all);
-      else
-        _mm_mask_storeu_epi8(codes, lanes, all);
-    }
+    sums += args.sums_stride;
+    if (kHasResidual) residual += args.residual_stride;
+    if (kResult != Result::kCodes) out += args.y_stride;
+    if (kResult != Result::kFloats) codes += args.codes_stride;
   }
 }
 
-void finish(const IntegerEpilogue& args) {
+template <Result kResult, bool kHasResidual>
+void finish_channels(const IntegerEpilogue& args) {
   int64_t c = 0;
   for (; c + 4 * kLanes <= args.channels; c += 4 * kLanes)
-    finish_vectors<4, true>(args, c, 0);
+    finish_vectors<kResult, kHasResidual, 4, true>(args, c, 0);
   for (; c + kLanes <= args.channels; c += kLanes)
-    finish_vectors<1, true>(args, c, 0);
+    finish_vectors<kResult, kHasResidual, 1, true>(args, c, 0);
   if (c < args.channels)
-    finish_vectors<1, false>(args, c, first_lanes(args.channels - c));
+    finish_vectors<kResult, kHasResidual, 1, false>(
+        args, c, first_lanes(args.channels - c));
+}
+
+template <Result kResult>
+void finish_result(const IntegerEpilogue& args) {
+  if (args.residual)
+    finish_channels<kResult, true>(args);
+  else
+    finish_channels<kResult, false>(args);
+}
+
+void finish(const IntegerEpilogue& args) {
+  switch (args.result) {
+    case Result::kFloats:
+      return finish_result<Result::kFloats>(args);
+    case Result::kFloatsAndCodes:
+      return finish_result<Result::kFloatsAndCodes>(args);
+    case Result::kCodes:
+      return finish_result<Result::kCodes>(args);
+  }
 }
 
 }  // namespace

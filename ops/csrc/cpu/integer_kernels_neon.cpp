@@ -36,7 +36,7 @@ void sum_tile(const SumArgs& args) {
   for (int64_t i = 0; i < args.num_chunks; ++i) {
     const uint8_t* x[P];
 #pragma GCC unroll 8
-    for (int p = 0; p < P; ++p) x[p] = args.pixels[p] + args.chunks[i].offset;
+    for (int p = 0; p < P; ++p) x[p] = args.pixels[p] + args.chunks[i].offset + args.skip;
     const int64_t bytes = args.chunks[i].steps * kQuad;
     for (int64_t c = 0; c < bytes; c += kQuad, weights += 64) {
       int8x16_t w[kVectors];

@@ -50,26 +50,22 @@ void finish_loop(const IntegerEpilogue& args) {
     for (int64_t o = 0; o < args.channels; ++o)
       y[o] = float(sums[o]) * args.input_scale;
     for (int64_t o = 0; o < args.channels; ++o) y[o] *= args.scale[o];
-    if (args.bias)
-      for (int64_t o = 0; o < args.channels; ++o) y[o] += args.bias[o];
+    for (int64_t o = 0; o < args.channels; ++o) y[o] += args.bias[o];
     if (args.residual) {
       const float* residual = args.residual + p * args.residual_stride;
       for (int64_t o = 0; o < args.channels; ++o) y[o] += residual[o];
     }
-    if (args.act != Activation::kNone)
-      for (int64_t o = 0; o < args.channels; ++o)
-        y[o] = y[o] < 0.0f ? 0.0f : y[o];
-    if (args.act == Activation::kRelu6)
-      for (int64_t o = 0; o < args.channels; ++o)
-        y[o] = y[o] > 6.0f ? 6.0f : y[o];
-    if (args.y)
-      std::memcpy(args.y + p * args.y_stride, y,
-                  args.channels * sizeof(float));
-    if (!args.codes) continue;
+    for (int64_t o = 0; o < args.channels; ++o) {
+      y[o] = y[o] < args.lowest ? args.lowest : y[o];
+      y[o] = y[o] > args.highest ? args.highest : y[o];
+    }
     uint8_t* codes = args.codes + p * args.codes_stride;
-    if (args.reciprocal)
+    if (args.result == Result::kCodes) {
       reciprocal_loop(y, args.channels, args.next_scale, args.grid, codes);
-    else
+      continue;
+    }
+    std::memcpy(args.y + p * args.y_stride, y, args.channels * sizeof(float));
+    if (args.result == Result::kFloatsAndCodes)
       quantize_loop(y, args.channels, args.next_scale, args.grid, codes);
   }
 }
@@ -82,7 +78,7 @@ void finish_loop(const IntegerEpilogue& args) {
       std::memcpy(sums, args.start, args.lanes * sizeof(int32_t));
     const auto* weights = reinterpret_cast<const int8_t*>(args.weights);
     for (int64_t i = 0; i < args.num_chunks; ++i, weights += args.lanes) {
-      const uint8_t* x = args.pixels[p] + args.chunks[i].offset;
+      const uint8_t* x = args.pixels[p] + args.chunks[i].offset + args.skip;
       for (int64_t lane = 0; lane < args.lanes; ++lane)
         sums[lane] += int16_t(int16_t(x[lane]) * int16_t(weights[lane]));
     }

@@ -187,6 +187,16 @@ void IntegerOperand::take(int64_t offset, int64_t stride, int64_t count,
 void IntegerOperand::spread(const uint8_t* codes, int64_t count,
                             uint8_t* out) const {
   const int64_t groups = count * (channels_ / group_channels_);
+  if (group_channels_ == 3 && padded_ == kQuad && element_bytes_ == 1) {
+    // images of three colours; the filler has weights of 0
+    const uint32_t flip = flip_ * 0x01010101u;
+    for (int64_t g = 0; g < groups; ++g, codes += 3, out += 4) {
+      const uint32_t quad = codes[0] | codes[1] << 8 | codes[2] << 16;
+      const uint32_t flipped = quad ^ flip;
+      std::memcpy(out, &flipped, 4);
+    }
+    return;
+  }
   if (element_bytes_ == 2) {
     for (int64_t g = 0; g < groups; ++g, codes += group_channels_)
       for (int64_t c = 0; c < padded_; ++c, out += 2) {

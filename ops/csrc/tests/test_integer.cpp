@@ -230,15 +230,16 @@ Results computed(const Problem& problem, const IntegerKernels& kernels,
                        num * s.out_height() * s.out_width(), 1,
                        num * s.out_width(), num};
   output.act = problem.act;
+  output.result = Result::kFloatsAndCodes;
   output.y = results.y.get();
   output.codes = results.divided.get();
   output.next_scale = problem.next_scale;
   output.grid = problem.next_grid;
   integer_conv(s, input, blob, output, threads(num_threads));
+  output.result = Result::kCodes;
   output.y = nullptr;
   output.codes = results.multiplied.get();
   output.next_scale = 1.0f / problem.next_scale;
-  output.reciprocal = true;
   integer_conv(s, input, blob, output, threads(num_threads));
   for (int64_t i = 0; i < results.y.size; ++i) results.y[i] += 0.0f;
   return results;
