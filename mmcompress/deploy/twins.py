@@ -62,7 +62,8 @@ def fold_in_place(model: nn.Module) -> tuple[nn.Module, list[Trace]]:
         which layer stands for what.
 
     Raises:
-        ValueError: If there is no low-bit layer, or a 1-bit one whose weight is real.
+        ValueError: If there is no low-bit layer, or a 1-bit one whose weight
+            is real.
     """
     if not any(isinstance(m, LowBitLayer) for m in model.modules()):
         raise ValueError(f'{type(model).__name__} has no 1-bit layer and no '
@@ -100,7 +101,8 @@ def pack(model: nn.Module) -> tuple[nn.Module, nn.Module]:
         They give equal results, bit for bit.
 
     Raises:
-        ValueError: If there is no low-bit layer, or a 1-bit one whose weight is real.
+        ValueError: If there is no low-bit layer, or a 1-bit one whose weight
+            is real.
     """
     folded, _ = fold_in_place(copy.deepcopy(model))
     return folded, on_kernels(folded)
