@@ -84,7 +84,7 @@ void multiply_rows4(const PanelProducts& args) {
             _mm256_and_si256(_mm256_srli_epi16(packed[i], 4), mask);
       }
       for (int r = 0; r < kRows; ++r) {
-        const __m256i codes = broadcast4(args.rows + r * args.channels + k);
+        const __m256i codes = broadcast4(args.rows + r * args.row_stride + k);
         for (int i = 0; i < 4; ++i) sums.shorts[r].add(i, unpacked[i], codes);
       }
     }
@@ -112,7 +112,7 @@ void multiply_rows2(const PanelProducts& args) {
           packed[i] = _mm256_srli_epi16(packed[i], 4);
         }
         for (int r = 0; r < kRows; ++r) {
-          const __m256i codes = broadcast4(args.rows + r * args.channels + k);
+          const __m256i codes = broadcast4(args.rows + r * args.row_stride + k);
           for (int i = 0; i < 4; ++i)
             sums.shorts[r].add(i, unpacked[i], codes);
         }
@@ -134,7 +134,7 @@ void multiply_rows8(const PanelProducts& args) {
     __m256i codes[kRows];
     for (int r = 0; r < kRows; ++r)
       codes[r] = _mm256_cvtepu8_epi16(_mm256_castsi256_si128(
-          broadcast4(args.rows + r * args.channels + k)));
+          broadcast4(args.rows + r * args.row_stride + k)));
     for (int i = 0; i < 8; ++i) {
       const __m256i wide = _mm256_cvtepi8_epi16(_mm_load_si128(
           reinterpret_cast<const __m128i*>(weights + 16 * i)));

@@ -21,34 +21,6 @@ __m512i broadcast4(const uint8_t* p) {
   return _mm512_set1_epi32(four);
 }
 
-// Sums for both halves of the panel. With few rows several of each, because
-// an addition waits for the one before.
-template <int kRows>
-struct PanelSums {
-  static constexpr int kChains = kRows == 1 ? 4 : kRows == 2 ? 2 : 1;
-  __m512i sums[kRows][kChains][2];
-
-  PanelSums() {
-    for (auto& row : sums)
-      for (auto& chain : row)
-        for (__m512i& sum : chain) sum = _mm512_setzero_si512();
-  }
-  void add(int row, int step, int half, __m512i unsigned_bytes,
-           __m512i signed_bytes) {
-    __m512i& sum = sums[row][step % kChains][half];
-    sum = _mm512_dpbusd_epi32(sum, unsigned_bytes, signed_bytes);
-  }
-  void store_to(uint32_t* target) const {
-    for (int r = 0; r < kRows; ++r)
-      for (int half = 0; half < 2; ++half) {
-        __m512i sum = sums[r][0][half];
-        for (int i = 1; i < kChains; ++i)
-          sum = _mm512_add_epi32(sum, sums[r][i][half]);
-        _mm512_storeu_si512(target + r * kPanel + 16 * half, sum);
-      }
-  }
-};
-
 // Far enough ahead for the memory behind the second cache.
 constexpr int64_t kAhead = 2048;
 
@@ -56,55 +28,100 @@ void prefetch(const uint8_t* p) {
   _mm_prefetch(reinterpret_cast<const char*>(p) + kAhead, _MM_HINT_T0);
 }
 
-// Four channels of each row times 4 unsigned weights of 32 outputs.
-template <int kRows>
-void add_four(const PanelProducts& args, int64_t k, int step, __m512i first,
-              __m512i second, PanelSums<kRows>& sums) {
-  for (int r = 0; r < kRows; ++r) {
-    const __m512i codes = broadcast4(args.rows + r * args.channels + k);
-    sums.add(r, step, 0, first, codes);
-    sums.add(r, step, 1, second, codes);
+// Several sums for each row. With few rows there are `kChains` of each,
+// because an addition waits for the one before.
+template <int kRows, int kSums>
+struct Sums {
+  static constexpr int kChains = kRows == 1 ? 4 : kRows == 2 ? 2 : 1;
+  __m512i sums[kRows][kChains][kSums];
+
+  Sums() {
+    for (auto& row : sums)
+      for (auto& chain : row)
+        for (__m512i& sum : chain) sum = _mm512_setzero_si512();
   }
+  void add(int row, int step, int i, __m512i unsigned_bytes,
+           __m512i signed_bytes) {
+    __m512i& sum = sums[row][step % kChains][i];
+    sum = _mm512_dpbusd_epi32(sum, unsigned_bytes, signed_bytes);
+  }
+  __m512i get(int row, int i) const {
+    __m512i sum = sums[row][0][i];
+    for (int chain = 1; chain < kChains; ++chain)
+      sum = _mm512_add_epi32(sum, sums[row][chain][i]);
+    return sum;
+  }
+};
+
+void store(const PanelProducts& args, int row, __m512i first,
+           __m512i second) {
+  _mm512_storeu_si512(args.sums + row * kPanel, first);
+  _mm512_storeu_si512(args.sums + row * kPanel + 16, second);
 }
+
+// Fields of a byte are masked, not shifted: their sums are multiples of 4, 16
+// and 64. The lowest ones need no mask, what is above them is subtracted.
 
 template <int kRows>
 void multiply_rows2(const PanelProducts& args) {
-  const __m512i mask = _mm512_set1_epi8(3);
+  const auto mask = [](int bits) { return _mm512_set1_epi8(char(bits)); };
   const uint8_t* weights = args.weights;
-  PanelSums<kRows> sums;
+  Sums<kRows, 4> sums;
   for (int64_t k = 0; k < args.channels; k += 16)
     for (int step = 0; step < 2; ++step, weights += 64) {
       prefetch(weights);
       const __m512i packed = load(weights);
-      const auto field = [&](int i) {
-        return _mm512_and_si512(_mm512_srli_epi16(packed, 2 * i), mask);
-      };
-      add_four(args, k + 8 * step, 2 * step, _mm512_and_si512(packed, mask),
-               field(1), sums);
-      add_four(args, k + 8 * step + 4, 2 * step + 1, field(2), field(3), sums);
+      const __m512i fields[] = {_mm512_and_si512(packed, mask(0x0f)),
+                                _mm512_and_si512(packed, mask(0x0c)),
+                                _mm512_and_si512(packed, mask(0xf0)),
+                                _mm512_and_si512(packed, mask(0xc0))};
+      for (int r = 0; r < kRows; ++r) {
+        const uint8_t* row = args.rows + r * args.row_stride + k + 8 * step;
+        const __m512i low = broadcast4(row), high = broadcast4(row + 4);
+        sums.add(r, step, 0, fields[0], low);
+        sums.add(r, step, 1, fields[1], low);
+        sums.add(r, step, 2, fields[2], high);
+        sums.add(r, step, 3, fields[3], high);
+      }
     }
-  sums.store_to(args.sums);
+  for (int r = 0; r < kRows; ++r) {
+    const __m512i second = sums.get(r, 1), fourth = sums.get(r, 3);
+    const __m512i first = _mm512_sub_epi32(sums.get(r, 0), second);
+    const __m512i third = _mm512_sub_epi32(sums.get(r, 2), fourth);
+    store(args, r, _mm512_add_epi32(first, _mm512_srai_epi32(third, 4)),
+          _mm512_add_epi32(_mm512_srai_epi32(second, 2),
+                           _mm512_srai_epi32(fourth, 6)));
+  }
 }
 
 template <int kRows>
 void multiply_rows4(const PanelProducts& args) {
-  const __m512i mask = _mm512_set1_epi8(15);
+  const __m512i mask = _mm512_set1_epi8(char(0xf0));
   const uint8_t* weights = args.weights;
-  PanelSums<kRows> sums;
+  Sums<kRows, 2> sums;
   for (int64_t k = 0; k < args.channels; k += 16)
     for (int step = 0; step < 4; ++step, weights += 64) {
       prefetch(weights);
       const __m512i packed = load(weights);
-      add_four(args, k + 4 * step, step, _mm512_and_si512(packed, mask),
-               _mm512_and_si512(_mm512_srli_epi16(packed, 4), mask), sums);
+      const __m512i high = _mm512_and_si512(packed, mask);
+      for (int r = 0; r < kRows; ++r) {
+        const __m512i codes =
+            broadcast4(args.rows + r * args.row_stride + k + 4 * step);
+        sums.add(r, step, 0, packed, codes);
+        sums.add(r, step, 1, high, codes);
+      }
     }
-  sums.store_to(args.sums);
+  for (int r = 0; r < kRows; ++r) {
+    const __m512i high = sums.get(r, 1);
+    store(args, r, _mm512_sub_epi32(sums.get(r, 0), high),
+          _mm512_srai_epi32(high, 4));
+  }
 }
 
 template <int kRows>
 void multiply_rows8(const PanelProducts& args) {
   const uint8_t* weights = args.weights;
-  PanelSums<kRows> sums;
+  Sums<kRows, 2> sums;
   for (int64_t k = 0; k < args.channels; k += 16)
     for (int step = 0; step < 4; ++step, weights += 128) {
       prefetch(weights);
@@ -112,12 +129,13 @@ void multiply_rows8(const PanelProducts& args) {
       const __m512i first = load(weights), second = load(weights + 64);
       for (int r = 0; r < kRows; ++r) {
         const __m512i codes =
-            broadcast4(args.rows + r * args.channels + k + 4 * step);
+            broadcast4(args.rows + r * args.row_stride + k + 4 * step);
         sums.add(r, step, 0, codes, first);
         sums.add(r, step, 1, codes, second);
       }
     }
-  sums.store_to(args.sums);
+  for (int r = 0; r < kRows; ++r)
+    store(args, r, sums.get(r, 0), sums.get(r, 1));
 }
 
 using Multiply = void (*)(const PanelProducts&);

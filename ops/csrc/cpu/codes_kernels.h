@@ -21,12 +21,16 @@ struct Grid {
 constexpr int64_t kPanel = 32;
 constexpr int64_t kChannelGranule = 16;
 
+// Most channels at once: sums of 255 * 128 stay below 2^31.
+constexpr int64_t kMostChannels = 1 << 15;
+
 // Products of some rows with the weights of one panel.
 struct PanelProducts {
   const uint8_t* weights;
-  const uint8_t* rows;  // (num_rows, channels)
-  int64_t num_rows;     // 1..most_rows
-  int64_t channels;     // a multiple of kChannelGranule
+  const uint8_t* rows;
+  int64_t row_stride;
+  int64_t num_rows;  // 1..most_rows
+  int64_t channels;  // a multiple of kChannelGranule, at most kMostChannels
   uint32_t* sums;       // (num_rows, kPanel), modulo 2^32
 };
 

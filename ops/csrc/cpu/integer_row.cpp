@@ -61,6 +61,24 @@ class Operand {
   uint32_t sums_[kMostRows];
 };
 
+using Multiply = void (*)(const PanelProducts&);
+
+// Any number of channels.
+void multiply_all(Multiply multiply, const PanelProducts& all, int bits) {
+  PanelProducts part = all;
+  part.channels = std::min(all.channels, kMostChannels);
+  multiply(part);
+  for (int64_t k = kMostChannels; k < all.channels; k += kMostChannels) {
+    uint32_t sums[kMostRows * kPanel];
+    part.weights = all.weights + kPanel * k * bits / 8;
+    part.rows = all.rows + k;
+    part.channels = std::min(all.channels - k, kMostChannels);
+    part.sums = sums;
+    multiply(part);
+    for (int64_t i = 0; i < all.num_rows * kPanel; ++i) all.sums[i] += sums[i];
+  }
+}
+
 }  // namespace
 
 void prepack_rows(const int8_t* codes, const RowShape& shape, uint8_t* blob) {
@@ -87,7 +105,7 @@ void linear_rows(const RowShape& shape, const uint8_t* blob, const Rows& rows,
                  const float* scale, const float* bias, float* y,
                  const CodesKernels& kernels, const Parallel& parallel) {
   const Operand operand(shape, rows, kernels);
-  const auto multiply = shape.bits == 2   ? kernels.multiply2
+  const Multiply multiply = shape.bits == 2   ? kernels.multiply2
                         : shape.bits == 4 ? kernels.multiply4
                                           : kernels.multiply8;
   const uint32_t* sums = reinterpret_cast<const uint32_t*>(blob);
@@ -98,8 +116,10 @@ void linear_rows(const RowShape& shape, const uint8_t* blob, const Rows& rows,
       for (int64_t r = 0; r < rows.count; r += kernels.most_rows) {
         uint32_t products[kMostRows * kPanel];
         const int64_t num_rows = std::min(kernels.most_rows, rows.count - r);
-        multiply({panels + panel * shape.panel_bytes(), operand.row(r),
-                  num_rows, shape.padded_channels(), products});
+        multiply_all(multiply, {panels + panel * shape.panel_bytes(),
+                                operand.row(r), shape.padded_channels(),
+                                num_rows, shape.padded_channels(), products},
+                     shape.bits);
         const int64_t first = panel * kPanel;
         for (int64_t i = 0; i < num_rows; ++i)
           kernels.finish(

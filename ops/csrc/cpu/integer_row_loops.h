@@ -15,7 +15,7 @@ void multiply_loop(const PanelProducts& args) {
   constexpr int kHalves = kBits == 8 ? 2 : 1;
   constexpr int64_t kChannels = kFields * kHalves * 2;  // per step, of 4 or 8
   for (int64_t r = 0; r < args.num_rows; ++r) {
-    const uint8_t* row = args.rows + r * args.channels;
+    const uint8_t* row = args.rows + r * args.row_stride;
     const uint8_t* weights = args.weights;
     int32_t sums[kPanel] = {};
     for (int64_t k = 0; k < args.channels; k += kChannels) {

@@ -96,7 +96,7 @@ void draw_codes(int64_t low, int64_t high, Array<T>& codes) {
 
 void check_rows(const Parallel& parallel) {
   const RowShape shape = {choose({1, 31, 32, 33, 100}),
-                          choose({1, 3, 16, 17, 64, 300, 1030}),
+                          choose({1, 3, 16, 17, 64, 300, 1030, 40000}),
                           int(choose({2, 4, 8}))};
   const int64_t num_rows = 1 + int64_t(generator() % kMostRows);
   const Grid grid = random_grid();
