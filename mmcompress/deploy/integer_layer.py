@@ -4,8 +4,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmcompress.lowbit import InferenceRule, OperandBits
+from mmcompress.ops import read_codes, store_codes
 from mmcompress.pixels import as_pixels, from_pixels
-from .file.weight_codes import read_codes, store_codes
 from .geometry import Geometry
 from .inference_only import InferenceOnly
 

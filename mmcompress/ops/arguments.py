@@ -136,10 +136,29 @@ def check_convolution(bits: Tensor, blob: Tensor, weight_shape: list[int],
         num_bytes == packed_bytes(wanted),
         f'bits must have {packed_bytes(wanted)} bytes per pixel for {wanted} '
         f'channels, it has {num_bytes}')
+    require(pad_value in (0, -1), f'pad_value must be 0 or -1: {pad_value}')
+    return check_geometry(size, weight_shape, stride, padding, dilation)
+
+
+def check_geometry(size: tuple[int, int], weight_shape: list[int],
+                   stride: list[int], padding: list[int],
+                   dilation: list[int]) -> tuple[int, int]:
+    """Check how a convolution moves over an image.
+
+    Args:
+        size (tuple[int, int]): Height and width of the input.
+        weight_shape (list[int]): ``[K, C / groups, kh, kw]``.
+        stride, padding, dilation (list[int]): Two numbers each.
+
+    Returns:
+        tuple[int, int]: Height and width of the output.
+
+    Raises:
+        ValueError: If a number is out of its range, or the kernel too large.
+    """
     for name, pair, least in (('stride', stride, 1), ('padding', padding, 0),
                               ('dilation', dilation, 1)):
         check_pair(name, pair, least)
-    require(pad_value in (0, -1), f'pad_value must be 0 or -1: {pad_value}')
     out = conv_output_size(size, weight_shape[2:], stride, padding, dilation)
     require(
         min(out) > 0,

@@ -3,7 +3,7 @@ import torch
 from golden import Case
 from torch import Tensor
 
-from mmcompress.deploy.file.weight_codes import read_codes, store_codes
+from mmcompress.ops import read_codes, store_codes
 from mmcompress.quantization import Codes
 
 

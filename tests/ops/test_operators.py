@@ -19,15 +19,29 @@ def arguments(batch=2):
     residual = randn(batch, 70, 5, 4, seed=6)
     limit = torch.arange(70, dtype=torch.int32)
     conv = (SHAPE, [2, 2], [1, 1], [1, 1], 1, -1)
+    codes = ops.store_codes((4 * weight).round().clamp(-8, 7), 4)
+    heavy = ops.integer_prepack(codes, SHAPE, bits=4)
+    linear = ops.store_codes((4 * weight[..., 0, 0]).round().clamp(-8, 7), 4)
+    step, grid = torch.tensor([0.1]), [9, 0, 20]
+    integer = (SHAPE, [2, 2], [1, 1], [1, 1], 1, 4, grid)
     return {
         'binary_pack': (x, randn(66), randn(66) > 0),
         'binary_unpack': (bits, 66),
         'binary_prepack': (ops.binary_pack(weight), SHAPE, 1, ''),
         'binary_conv2d': (bits, blob, *conv),
         'binary_conv2d_bits': (bits, blob, limit, flip, *conv),
-        'binary_conv2d_fused':
-        (x, blob, scale, shift, randn(66), randn(66) > 0, residual, scale,
-         shift, threshold, threshold, flip, *conv, False),
+        'binary_conv2d_fused': (x, blob, scale, shift, randn(66), randn(66)
+                                > 0, residual, scale, shift, threshold,
+                                threshold, flip, *conv, False),
+        'quantize_codes': (x, step, grid, True),
+        'integer_prepack': (codes, SHAPE, 1, 4, 255, ''),
+        'integer_conv2d':
+        (x, heavy, step, scale, shift, residual, step, *integer, 'relu', grid),
+        'integer_conv2d_codes':
+        (x, heavy, step, scale, shift, step, *integer, 'relu6', grid),
+        'integer_linear': (randn(batch, 3, 66),
+                           ops.integer_prepack(linear, [70, 66, 1, 1], bits=4),
+                           step, scale, shift, [70, 66, 1, 1], 4, grid),
         'roi_align':
         (x, torch.tensor([[0., 1, 1, 6, 5]] * batch), [2, 3], 0.5, 0, True),
     }
@@ -139,7 +153,7 @@ def test_meta_tensors_give_shapes():
         [a.to('meta') if isinstance(a, torch.Tensor) else a for a in args]
         for name, args in arguments().items()
     }
-    del meta['binary_prepack']
+    del meta['binary_prepack'], meta['integer_prepack']
     for name, args in meta.items():
         operator = getattr(torch.ops.mmcompress, name)
         real = operator(*arguments()[name])

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mmcompress.deploy.file.weight_codes import read_codes, store_codes
+from mmcompress.ops import read_codes, store_codes
 
 
 @pytest.mark.parametrize('bits', range(2, 9))
