@@ -10,6 +10,7 @@
 #include "arguments.h"
 #include "cpu/binary_conv.h"
 #include "cpu/roi_align.h"
+#include "cpu_tensors.h"
 
 namespace {
 
@@ -22,7 +23,6 @@ using mmcompress::FloatImage;
 using mmcompress::FloatOutput;
 using mmcompress::Kernels;
 using mmcompress::packed_bytes;
-using mmcompress::Parallel;
 using mmcompress::RoIAlignShape;
 using mmcompress::Thresholds;
 using mmcompress::WeightShape;
@@ -44,37 +44,6 @@ struct ThresholdVectors {
     return {threshold.data<float>(), flip.data<bool>()};
   }
 };
-
-// Strides of dimensions of size 1 are arbitrary: give them useful values.
-FloatImage image_of(const Tensor& x) {
-  FloatImage image = {static_cast<const float*>(x.data_ptr()), x.stride(0),
-                      x.stride(1), x.stride(2), x.stride(3)};
-  if (x.size(3) == 1) image.stride_w = image.stride_h;
-  if (x.size(2) == 1) image.stride_h = image.stride_w * x.size(3);
-  if (x.size(1) == 1) image.stride_c = 1;
-  return image;
-}
-
-Parallel torch_threads() {
-  return {int64_t(torch::stable::get_num_threads()),
-          [](int64_t size,
-             const std::function<void(int64_t, int64_t)>& body) {
-            torch::stable::parallel_for(0, size, 1, body);
-          }};
-}
-
-Tensor new_bytes(const Ints& shape) {
-  return torch::stable::empty(shape, ScalarType::Byte);
-}
-
-Tensor new_floats(const Ints& shape) {
-  return torch::stable::empty(shape, ScalarType::Float);
-}
-
-Tensor new_image(const Ints& shape, ScalarType type) {
-  return torch::stable::empty(shape, type, std::nullopt, std::nullopt,
-                              std::nullopt, MemoryFormat::ChannelsLast);
-}
 
 WeightShape weight_shape_of(const Ints& shape, int64_t groups) {
   check_weight_shape(shape, groups);
