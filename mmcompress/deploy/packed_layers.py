@@ -1,4 +1,6 @@
 """Inference twins of the 1-bit layers: packed weights, folded constants."""
+from collections.abc import Iterator
+
 import torch
 import torch.nn as nn
 from torch import Tensor
@@ -8,13 +10,13 @@ from mmcompress.ops import reference
 from mmcompress.pixels import as_pixels, from_pixels
 from .file.weight_bits import store_signs, weight_rows
 from .geometry import Geometry
-from .inference_only import InferenceOnly
+from .prepacked import Prepacked
 
 # who computes: the kernels, or plain PyTorch in the kernels' order
 _ENGINES = dict(packed=torch.ops.mmcompress, folded=reference)
 
 
-class PackedLayer(InferenceOnly):
+class PackedLayer(Prepacked):
     """What the packed layers share: bits of weights, signs of the input.
 
     An input value ``x`` becomes the bit ``x > threshold``, or ``x <
@@ -27,8 +29,6 @@ class PackedLayer(InferenceOnly):
         flip (Tensor | None): bool, shape (C, ).
 
     Attributes:
-        twin (str): ``'packed'`` runs on the kernels, ``'folded'`` on their
-            definition in plain PyTorch. Both give the same, bit for bit.
         geometry (Geometry): Shape of the weight, stride and so on.
     """
 
@@ -38,12 +38,10 @@ class PackedLayer(InferenceOnly):
     def __init__(self, rule: InferenceRule, threshold: Tensor,
                  flip: Tensor | None) -> None:
         super().__init__()
-        self.twin = 'packed'
         self.geometry = Geometry.of(rule)
         self.register_buffer('weight_bits', store_signs(rule.codes))
         self.register_buffer('threshold', threshold)
         self.register_buffer('flip', flip)
-        self._blobs: dict = {}
 
     def extra_repr(self) -> str:
         return f'{self.geometry}, twin={self.twin}'
@@ -66,19 +64,14 @@ class PackedLayer(InferenceOnly):
         return _ENGINES[self.twin]
 
     @property
-    def blob(self) -> Tensor:
-        """Weights as the kernels of this machine want them; never stored."""
-        key = self.twin, self.weight_bits.device
-        if key in self._blobs:
-            return self._blobs[key]
-        blob = self.engine.binary_prepack(
+    def stored(self) -> Tensor:
+        return self.weight_bits
+
+    def prepack(self) -> Tensor:
+        return self.engine.binary_prepack(
             weight_rows(self.weight_bits, self.geometry.weight_shape),
             self.geometry.weight_shape, self.geometry.groups,
             'reference' if self.twin == 'folded' else '')
-        # while a graph is traced there is no real tensor to keep
-        if not torch.compiler.is_compiling():
-            self._blobs[key] = blob
-        return blob
 
     def pack(self, x: Tensor) -> Tensor:
         """Bits of a float input, shape (N, C, H, W)."""
@@ -87,18 +80,6 @@ class PackedLayer(InferenceOnly):
     def count(self, bits: Tensor) -> Tensor:
         """Integers of packed input bits: int32, shape (N, K, H', W')."""
         return self.engine.binary_conv2d(bits, self.blob, *self.geometry)
-
-    def _load_from_state_dict(self, state_dict: dict, prefix: str,
-                              *args) -> None:
-        super()._load_from_state_dict(state_dict, prefix, *args)
-        self._blobs.clear()
-        # now, so that a graph that is traced next has it as a constant
-        if not self.weight_bits.is_meta:
-            self.blob  # noqa: B018
-
-    def __getstate__(self) -> dict:
-        # another machine may have other kernels
-        return {**super().__getstate__(), '_blobs': {}}
 
 
 class PackedConv2d(PackedLayer):
@@ -290,15 +271,15 @@ class PackedChain(nn.Sequential):
 
 
 class PackedBlock(nn.Module):
-    """Residual block whose main path is a chain of 1-bit layers.
+    """Residual block whose main path is a chain of low-bit layers.
 
     Args:
-        chain (PackedChain): Its last layer adds the shortcut and computes
-            what follows.
+        chain (nn.Module): A :class:`PackedChain`, or one of integers. Its
+            last layer adds the shortcut and computes what follows.
         shortcut (nn.Module | None): None: the block has none.
     """
 
-    def __init__(self, chain: PackedChain, shortcut: nn.Module | None) -> None:
+    def __init__(self, chain: nn.Module, shortcut: nn.Module | None) -> None:
         super().__init__()
         self.chain = chain
         self.shortcut = shortcut
@@ -313,7 +294,8 @@ class PackedBlock(nn.Module):
 
         Args:
             x (Tensor): Shape (N, C, H, W).
-            bits (Tensor | None): Those of ``x``, where they are known.
+            bits (Tensor | None): Those of ``x``, or its codes, where they are
+                known.
             then (PackedBlock | None): The next block.
 
         Returns:
@@ -332,11 +314,46 @@ class PackedBlock(nn.Module):
         return y.to(x.dtype), bits
 
 
+def run_in_row(layers: list[nn.Module], x: Tensor) -> Iterator[Tensor]:
+    """Compute layers, one after the other.
+
+    Where packed blocks follow each other, the bits or codes of a block's
+    input come from the operator that computes it, not from a pass of their
+    own.
+
+    Args:
+        layers (list[nn.Module]): In the order of execution.
+        x (Tensor): Shape (N, C, H, W).
+
+    Yields:
+        Tensor: The output of each layer.
+    """
+    bits = None
+    for layer, then in zip(layers, [*layers[1:], None]):
+        if not isinstance(layer, PackedBlock):
+            x = layer(x)
+        elif (isinstance(then, PackedBlock)
+              and type(then.chain) is type(layer.chain)):
+            x, bits = layer(x, bits, then)
+        else:
+            x, bits = layer(x, bits), None
+        yield x
+
+
+class PackedStage(nn.Sequential):
+    """Packed blocks in a row, see :func:`run_in_row`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute the blocks, shape (N, C, H, W)."""
+        for y in run_in_row(list(self), x):
+            pass
+        return y
+
+
 class PackedBackbone(nn.Module):
     """Layers in a row, of which some outputs are returned.
 
-    Where packed blocks follow each other, the bits of a block's input come
-    from the operator that computes it, not from a pass of their own.
+    See :func:`run_in_row`.
 
     Args:
         layers (list[nn.Module]): In the order of execution.
@@ -360,16 +377,5 @@ class PackedBackbone(nn.Module):
             tuple[Tensor]: Features, channels-last memory.
         """
         x = x.contiguous(memory_format=torch.channels_last)
-        outs = []
-        bits = None
-        layers = list(self.layers)
-        for i, (layer, then) in enumerate(zip(layers, [*layers[1:], None])):
-            if not isinstance(layer, PackedBlock):
-                x = layer(x)
-            elif isinstance(then, PackedBlock):
-                x, bits = layer(x, bits, then)
-            else:
-                x, bits = layer(x, bits), None
-            if i in self.out_indices:
-                outs.append(x)
-        return tuple(outs)
+        outputs = run_in_row(list(self.layers), x)
+        return tuple(y for i, y in enumerate(outputs) if i in self.out_indices)
