@@ -7,14 +7,12 @@
 #include <tuple>
 #include <vector>
 
-#include "arguments.h"
-#include "cpu/binary_conv.h"
 #include "cpu/roi_align.h"
+#include "cpu_operators.h"
 
 namespace {
 
 using namespace mmcompress::binding;
-using mmcompress::Blob;
 using mmcompress::BlobLayout;
 using mmcompress::ConvInput;
 using mmcompress::ConvShape;
@@ -22,59 +20,8 @@ using mmcompress::FloatImage;
 using mmcompress::FloatOutput;
 using mmcompress::Kernels;
 using mmcompress::packed_bytes;
-using mmcompress::Parallel;
 using mmcompress::RoIAlignShape;
-using mmcompress::Thresholds;
 using mmcompress::WeightShape;
-using torch::headeronly::MemoryFormat;
-
-// Thresholds and flips, kept alive.
-struct ThresholdVectors {
-  Vector threshold;
-  Vector flip;
-
-  ThresholdVectors(const char* threshold_name, const MaybeTensor& threshold_,
-                   const char* flip_name, const MaybeTensor& flip_,
-                   int64_t channels, const Tensor& input)
-      : threshold(threshold_name, threshold_, ScalarType::Float, channels,
-                  input),
-        flip(flip_name, flip_, ScalarType::Bool, channels, input) {}
-
-  Thresholds get() const {
-    return {threshold.data<float>(), flip.data<bool>()};
-  }
-};
-
-// Strides of dimensions of size 1 are arbitrary: give them useful values.
-FloatImage image_of(const Tensor& x) {
-  FloatImage image = {static_cast<const float*>(x.data_ptr()), x.stride(0),
-                      x.stride(1), x.stride(2), x.stride(3)};
-  if (x.size(3) == 1) image.stride_w = image.stride_h;
-  if (x.size(2) == 1) image.stride_h = image.stride_w * x.size(3);
-  if (x.size(1) == 1) image.stride_c = 1;
-  return image;
-}
-
-Parallel torch_threads() {
-  return {int64_t(torch::stable::get_num_threads()),
-          [](int64_t size,
-             const std::function<void(int64_t, int64_t)>& body) {
-            torch::stable::parallel_for(0, size, 1, body);
-          }};
-}
-
-Tensor new_bytes(const Ints& shape) {
-  return torch::stable::empty(shape, ScalarType::Byte);
-}
-
-Tensor new_floats(const Ints& shape) {
-  return torch::stable::empty(shape, ScalarType::Float);
-}
-
-Tensor new_image(const Ints& shape, ScalarType type) {
-  return torch::stable::empty(shape, type, std::nullopt, std::nullopt,
-                              std::nullopt, MemoryFormat::ChannelsLast);
-}
 
 WeightShape weight_shape_of(const Ints& shape, int64_t groups) {
   check_weight_shape(shape, groups);
@@ -117,28 +64,6 @@ ConvShape float_conv_shape(const Tensor& x, const ConvArguments& args) {
   const ConvShape shape = conv_shape(x.size(0), x.size(2), x.size(3), args);
   check_channels(x, shape.weight.channels());
   return shape;
-}
-
-// The weights of a convolution, kept alive and aligned.
-class OpenBlob {
- public:
-  OpenBlob(const Tensor& blob, const WeightShape& shape, const Tensor& input)
-      : tensor_(aligned(blob, 64)) {
-    check_like("blob", blob, ScalarType::Byte, input);
-    blob_ = mmcompress::open_blob(bytes(tensor_), tensor_.numel(), shape);
-  }
-
-  const Blob& get() const { return blob_; }
-
- private:
-  Tensor tensor_;
-  Blob blob_;
-};
-
-ConvInput packed_input(const Tensor& contiguous_bits) {
-  ConvInput input = {};
-  input.bits = bytes(contiguous_bits);
-  return input;
 }
 
 Tensor binary_pack(const Tensor& x, const MaybeTensor& threshold,
