@@ -7,15 +7,12 @@
 #include <tuple>
 #include <vector>
 
-#include "arguments.h"
-#include "cpu/binary_conv.h"
 #include "cpu/roi_align.h"
-#include "cpu_tensors.h"
+#include "cpu_operators.h"
 
 namespace {
 
 using namespace mmcompress::binding;
-using mmcompress::Blob;
 using mmcompress::BlobLayout;
 using mmcompress::ConvInput;
 using mmcompress::ConvShape;
@@ -24,26 +21,7 @@ using mmcompress::FloatOutput;
 using mmcompress::Kernels;
 using mmcompress::packed_bytes;
 using mmcompress::RoIAlignShape;
-using mmcompress::Thresholds;
 using mmcompress::WeightShape;
-using torch::headeronly::MemoryFormat;
-
-// Thresholds and flips, kept alive.
-struct ThresholdVectors {
-  Vector threshold;
-  Vector flip;
-
-  ThresholdVectors(const char* threshold_name, const MaybeTensor& threshold_,
-                   const char* flip_name, const MaybeTensor& flip_,
-                   int64_t channels, const Tensor& input)
-      : threshold(threshold_name, threshold_, ScalarType::Float, channels,
-                  input),
-        flip(flip_name, flip_, ScalarType::Bool, channels, input) {}
-
-  Thresholds get() const {
-    return {threshold.data<float>(), flip.data<bool>()};
-  }
-};
 
 WeightShape weight_shape_of(const Ints& shape, int64_t groups) {
   check_weight_shape(shape, groups);
@@ -86,28 +64,6 @@ ConvShape float_conv_shape(const Tensor& x, const ConvArguments& args) {
   const ConvShape shape = conv_shape(x.size(0), x.size(2), x.size(3), args);
   check_channels(x, shape.weight.channels());
   return shape;
-}
-
-// The weights of a convolution, kept alive and aligned.
-class OpenBlob {
- public:
-  OpenBlob(const Tensor& blob, const WeightShape& shape, const Tensor& input)
-      : tensor_(aligned(blob, 64)) {
-    check_like("blob", blob, ScalarType::Byte, input);
-    blob_ = mmcompress::open_blob(bytes(tensor_), tensor_.numel(), shape);
-  }
-
-  const Blob& get() const { return blob_; }
-
- private:
-  Tensor tensor_;
-  Blob blob_;
-};
-
-ConvInput packed_input(const Tensor& contiguous_bits) {
-  ConvInput input = {};
-  input.bits = bytes(contiguous_bits);
-  return input;
 }
 
 Tensor binary_pack(const Tensor& x, const MaybeTensor& threshold,
