@@ -123,9 +123,14 @@ def _gradients(dy: Tensor,
     return dx, d_scale, d_beta, d_zero
 
 
-def _laid_out_as(x: Tensor, values: Tensor) -> Tensor:
-    """With the strides that ``empty_like(x)`` has."""
+def _empty_like(x: Tensor) -> Tensor:
+    """With the strides of ``x``; contiguous if its memory has gaps."""
     same = torch.empty_like(x)
+    return same if same.stride() == x.stride() else x.new_empty(x.shape)
+
+
+def _laid_out_as(x: Tensor, values: Tensor) -> Tensor:
+    same = _empty_like(x)
     return values if values.stride() == same.stride() else same.copy_(values)
 
 
@@ -140,7 +145,7 @@ def fake_lsq_fake_quantize(x: Tensor, scale: Tensor, beta: Tensor | None,
                            mask: str) -> Tensor:
     """Shape of :func:`lsq_fake_quantize`."""
     _check(x, scale, beta, zero_point, axis, low, high, mask)
-    return torch.empty_like(x)
+    return _empty_like(x)
 
 
 def lsq_fake_quantize_backward_reference(dy: Tensor, x: Tensor, scale: Tensor,
@@ -163,7 +168,7 @@ def fake_lsq_fake_quantize_backward(dy: Tensor, x: Tensor, scale: Tensor,
     offsets = (
         scale.new_empty(0 if v is None else scale.shape)
         for v in (beta, zero_point))
-    return torch.empty_like(x), scale.new_empty(scale.shape), *offsets
+    return _empty_like(x), scale.new_empty(scale.shape), *offsets
 
 
 _ARGUMENTS = ('Tensor scale, Tensor? beta, Tensor? zero_point, int? axis, '
@@ -250,7 +255,8 @@ def lsq_fake_quantize(x: Tensor,
             the range; ``'rounded'``, where the rounded ``u`` is.
 
     Returns:
-        Tensor: Shape and, where its elements lie together, strides of ``x``.
+        Tensor: Shape of ``x``. Where the memory of ``x`` has no gaps, it has
+        its strides too, else it is contiguous.
 
     Raises:
         ValueError or RuntimeError: If arguments don't fit together.

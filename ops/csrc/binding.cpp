@@ -370,13 +370,13 @@ Tensor lsq_fake_quantize(const Tensor& x, const Tensor& scale,
                          const std::string& mask) {
   const FakeQuantizeArguments args(x, scale, beta, zero_point,
                                    {axis, low, high, factor, mask});
-  const Tensor source = as_dense(x);
-  Tensor y = torch::stable::empty_like(source);
+  const Dense values(x);
   if (x.numel() > 0)
-    mmcompress::fake_quantize(quantized_shape(source, axis), args.range(),
-                              floats(source), floats(y),
+    mmcompress::fake_quantize(quantized_shape(values.source, axis),
+                              args.range(), floats(values.source),
+                              floats(values.result),
                               mmcompress::best_kernels(), torch_threads());
-  return y;
+  return values.result;
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> lsq_fake_quantize_backward(
@@ -388,17 +388,19 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> lsq_fake_quantize_backward(
                                    {axis, low, high, factor, mask});
   check_like("dy", dy, ScalarType::Float, x);
   check_shape("dy", dy, shape_of(x));
-  const Tensor source = as_dense(x), dy_source = laid_out_as(source, dy);
+  const Dense values(x);
+  const Tensor dy_values = laid_out_as(values.source, dy);
   const int64_t num = scale.numel();
-  Tensor dx = torch::stable::empty_like(source), d_scale = new_floats({num});
+  Tensor d_scale = new_floats({num});
   Tensor d_beta = new_floats({beta ? num : 0});
   Tensor d_zero = new_floats({zero_point ? num : 0});
   std::vector<double> sums(num), outside(num);
   if (x.numel() > 0)
     mmcompress::fake_quantize_backward(
-        quantized_shape(source, axis), args.range(), floats(source),
-        floats(dy_source), floats(dx), sums.data(), outside.data(),
-        mmcompress::best_kernels(), torch_threads());
+        quantized_shape(values.source, axis), args.range(),
+        floats(values.source), floats(dy_values), floats(values.result),
+        sums.data(), outside.data(), mmcompress::best_kernels(),
+        torch_threads());
   for (int64_t i = 0; i < num; ++i) {
     floats(d_scale)[i] = float(sums[i] * factor);
     if (beta) floats(d_beta)[i] = float(outside[i] * factor);
@@ -406,7 +408,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> lsq_fake_quantize_backward(
       floats(d_zero)[i] =
           float(outside[i] * args.scale.data<float>()[i] * -factor);
   }
-  return {dx, d_scale, d_beta, d_zero};
+  return {values.result, d_scale, d_beta, d_zero};
 }
 
 std::string json_list(const std::vector<std::string>& names) {

@@ -55,24 +55,21 @@ inline Ints order_of(const Tensor& x) {
   return order;
 }
 
-// Whether the elements lie together, each at a place of its own.
-inline bool is_dense(const Tensor& x) {
-  int64_t wanted = 1;
-  const Ints order = order_of(x);
-  for (auto i = order.rbegin(); i != order.rend(); ++i) {
-    if (x.stride(*i) != wanted) return false;
-    wanted *= x.size(*i);
+// Values whose memory has no gaps, and as much for a result.
+struct Dense {
+  Tensor source, result;
+
+  // Any order of the dimensions is kept; where there are gaps, the values are
+  // copied, contiguous.
+  explicit Dense(const Tensor& x)
+      : source(x), result(torch::stable::empty_like(x)) {
+    if (x.strides().equals(result.strides())) return;
+    source = torch::stable::contiguous(x);
+    result = torch::stable::empty_like(source);
   }
-  return true;
-}
+};
 
-inline Tensor as_dense(const Tensor& x) {
-  if (x.numel() == 0 || is_dense(x)) return x;
-  Tensor dense = torch::stable::empty_like(x);
-  return torch::stable::copy_(dense, x);
-}
-
-// `y` with the strides of `x`, of the same shape and dense.
+// `y` with the strides of the dense `x`, of the same shape.
 inline Tensor laid_out_as(const Tensor& x, const Tensor& y) {
   for (int64_t i = 0; i < x.dim(); ++i)
     if (x.size(i) != 1 && x.stride(i) != y.stride(i)) {
