@@ -7,8 +7,10 @@
 #include <tuple>
 #include <vector>
 
+#include "cpu/fake_quantize.h"
 #include "cpu/roi_align.h"
 #include "cpu_operators.h"
+#include "quantize_arguments.h"
 
 namespace {
 
@@ -20,6 +22,8 @@ using mmcompress::FloatImage;
 using mmcompress::FloatOutput;
 using mmcompress::Kernels;
 using mmcompress::packed_bytes;
+using mmcompress::QuantizedRange;
+using mmcompress::QuantizedShape;
 using mmcompress::RoIAlignShape;
 using mmcompress::WeightShape;
 
@@ -259,6 +263,79 @@ Tensor roi_align(const Tensor& x, const Tensor& rois, const Ints& output_size,
   return out;
 }
 
+// What lsq_fake_quantize and its gradient are told of the codes, kept alive.
+struct FakeQuantizeArguments {
+  FakeQuantizeOptions options;
+  Vector scale, beta, zero_point;
+
+  FakeQuantizeArguments(const Tensor& x, const Tensor& scale_,
+                        const MaybeTensor& beta_,
+                        const MaybeTensor& zero_point_,
+                        const FakeQuantizeOptions& options_)
+      : options(options_),
+        scale("scale", scale_, ScalarType::Float, num_scales(x, options_), x),
+        beta("beta", beta_, ScalarType::Float, num_scales(x, options_), x),
+        zero_point("zero_point", zero_point_, ScalarType::Float,
+                   num_scales(x, options_), x) {}
+
+  bool has_offset() const {
+    return beta.data<float>() || zero_point.data<float>();
+  }
+  QuantizedRange range() const {
+    return {scale.data<float>(), beta.data<float>(), zero_point.data<float>(),
+            options.low,         options.high,       options.is_rounded()};
+  }
+};
+
+Tensor lsq_fake_quantize(const Tensor& x, const Tensor& scale,
+                         const MaybeTensor& beta,
+                         const MaybeTensor& zero_point,
+                         std::optional<int64_t> axis, int64_t low,
+                         int64_t high, double factor,
+                         const std::string& mask) {
+  const FakeQuantizeArguments args(x, scale, beta, zero_point,
+                                   {axis, low, high, factor, mask});
+  const Dense values(x);
+  if (x.numel() > 0)
+    mmcompress::fake_quantize(quantized_shape(values.source, axis),
+                              args.range(), floats(values.source),
+                              floats(values.result),
+                              mmcompress::best_kernels(), torch_threads());
+  return values.result;
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor> lsq_fake_quantize_backward(
+    const Tensor& dy, const Tensor& x, const Tensor& scale,
+    const MaybeTensor& beta, const MaybeTensor& zero_point,
+    std::optional<int64_t> axis, int64_t low, int64_t high, double factor,
+    const std::string& mask) {
+  const FakeQuantizeArguments args(x, scale, beta, zero_point,
+                                   {axis, low, high, factor, mask});
+  check_like("dy", dy, ScalarType::Float, x);
+  check_shape("dy", dy, shape_of(x));
+  const Dense values(x);
+  const Tensor dy_values = laid_out_as(values.source, dy);
+  const int64_t num = scale.numel();
+  Tensor d_scale = new_floats({num});
+  Tensor d_beta = new_floats({beta ? num : 0});
+  Tensor d_zero = new_floats({zero_point ? num : 0});
+  std::vector<double> sums(num), outside(num);
+  if (x.numel() > 0)
+    mmcompress::fake_quantize_backward(
+        quantized_shape(values.source, axis), args.range(),
+        floats(values.source), floats(dy_values), floats(values.result),
+        sums.data(), outside.data(), mmcompress::best_kernels(),
+        torch_threads());
+  for (int64_t i = 0; i < num; ++i) {
+    floats(d_scale)[i] = float(sums[i] * factor);
+    if (beta) floats(d_beta)[i] = float(outside[i] * factor);
+    if (zero_point)
+      floats(d_zero)[i] =
+          float(outside[i] * args.scale.data<float>()[i] * -factor);
+  }
+  return {values.result, d_scale, d_beta, d_zero};
+}
+
 std::string json_list(const std::vector<std::string>& names) {
   std::string joined;
   for (const std::string& name : names)
@@ -276,6 +353,10 @@ std::string build_info() {
 #define MMCOMPRESS_CONV                                 \
   "int[] weight_shape, int[2] stride, int[2] padding, " \
   "int[2] dilation, int groups=1, int pad_value=0"
+
+#define MMCOMPRESS_FAKE_QUANTIZE                               \
+  "Tensor scale, Tensor? beta, Tensor? zero_point, int? axis, " \
+  "int low, int high, float factor, str mask"
 
 STABLE_TORCH_LIBRARY(mmcompress, m) {
   m.def(
@@ -299,6 +380,10 @@ STABLE_TORCH_LIBRARY(mmcompress, m) {
   m.def(
       "roi_align(Tensor x, Tensor rois, int[2] output_size, float "
       "spatial_scale, int sampling_ratio, bool aligned) -> Tensor");
+  m.def("lsq_fake_quantize(Tensor x, " MMCOMPRESS_FAKE_QUANTIZE
+        ") -> Tensor");
+  m.def("lsq_fake_quantize_backward(Tensor dy, Tensor x, "
+        MMCOMPRESS_FAKE_QUANTIZE ") -> (Tensor, Tensor, Tensor, Tensor)");
   m.def("build_info() -> str");
 }
 
@@ -310,6 +395,9 @@ STABLE_TORCH_LIBRARY_IMPL(mmcompress, CPU, m) {
   m.impl("binary_conv2d_bits", TORCH_BOX(&binary_conv2d_bits));
   m.impl("binary_conv2d_fused", TORCH_BOX(&binary_conv2d_fused));
   m.impl("roi_align", TORCH_BOX(&roi_align));
+  m.impl("lsq_fake_quantize", TORCH_BOX(&lsq_fake_quantize));
+  m.impl("lsq_fake_quantize_backward",
+         TORCH_BOX(&lsq_fake_quantize_backward));
 }
 
 STABLE_TORCH_LIBRARY_IMPL(mmcompress, CompositeExplicitAutograd, m) {
