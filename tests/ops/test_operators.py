@@ -50,10 +50,10 @@ def arguments(batch=2):
         'binary_linear_pack': (tokens, randn(66), randn(66) > 0),
         'binary_linear': (token_bits, matrix, 70, 66),
         'binary_linear_bits': (token_bits, matrix, limit, flip, 70, 66),
-        'binary_linear_fused':
-        (tokens, matrix, scale, shift, randn(66), randn(66)
-         > 0, randn(batch, 3, 70, seed=7), scale, shift, threshold, threshold,
-         flip, 70, 66, False),
+        'binary_linear_fused': (tokens, matrix, scale, shift, randn(66),
+                                randn(66) > 0, randn(batch, 3, 70,
+                                                     seed=7), scale, shift,
+                                threshold, threshold, flip, 70, 66, False),
         'roi_align':
         (x, torch.tensor([[0., 1, 1, 6, 5]] * batch), [2, 3], 0.5, 0, True),
         'lsq_fake_quantize': (x, *quantizer),
@@ -241,6 +241,16 @@ def linear_fused(x=TOKENS, scale=VECTOR, shift=VECTOR, **options):
                                    scale, shift, [70, 66, 1, 1], **options)
 
 
+def quantize(x=X, scale=VECTOR[:66], low=-8, high=7, axis=1, **options):
+    return ops.lsq_fake_quantize(
+        x, scale, low=low, high=high, axis=axis, **options)
+
+
+def gradients(dy, x=X):
+    return torch.ops.mmcompress.lsq_fake_quantize_backward(
+        dy, x, VECTOR[:66], None, None, 1, -8, 7, 1., 'clip')
+
+
 @pytest.mark.parametrize('name, call', [
     ('x', lambda: ops.binary_linear_pack(TOKENS.double())),
     ('x', lambda: ops.binary_linear_pack(TOKENS[0, 0, 0])),
@@ -264,17 +274,6 @@ def linear_fused(x=TOKENS, scale=VECTOR, shift=VECTOR, **options):
     ('residual', lambda: linear_fused(residual=TOKENS)),
     ('post', lambda: linear_fused(post=LIMIT)),
     ('next_threshold', lambda: linear_fused(bits_only=True)),
-def quantize(x=X, scale=VECTOR[:66], low=-8, high=7, axis=1, **options):
-    return ops.lsq_fake_quantize(
-        x, scale, low=low, high=high, axis=axis, **options)
-
-
-def gradients(dy, x=X):
-    return torch.ops.mmcompress.lsq_fake_quantize_backward(
-        dy, x, VECTOR[:66], None, None, 1, -8, 7, 1., 'clip')
-
-
-@pytest.mark.parametrize('name, call', [
     ('x', lambda: quantize(X.half(), VECTOR[:66].half())),
     ('scale', lambda: quantize(scale=VECTOR)),
     ('scale', lambda: quantize(scale=VECTOR[:66].double())),
