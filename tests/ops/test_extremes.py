@@ -42,9 +42,14 @@ def calls(engine):
         return (list(shape), list(stride), list(padding), list(dilation),
                 groups, pad_value)
 
+    tokens = bits[0, 0]
+
     def roi_align(output_size=(2, 2), spatial_scale=1.0, sampling_ratio=0):
         return run.roi_align(x, rois, list(output_size), spatial_scale,
                              sampling_ratio, True)
+
+    def quantizer(axis=1, low=-8, high=7):
+        return x, vector[:C], None, None, axis, low, high, 1., 'clip'
 
     convolutions = [
         lambda **k: run.binary_conv2d(bits, blob, *conv(**k)),
@@ -60,6 +65,18 @@ def calls(engine):
         prepack=lambda shape=SHAPE, groups=1: run.binary_prepack(
             weight_bits, list(shape), groups),
         unpack=lambda channels: run.binary_unpack(bits, channels),
+        linear=[
+            lambda num_outputs=K, channels=C: run.binary_linear(
+                tokens, blob, num_outputs, channels),
+            lambda num_outputs=K, channels=C: run.binary_linear_bits(
+                tokens, blob, limit, flags, num_outputs, channels),
+            lambda num_outputs=K, channels=C: run.binary_linear_fused(
+                tokens, blob, vector, vector, *[None] * 8, num_outputs,
+                channels),
+        ],
+        fake_quantize=lambda **k: run.lsq_fake_quantize(*quantizer(**k)),
+        fake_quantize_backward=lambda **k: run.lsq_fake_quantize_backward(
+            x, *quantizer(**k)),
         roi_align=roi_align)
 
 
@@ -115,6 +132,13 @@ def test_channels(engine, channels):
     refused('channels', calls(engine)['unpack'], channels=channels)
 
 
+@pytest.mark.parametrize('value', [0, -1, 2**24 + 1, 2**62, 2**63 - 1, -2**63])
+@pytest.mark.parametrize('name', ['num_outputs', 'channels'])
+def test_size_of_linear_layers(engine, name, value):
+    for call in calls(engine)['linear']:
+        refused(name, call, **{name: value})
+
+
 @pytest.mark.parametrize('value', [*HUGE, 0, -1, -2**63])
 @pytest.mark.parametrize('axis', [0, 1])
 def test_number_of_bins(engine, axis, value):
@@ -142,6 +166,18 @@ def test_any_negative_number_of_samples_is_none(engine):
 ])  # yapf: disable
 def test_scale_of_regions(engine, value):
     refused('spatial_scale', calls(engine)['roi_align'], spatial_scale=value)
+
+
+@pytest.mark.parametrize('name, value', [('axis', 4), ('axis', -5),
+                                         ('axis', 2**62), ('axis', -2**63),
+                                         ('low', 1), ('low', -2**16 - 1),
+                                         ('low', -2**63), ('high', -1),
+                                         ('high', 2**16 + 1),
+                                         ('high', 2**63 - 1)])
+def test_codes(engine, name, value):
+    functions = calls(engine)
+    refused(name, functions['fake_quantize'], **{name: value})
+    refused(name, functions['fake_quantize_backward'], **{name: value})
 
 
 @pytest.mark.parametrize('num_products', [0, -1, 2**24 + 1, 2**62])
