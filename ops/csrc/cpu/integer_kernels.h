@@ -92,8 +92,6 @@ struct IntegerKernels {
   void (*sum_quads)(const SumArgs& args);
   void (*sum_pairs)(const SumArgs& args);  // null unless `saturates`
   void (*sum_depthwise)(const SumArgs& args);
-  void (*quantize)(const float* x, int64_t count, float scale,
-                   const CodeGrid& grid, uint8_t* codes);
   void (*finish)(const IntegerEpilogue& args);
 };
 

@@ -261,15 +261,6 @@ void store_codes(uint8_t* out, __m256i codes) {
   _mm_storel_epi64((__m128i*)out, _mm_packus_epi16(words, words));
 }
 
-void quantize(const float* x, int64_t count, float scale, const CodeGrid& grid,
-              uint8_t* codes) {
-  const Limits limits = division(scale, grid);
-  int64_t i = 0;
-  for (; i + kLanes <= count; i += kLanes)
-    store_codes(codes + i, divided(_mm256_loadu_ps(x + i), limits));
-  quantize_loop(x + i, count - i, scale, grid, codes + i);
-}
-
 // ---- what follows the sums -----------------------------------------------
 
 // Whole vectors of channels.
@@ -360,7 +351,6 @@ const IntegerKernels& avx2_integer_kernels() {
       sum_quads,
       sum_pairs,
       sum_depthwise,
-      quantize,
       finish,
   };
   return table;

@@ -134,25 +134,6 @@ __m512i round_codes(__m512 x, const Limits& limits) {
   return _mm512_cvtps_epi32(x);
 }
 
-__m128i divided(__m512 x, const Limits& limits) {
-  // rounding is monotone and the limits are integers: they may come first
-  const __m512i codes = round_codes(_mm512_div_ps(x, limits.scale), limits);
-  return _mm512_cvtepi32_epi8(_mm512_add_epi32(codes, limits.zero_point));
-}
-
-void quantize(const float* x, int64_t count, float scale, const CodeGrid& grid,
-              uint8_t* codes) {
-  const Limits limits = division(scale, grid);
-  int64_t i = 0;
-  for (; i + kLanes <= count; i += kLanes)
-    _mm_storeu_si128((__m128i*)(codes + i),
-                     divided(_mm512_loadu_ps(x + i), limits));
-  if (i == count) return;
-  const __mmask16 lanes = first_lanes(count - i);
-  _mm_mask_storeu_epi8(codes + i, lanes,
-                       divided(_mm512_maskz_loadu_ps(lanes, x + i), limits));
-}
-
 // ---- what follows the sums -----------------------------------------------
 
 // How y becomes codes.
@@ -174,6 +155,7 @@ struct Requantization {
     if (kResult == Result::kCodes)
       return round_codes(
           _mm512_add_ps(_mm512_mul_ps(y, limits.scale), zero_point), limits);
+    // rounding is monotone and the limits are integers: they may come first
     return _mm512_add_epi32(
         round_codes(_mm512_div_ps(y, limits.scale), limits),
         limits.zero_point);
@@ -289,7 +271,6 @@ const IntegerKernels& avx512_integer_kernels() {
       sum_quads,
       nullptr,
       sum_depthwise,
-      quantize,
       finish,
   };
   return table;

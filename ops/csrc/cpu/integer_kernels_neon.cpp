@@ -79,7 +79,6 @@ const IntegerKernels& neon_integer_kernels() {
       sum_quads,
       nullptr,
       sum_depthwise_loop,
-      quantize_loop,
       finish_loop,
   };
   return table;

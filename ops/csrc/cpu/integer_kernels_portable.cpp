@@ -34,7 +34,6 @@ const IntegerKernels& portable_integer_kernels() {
       sum_quads,
       nullptr,
       sum_depthwise_loop,
-      quantize_loop,
       finish_loop,
   };
   return table;
