@@ -21,6 +21,7 @@ using mmcompress::IntegerInput;
 using mmcompress::IntegerKernels;
 using mmcompress::IntegerOutput;
 using mmcompress::IntegerWeight;
+using mmcompress::Result;
 
 CodeGrid grid_of(const char* name, const Ints& grid) {
   STD_TORCH_CHECK(grid.size() == 3 && 0 <= grid[1] && grid[1] <= grid[0] &&
@@ -210,6 +211,7 @@ std::tuple<Tensor, Tensor> integer_conv2d(
   if (next_scale) {
     output.next_scale = scale_of("next_scale", *next_scale, x);
     output.grid = grid_of("next_grid", next_grid);
+    output.result = Result::kFloatsAndCodes;
   }
   Tensor y = new_image(y_shape, ScalarType::Float);
   Tensor codes = next_scale ? new_image(y_shape, ScalarType::Byte)
@@ -234,7 +236,7 @@ Tensor integer_conv2d_codes(
   IntegerOutput& output = operation.output;
   output.act = activation_of(act);
   output.next_scale = 1.0f / scale_of("next_scale", next_scale, x);
-  output.reciprocal = true;
+  output.result = Result::kCodes;
   output.grid = grid_of("next_grid", next_grid);
   Tensor codes = new_image(output_shape(shape), ScalarType::Byte);
   output.codes = bytes(codes);

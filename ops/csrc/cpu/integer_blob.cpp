@@ -33,29 +33,62 @@ bool is_depthwise(const WeightShape& shape) {
          shape.groups > 1;
 }
 
-// What must be known of a weight to choose its layout.
-struct Extent {
-  int64_t largest_sum = 0;   // of the absolute weights of an output
-  int64_t largest_pair = 0;  // of those of two neighbouring channels
-};
-
-Extent measure(const std::vector<int8_t>& codes, const WeightShape& shape) {
-  Extent extent;
-  const int64_t taps = shape.taps();
-  int64_t i = 0;
+// Of the absolute weights of an output.
+int64_t largest_sum(const std::vector<int8_t>& codes,
+                    const WeightShape& shape) {
+  const int64_t products = shape.products();
+  int64_t largest = 0;
   for (int64_t o = 0; o < shape.num_outputs; ++o) {
     int64_t sum = 0;
-    for (int64_t c = 0; c < shape.channels_per_group; ++c)
-      for (int64_t tap = 0; tap < taps; ++tap, ++i) {
-        const int64_t value = std::abs(int(codes[i]));
-        sum += value;
-        const int64_t pair =
-            c % 2 ? value + std::abs(int(codes[i - taps])) : value;
-        extent.largest_pair = std::max(extent.largest_pair, pair);
-      }
-    extent.largest_sum = std::max(extent.largest_sum, sum);
+    for (int64_t i = 0; i < products; ++i)
+      sum += std::abs(int(codes[o * products + i]));
+    largest = std::max(largest, sum);
   }
-  return extent;
+  return largest;
+}
+
+// Two weights that are multiplied and added together.
+struct Pair {
+  int64_t positive = 0, negative = 0;
+
+  void add(int weight) { (weight > 0 ? positive : negative) += weight; }
+};
+
+// Steps after which sums of 16 bits may overflow: codes are 0 to `high`, so
+// that a sum lies between those of the negative and of the positive weights.
+int64_t steps_in_16_bits(const std::vector<Pair>& pairs, int64_t high) {
+  const int64_t limit = INT16_MAX / std::max<int64_t>(high, 1);
+  int64_t fewest = kNever;
+  Pair sum;
+  for (int64_t end = 0, begin = 0; end < int64_t(pairs.size()); ++end) {
+    sum.positive += pairs[end].positive;
+    sum.negative += pairs[end].negative;
+    for (; sum.positive > limit || sum.negative < -limit; ++begin) {
+      fewest = std::min(fewest, end - begin);
+      sum.positive -= pairs[begin].positive;
+      sum.negative -= pairs[begin].negative;
+    }
+  }
+  return fewest;
+}
+
+// The same for all outputs and both pairs of a step, wherever one starts.
+int64_t steps_in_16_bits(const std::vector<int8_t>& codes,
+                         const WeightShape& shape, int64_t high) {
+  const int64_t channels = shape.channels_per_group;
+  const int64_t taps = shape.taps();
+  const int64_t quads = ceil_div(channels, kQuad);
+  int64_t fewest = kNever;
+  for (int64_t o = 0; o < shape.num_outputs; ++o)
+    for (int64_t first = 0; first < kQuad; first += 2) {
+      std::vector<Pair> pairs(taps * quads);
+      for (int64_t c = first; c < channels; c += c % 2 ? kQuad - 1 : 1)
+        for (int64_t tap = 0; tap < taps; ++tap)
+          pairs[tap * quads + c / kQuad].add(
+              codes[(o * channels + c) * taps + tap]);
+      fewest = std::min(fewest, steps_in_16_bits(pairs, high));
+    }
+  return fewest;
 }
 
 IntegerBlobPlan make_plan(const WeightShape& shape,
@@ -156,18 +189,17 @@ IntegerBlobPlan plan_integer_blob(const std::vector<int8_t>& codes,
                                   const IntegerWeight& weight, int64_t high,
                                   const IntegerKernels& kernels) {
   const WeightShape& shape = weight.shape;
-  const Extent extent = measure(codes, shape);
-  if (extent.largest_sum * 255 > INT32_MAX)
+  const int64_t largest = largest_sum(codes, shape) * 255;
+  if (largest > INT32_MAX)
     throw std::runtime_error("an output sums up to " +
-                             std::to_string(extent.largest_sum * 255) +
+                             std::to_string(largest) +
                              ", which is more than 32 bits hold");
   WeightFormat format = WeightFormat::kQuads;
   int64_t flush = kNever;
   if (is_depthwise(shape)) {
     format = WeightFormat::kDepthwise;
   } else if (kernels.saturates) {
-    const int64_t step = extent.largest_pair * high;
-    flush = step == 0 ? kNever : std::min(kNever, INT16_MAX / step);
+    flush = steps_in_16_bits(codes, shape, high);
     if (flush == 0) {
       format = WeightFormat::kPairs;
       flush = kNever;
