@@ -88,6 +88,7 @@ struct FloatEpilogue {
 // Integer epilogue: bit = (k >= limit) ^ flip.
 struct BitsEpilogue {
   const int32_t* limit;  // padded to a multiple of 64
+  const int32_t* most;   // the same: mismatches <= most
   uint64_t flip;
   int64_t channels;
   int64_t num_pixels;
@@ -159,6 +160,8 @@ struct Kernels {
   void (*prepack)(const uint8_t* bits, int64_t num_outputs, int64_t taps,
                   int64_t channels, int64_t lanes, uint8_t* weights);
   void (*count)(const CountArgs& args);
+  // Both in one, without k; null: they are two.
+  void (*count_bits)(const CountArgs& args, const BitsEpilogue& bits);
   void (*finish_float)(const FloatEpilogue& args);
   void (*finish_bits)(const BitsEpilogue& args);
   void (*average_region)(const RegionAverage& args);

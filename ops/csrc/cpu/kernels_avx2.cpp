@@ -433,6 +433,7 @@ const Kernels& avx2_kernels() {
       expand,
       prepack,
       count,
+      /*count_bits=*/nullptr,
       finish_float,
       finish_bits,
       average_region<32>,

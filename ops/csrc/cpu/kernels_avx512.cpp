@@ -76,24 +76,27 @@ void pack_columns(const float* x, int64_t stride, int64_t channels,
                   const Comparison& compare, __mmask16 lanes,
                   uint32_t* words) {
   __m512i bits[V];
-#pragma GCC unroll 8
+#pragma GCC unroll 16
   for (int v = 0; v < V; ++v) bits[v] = _mm512_setzero_si512();
   for (int64_t c = 0; c < channels; ++c) {
     const __m512 threshold = _mm512_set1_ps(compare.threshold[c]);
     const __m512i sign =
         _mm512_set1_epi32(compare.sign ? int(compare.sign[c]) : 0);
     const __m512i bit = _mm512_set1_epi32(int(1u << c));
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int v = 0; v < V; ++v) {
+      const float* from = x + c * stride + 16 * v;
+      // processors don't foresee short stretches of many channels
+      _mm_prefetch(from + 16 * V, _MM_HINT_T0);
       const __mmask16 valid = v == V - 1 ? lanes : __mmask16(0xffff);
-      const __m512i values = _mm512_xor_si512(
-          _mm512_maskz_loadu_epi32(valid, x + c * stride + 16 * v), sign);
+      const __m512i values =
+          _mm512_xor_si512(_mm512_maskz_loadu_epi32(valid, from), sign);
       const __mmask16 above = _mm512_cmp_ps_mask(_mm512_castsi512_ps(values),
                                                  threshold, _CMP_GT_OQ);
       bits[v] = _mm512_mask_or_epi32(bits[v], above, bits[v], bit);
     }
   }
-#pragma GCC unroll 8
+#pragma GCC unroll 16
   for (int v = 0; v < V; ++v) _mm512_storeu_si512(words + 16 * v, bits[v]);
 }
 
@@ -116,11 +119,13 @@ void pack_channels_first(const Pixels& x, int64_t channels, int64_t num_pixels,
                          const Comparison& compare, uint8_t* bits) {
   using Pack = void (*)(const Pixels&, int64_t, int64_t, const Comparison&,
                         uint8_t*);
-  static const Pack by_vectors[8] = {
-      pack_pixels<1>, pack_pixels<2>, pack_pixels<3>, pack_pixels<4>,
-      pack_pixels<5>, pack_pixels<6>, pack_pixels<7>, pack_pixels<8>};
+  static const Pack by_vectors[16] = {
+      pack_pixels<1>,  pack_pixels<2>,  pack_pixels<3>,  pack_pixels<4>,
+      pack_pixels<5>,  pack_pixels<6>,  pack_pixels<7>,  pack_pixels<8>,
+      pack_pixels<9>,  pack_pixels<10>, pack_pixels<11>, pack_pixels<12>,
+      pack_pixels<13>, pack_pixels<14>, pack_pixels<15>, pack_pixels<16>};
   // long stretches of a channel: the next channel is far away in memory
-  constexpr int64_t kMost = 8 * 16;
+  constexpr int64_t kMost = 16 * 16;
   for (int64_t p = 0; p < num_pixels; p += kMost) {
     const int64_t count = num_pixels - p < kMost ? num_pixels - p : kMost;
     by_vectors[ceil_div(count, 16) - 1]({x.data + p, x.channel_stride, 1},
@@ -173,10 +178,10 @@ void prepack(const uint8_t* bits, int64_t num_outputs, int64_t taps,
 // Unrolled before the compiler decides what lives in registers.
 #define MMCOMPRESS_UNROLL _Pragma("GCC unroll 8")
 
-// P pixels, V times 16 outputs.
+// Mismatches of P pixels and V times 16 outputs.
 template <int P, int V>
-void count_pixels(const CountArgs& args) {
-  __m512i sums[P][V];
+__attribute__((always_inline)) inline void count_mismatches(
+    const CountArgs& args, __m512i (&sums)[P][V]) {
   MMCOMPRESS_UNROLL
   for (int p = 0; p < P; ++p)
     MMCOMPRESS_UNROLL
@@ -210,6 +215,12 @@ void count_pixels(const CountArgs& args) {
     }
   }
 
+}
+
+template <int P, int V>
+void count_pixels(const CountArgs& args) {
+  __m512i sums[P][V];
+  count_mismatches(args, sums);
   const __m512i n = _mm512_set1_epi32(args.n);
   MMCOMPRESS_UNROLL
   for (int p = 0; p < P; ++p)
@@ -220,9 +231,6 @@ void count_pixels(const CountArgs& args) {
           _mm512_sub_epi32(n, _mm512_add_epi32(sums[p][v], sums[p][v])));
 }
 
-#undef MMCOMPRESS_PIN
-#undef MMCOMPRESS_UNROLL
-
 template <int V>
 void count_outputs(const CountArgs& args) {
   using Count = void (*)(const CountArgs&);
@@ -231,6 +239,38 @@ void count_outputs(const CountArgs& args) {
       count_pixels<4, V>, count_pixels<5, V>, count_pixels<6, V>};
   by_pixels[args.num_pixels - 1](args);
 }
+
+template <int P, int V>
+void count_bits_of_pixels(const CountArgs& args, const BitsEpilogue& bits) {
+  __m512i sums[P][V];
+  count_mismatches(args, sums);
+  const uint64_t valid = ~uint64_t(0) >> (64 - bits.channels);
+  const uint64_t flip = bits.flip & valid;
+  MMCOMPRESS_UNROLL
+  for (int p = 0; p < P; ++p) {
+    uint64_t word = 0;
+    MMCOMPRESS_UNROLL
+    for (int v = 0; v < V; ++v)
+      word |= uint64_t(_mm512_cmple_epi32_mask(
+                  sums[p][v], _mm512_loadu_si512(bits.most + 16 * v)))
+              << (16 * v);
+    word = (word & valid) ^ flip;
+    std::memcpy(bits.bits + p * bits.bits_stride, &word, sizeof word);
+  }
+}
+
+template <int V>
+void count_bits_of_outputs(const CountArgs& args, const BitsEpilogue& bits) {
+  using Count = void (*)(const CountArgs&, const BitsEpilogue&);
+  static const Count by_pixels[kTile] = {
+      count_bits_of_pixels<1, V>, count_bits_of_pixels<2, V>,
+      count_bits_of_pixels<3, V>, count_bits_of_pixels<4, V>,
+      count_bits_of_pixels<5, V>, count_bits_of_pixels<6, V>};
+  by_pixels[args.num_pixels - 1](args, bits);
+}
+
+#undef MMCOMPRESS_PIN
+#undef MMCOMPRESS_UNROLL
 
 void count(const CountArgs& args) {
   switch (args.lanes / 16) {
@@ -242,6 +282,19 @@ void count(const CountArgs& args) {
       return count_outputs<3>(args);
     default:
       return count_outputs<4>(args);
+  }
+}
+
+void count_bits(const CountArgs& args, const BitsEpilogue& bits) {
+  switch (args.lanes / 16) {
+    case 1:
+      return count_bits_of_outputs<1>(args, bits);
+    case 2:
+      return count_bits_of_outputs<2>(args, bits);
+    case 3:
+      return count_bits_of_outputs<3>(args, bits);
+    default:
+      return count_bits_of_outputs<4>(args, bits);
   }
 }
 
@@ -344,6 +397,7 @@ const Kernels& avx512_kernels() {
       expand,
       prepack,
       count,
+      count_bits,
       finish_float,
       finish_bits,
       average_region<64>,

@@ -270,6 +270,7 @@ const Kernels& neon_kernels() {
       expand,
       prepack,
       count,
+      /*count_bits=*/nullptr,
       finish_float<pack_word>,
       finish_bits,
       average_region<16>,

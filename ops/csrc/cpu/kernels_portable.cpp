@@ -137,6 +137,7 @@ const Kernels& portable_kernels() {
       expand,
       prepack,
       count,
+      /*count_bits=*/nullptr,
       finish_float<pack_word>,
       finish_bits,
       average_region<16>,
