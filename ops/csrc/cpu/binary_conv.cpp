@@ -117,6 +117,11 @@ class Output {
     kernels.count(args);
     write(tile);
   }
+  // Where `args` has starts; false, and nothing done, if that is impossible.
+  virtual bool count_from(const Kernels&, const CountArgs&,
+                          const Tile&) const {
+    return false;
+  }
 };
 
 void prefetch_for_writing(const float* first, int64_t size) {
@@ -171,10 +176,14 @@ class BitsOutput : public Output {
 
   void count_and_write(const Kernels& kernels, const CountArgs& args,
                        const Tile& tile) const override {
-    if (kernels.count_bits)
-      kernels.count_bits(args, arguments(tile));
-    else
+    if (!count_from(kernels, args, tile))
       Output::count_and_write(kernels, args, tile);
+  }
+
+  bool count_from(const Kernels& kernels, const CountArgs& args,
+                  const Tile& tile) const override {
+    if (kernels.count_bits) kernels.count_bits(args, arguments(tile));
+    return kernels.count_bits != nullptr;
   }
 
  private:
@@ -605,15 +614,18 @@ class Conv {
                        kSegment};
     output_.prefetch(tile);
     const uint8_t* of_group[kMaxTile];
-    const CountArgs args = count_arguments(band, first, num_pixels, group,
-                                           segment, of_group, k, kSegment);
+    CountArgs args = count_arguments(band, first, num_pixels, group, segment,
+                                     of_group, k, kSegment);
     if (!corrections || !is_at_border(band, first, num_pixels))
       return output_.count_and_write(kernels_, args, tile);
+    const int32_t* starts[kMaxTile];
+    for (int64_t p = 0; p < num_pixels; ++p)
+      starts[p] = corrections + band.places[first + p] * kSegment;
+    args.starts = starts;
+    if (is_halved() && output_.count_from(kernels_, args, tile)) return;
     kernels_.count(args);
     for (int64_t p = 0; p < num_pixels; ++p)
-      if (band.places[first + p])
-        subtract(corrections + band.places[first + p] * kSegment,
-                 k + p * kSegment);
+      if (band.places[first + p]) subtract(starts[p], k + p * kSegment);
     output_.write(tile);
   }
 
@@ -675,8 +687,13 @@ class Conv {
             int64_t(chunks_.size()),
             int32_t(weight_.products()),
             k,
-            k_stride};
+            k_stride,
+            nullptr};
   }
+
+  // An even number of channels makes corrections even: halves of them are
+  // mismatches.
+  bool is_halved() const { return weight_.channels_per_group % 2 == 0; }
 
   static bool is_at_border(const Band& band, int64_t first,
                            int64_t num_pixels) {
@@ -685,16 +702,19 @@ class Conv {
     return any != 0;
   }
 
-  static void subtract(const int32_t* correction, int32_t* k) {
-    for (int64_t o = 0; o < kSegment; ++o) k[o] -= correction[o];
+  void subtract(const int32_t* correction, int32_t* k) const {
+    const int32_t unit = is_halved() ? 2 : 1;
+    for (int64_t o = 0; o < kSegment; ++o) k[o] -= unit * correction[o];
   }
 
-  // What out-of-image taps add as -1, at each border of a band.
+  // What out-of-image taps add as -1, or half of it, at each border of a
+  // band.
   const int32_t* make_corrections(const Band& band, int64_t group,
                                   int64_t segment) const {
     const int64_t columns = column_taps_.count();
     int32_t* corrections = workspace().corrections.get(
         row_taps_.count() * columns * kSegment);
+    std::fill_n(corrections, kSegment, 0);  // inside
     int64_t done = -1;
     for (int64_t y = band.task.row_begin; y < band.task.row_end; ++y) {
       const int64_t row = row_taps_.number(y);
@@ -719,7 +739,7 @@ class Conv {
     const int32_t* d = border(y.high, x.high, channel);
     const int64_t channels = segment_channels(segment);
     for (int64_t o = 0; o < channels; ++o)
-      correction[o] = all[o] - (d[o] - c[o] - b[o] + a[o]);
+      correction[o] = (all[o] - (d[o] - c[o] - b[o] + a[o])) >> is_halved();
   }
 
   const int32_t* border(int64_t y, int64_t x, int64_t channel) const {

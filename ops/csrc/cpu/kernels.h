@@ -62,6 +62,8 @@ struct CountArgs {
   int32_t n;  // products per dot product: k = n - 2 * mismatches
   int32_t* k;
   int64_t k_stride;  // from pixel to pixel; 64 values are written per pixel
+  // 64 mismatches of each pixel to begin with, null: 0. Only for count_bits
+  const int32_t* const* starts;
 };
 
 // Float epilogue of up to 64 channels of some pixels, see binary_conv.h. All

@@ -178,15 +178,10 @@ void prepack(const uint8_t* bits, int64_t num_outputs, int64_t taps,
 // Unrolled before the compiler decides what lives in registers.
 #define MMCOMPRESS_UNROLL _Pragma("GCC unroll 8")
 
-// Mismatches of P pixels and V times 16 outputs.
+// Adds the mismatches of P pixels and V times 16 outputs.
 template <int P, int V>
 __attribute__((always_inline)) inline void count_mismatches(
     const CountArgs& args, __m512i (&sums)[P][V]) {
-  MMCOMPRESS_UNROLL
-  for (int p = 0; p < P; ++p)
-    MMCOMPRESS_UNROLL
-    for (int v = 0; v < V; ++v) sums[p][v] = _mm512_setzero_si512();
-
   const uint8_t* weights = args.weights;
   for (int64_t i = 0; i < args.num_chunks; ++i) {
     const Chunk chunk = args.chunks[i];
@@ -220,6 +215,10 @@ __attribute__((always_inline)) inline void count_mismatches(
 template <int P, int V>
 void count_pixels(const CountArgs& args) {
   __m512i sums[P][V];
+  MMCOMPRESS_UNROLL
+  for (int p = 0; p < P; ++p)
+    MMCOMPRESS_UNROLL
+    for (int v = 0; v < V; ++v) sums[p][v] = _mm512_setzero_si512();
   count_mismatches(args, sums);
   const __m512i n = _mm512_set1_epi32(args.n);
   MMCOMPRESS_UNROLL
@@ -243,6 +242,13 @@ void count_outputs(const CountArgs& args) {
 template <int P, int V>
 void count_bits_of_pixels(const CountArgs& args, const BitsEpilogue& bits) {
   __m512i sums[P][V];
+  MMCOMPRESS_UNROLL
+  for (int p = 0; p < P; ++p)
+    MMCOMPRESS_UNROLL
+    for (int v = 0; v < V; ++v)
+      sums[p][v] = args.starts
+                       ? _mm512_loadu_si512(args.starts[p] + 16 * v)
+                       : _mm512_setzero_si512();
   count_mismatches(args, sums);
   const uint64_t valid = ~uint64_t(0) >> (64 - bits.channels);
   const uint64_t flip = bits.flip & valid;
