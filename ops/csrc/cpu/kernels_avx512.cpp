@@ -322,11 +322,13 @@ struct Affine {
     post = parameter(args.post);
   }
 
-  __m512 operator()(const FloatEpilogue& args, __m512i k,
-                    __m512 residual) const {
+  // With `kMore`, what stands behind the residual.
+  template <bool kResidual, bool kMore>
+  __m512 apply(const FloatEpilogue& args, __m512i k, __m512 residual) const {
     __m512 y = _mm512_add_ps(_mm512_mul_ps(scale, _mm512_cvtepi32_ps(k)),
                              shift);
-    if (args.residual) y = _mm512_add_ps(y, residual);
+    if (kResidual) y = _mm512_add_ps(y, residual);
+    if (!kMore) return y;
     if (args.pre) y = _mm512_add_ps(y, pre);
     if (args.slope) {
       const __mmask16 positive =
@@ -338,34 +340,60 @@ struct Affine {
   }
 };
 
-void finish_float(const FloatEpilogue& source) {
-  const FloatEpilogue args = source;  // stores cannot change a local
+// 16 channels from `c`, of which `lanes` exist. What is left out is known
+// when it is compiled: branches would take as long as the arithmetic.
+template <bool kWhole, bool kResidual, bool kMore, bool kBits>
+void finish_channels(const FloatEpilogue& args, int64_t c, __mmask16 lanes,
+                      uint64_t* words) {
+  const Affine affine(args, c, lanes);
+  const int32_t* k = args.k + c;
+  const float* from = args.residual + (kResidual ? c : 0);
+  float* to = args.y ? args.y + c : nullptr;
+  for (int64_t p = 0; p < args.num_pixels; ++p) {
+    __m512 residual = _mm512_setzero_ps();
+    if (kResidual)
+      residual = kWhole ? load(from) : _mm512_maskz_loadu_ps(lanes, from);
+    const __m512 y = affine.apply<kResidual, kMore>(
+        args, _mm512_loadu_si512(k), residual);
+    if (kBits) words[p] |= (compare16(y, args.next, c) & lanes) << c;
+    if (to) {
+      // masked stores are slow on some CPUs
+      if (kWhole)
+        _mm512_storeu_ps(to, y);
+      else
+        _mm512_mask_storeu_ps(to, lanes, y);
+      to += args.y_stride;
+    }
+    k += args.k_stride;
+    if (kResidual) from += args.residual_stride;
+  }
+}
+
+template <bool kResidual, bool kMore, bool kBits>
+void finish_pixels(const FloatEpilogue& args) {
   uint64_t words[kTile] = {};
   for (int64_t c = 0; c < args.channels; c += 16) {
     const __mmask16 lanes = first_lanes(args.channels - c);
-    const bool is_whole = lanes == 0xffff;
-    const Affine affine(args, c, lanes);
-    for (int64_t p = 0; p < args.num_pixels; ++p) {
-      const float* from = args.residual + p * args.residual_stride + c;
-      __m512 residual = _mm512_setzero_ps();
-      if (args.residual)
-        residual = is_whole ? load(from) : _mm512_maskz_loadu_ps(lanes, from);
-      const __m512 y = affine(
-          args, _mm512_loadu_si512(args.k + p * args.k_stride + c), residual);
-      if (args.y) {
-        float* to = args.y + p * args.y_stride + c;
-        // masked stores are slow on some CPUs
-        if (is_whole)
-          _mm512_storeu_ps(to, y);
-        else
-          _mm512_mask_storeu_ps(to, lanes, y);
-      }
-      if (args.bits) words[p] |= (compare16(y, args.next, c) & lanes) << c;
-    }
+    const auto finish = lanes == 0xffff
+                            ? finish_channels<true, kResidual, kMore, kBits>
+                            : finish_channels<false, kResidual, kMore, kBits>;
+    finish(args, c, lanes, words);
   }
-  if (!args.bits) return;
+  if (!kBits) return;
   for (int64_t p = 0; p < args.num_pixels; ++p)
     std::memcpy(args.bits + p * args.bits_stride, &words[p], 8);
+}
+
+void finish_float(const FloatEpilogue& args) {
+  using Finish = void (*)(const FloatEpilogue&);
+  static const Finish by_parts[8] = {
+      finish_pixels<false, false, false>, finish_pixels<false, false, true>,
+      finish_pixels<false, true, false>,  finish_pixels<false, true, true>,
+      finish_pixels<true, false, false>,  finish_pixels<true, false, true>,
+      finish_pixels<true, true, false>,   finish_pixels<true, true, true>};
+  const bool has_more = args.pre || args.slope || args.post;
+  by_parts[4 * (args.residual != nullptr) + 2 * has_more +
+           (args.bits != nullptr)](args);
 }
 
 void finish_bits(const BitsEpilogue& args) {
