@@ -13,8 +13,6 @@ namespace {
 constexpr int64_t kOperandBytes = 192 * 1024;
 // Pixels that are packed at once; their bits stay in the L1 cache.
 constexpr int64_t kPackPixels = 256;
-// Below this many products per thread (25 us) another thread doesn't pay.
-constexpr int64_t kProductsPerThread = 12500000;
 constexpr int64_t kMaxTile = 32;
 
 int64_t clamp(int64_t value, int64_t low, int64_t high) {
@@ -402,11 +400,7 @@ class Conv {
   }
 
   void run(const Parallel& parallel) const {
-    const int64_t products =
-        shape_.batch * out_h_ * out_w_ * weight_.num_outputs *
-        weight_.products();
-    const int64_t threads =
-        clamp(products / kProductsPerThread, 1, parallel.num_threads);
+    const int64_t threads = parallel.threads_for(microseconds());
     const int64_t bands = num_bands(threads);
     // blocks of a band that doesn't fill the threads: each repeats the
     // conversion of the input, which is cheap beside the counting
@@ -419,14 +413,27 @@ class Conv {
       for (int64_t i = begin; i < end; ++i)
         run(make_task(i, bands, splits));
     };
-    const int64_t tasks = shape_.batch * bands * splits;
-    if (threads == 1)
-      body(0, tasks);
-    else
-      parallel.run(tasks, body);
+    parallel.run_in(threads, shape_.batch * bands * splits, body);
   }
 
  private:
+  // About how long one thread takes.
+  double microseconds() const {
+    // with what fills vectors and words: most of a depthwise convolution
+    const double per_pixel =
+        double(weight_.groups * weight_.segments_per_group() * blob_.lanes) *
+        double(weight_.taps()) *
+        double(group_bytes_ / kernels_.step_bytes * kernels_.step_channels);
+    const double products =
+        double(shape_.batch * out_h_ * out_w_) * per_pixel;
+    const double values =
+        input_.bits ? 0.0
+                    : double(shape_.batch * shape_.height * shape_.width) *
+                          double(weight_.channels());
+    return products / kernels_.products_per_microsecond +
+           values / kernels_.values_per_microsecond;
+  }
+
   // Groups whose outputs don't end at a multiple of 64: bytes of packed
   // output belong to two groups, so all of a tile's channels are kept.
   bool needs_all_segments() const {
@@ -804,11 +811,11 @@ void pack(const FloatImage& x, int64_t batch, int64_t channels, int64_t height,
       row += run;
     }
   };
-  // a value costs about as much as 64 products
-  if (batch * height * width * channels < 2 * kProductsPerThread / 64)
-    body(0, batch * height);
-  else
-    parallel.run(batch * height, body);
+  const double values =
+      double(batch * height) * double(width) * double(channels);
+  parallel.run_in(
+      parallel.threads_for(values / kernels.values_per_microsecond),
+      batch * height, body);
 }
 
 void unpack(const uint8_t* bits, int64_t num_pixels, int64_t channels,

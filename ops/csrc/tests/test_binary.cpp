@@ -294,6 +294,23 @@ void check_pack(const Kernels& kernels) {
                bits.get());
   if (!(bits == wanted)) fail("pack");
 
+  // the driver, on rows of the image shared out to threads
+  Array<float> plain(channels);
+  Array<bool> flipped(channels);
+  for (int64_t c = 0; c < channels; ++c) {
+    flipped[c] = sign[c] != 0;
+    plain[c] = flipped[c] ? -threshold[c] : threshold[c];
+  }
+  Array<uint8_t> all(height * bits.size);
+  pack(x.view, 1, channels, height, width, {plain.get(), flipped.get()},
+       all.get(), threads(choose({1, 2, 3})));
+  for (int64_t y = 0; y < height; ++y)
+    for (int64_t p = 0; p < width; ++p)
+      for (int64_t c = 0; c < channels; ++c)
+        if (get_bit(all.get() + (y * width + p) * packed_bytes(channels), c) !=
+            bit_of(x.at(0, c, y, p), plain[c], flipped[c]))
+          fail("pack: driver");
+
   Array<float> signs(width * channels);
   unpack(bits.get(), width, channels, signs.get());
   for (int64_t p = 0; p < width; ++p)
