@@ -620,6 +620,13 @@ class Conv {
                        k,
                        kSegment};
     output_.prefetch(tile);
+    if (blob_.dense && !corrections && band.size <= kernels_.few_rows) {
+      kernels_.count_dense({blob_.dense + segment * blob_.dense_bytes,
+                            blob_.lanes, band.pixels + first, num_pixels,
+                            nullptr, 0, int32_t(weight_.products()), k,
+                            kSegment, nullptr});
+      return output_.write(tile);
+    }
     const uint8_t* of_group[kMaxTile];
     CountArgs args = count_arguments(band, first, num_pixels, group, segment,
                                      of_group, k, kSegment);
@@ -632,7 +639,8 @@ class Conv {
     if (is_halved() && output_.count_from(kernels_, args, tile)) return;
     kernels_.count(args);
     for (int64_t p = 0; p < num_pixels; ++p)
-      if (band.places[first + p]) subtract(starts[p], k + p * kSegment);
+      if (band.places[first + p])
+        subtract(starts[p], tile.channels, k + p * kSegment);
     output_.write(tile);
   }
 
@@ -653,9 +661,9 @@ class Conv {
                                        of_group, sums, stride));
         for (int64_t p = 0; corrects && p < num_pixels; ++p)
           if (band.places[first + p]) {
-            int32_t correction[kSegment] = {};
+            int32_t correction[kSegment];
             make_correction(band.places[first + p], group, s, correction);
-            subtract(correction, sums + p * stride);
+            subtract(correction, segment_channels(s), sums + p * stride);
           }
       }
     for (int64_t channel = 0; channel < num_outputs; channel += kSegment)
@@ -709,9 +717,10 @@ class Conv {
     return any != 0;
   }
 
-  void subtract(const int32_t* correction, int32_t* k) const {
+  void subtract(const int32_t* correction, int64_t channels,
+                int32_t* k) const {
     const int32_t unit = is_halved() ? 2 : 1;
-    for (int64_t o = 0; o < kSegment; ++o) k[o] -= unit * correction[o];
+    for (int64_t o = 0; o < channels; ++o) k[o] -= unit * correction[o];
   }
 
   // What out-of-image taps add as -1, or half of it, at each border of a

@@ -171,6 +171,15 @@ struct Kernels {
   void (*finish_float)(const FloatEpilogue& args);
   void (*finish_bits)(const BitsEpilogue& args);
   void (*average_region)(const RegionAverage& args);
+
+  // Up to `few_rows` pixels of a linear layer: reading the weights takes
+  // longer than counting, so there they lie once more, a byte per 8 input
+  // channels, [byte][lane]. Null: those of `prepack` are as small.
+  int64_t few_rows = 0;
+  void (*prepack_dense)(const uint8_t* bits, int64_t num_outputs,
+                        int64_t channels, int64_t lanes,
+                        uint8_t* weights) = nullptr;
+  void (*count_dense)(const CountArgs& args) = nullptr;
 };
 
 const Kernels& portable_kernels();

@@ -16,6 +16,7 @@ namespace mmcompress {
 namespace {
 
 constexpr int kTile = 6;
+constexpr int kFewRows = 4;
 // a byte holds 63 counts of 4
 constexpr int64_t kMaxChunkSteps = 60;
 // 16 bits hold the counts of so many nibbles
@@ -200,6 +201,15 @@ void prepack(const uint8_t* bits, int64_t num_outputs, int64_t taps,
             bits[step / 2] >> (step % 2 * 4) & 0x0f;
 }
 
+void prepack_dense(const uint8_t* bits, int64_t num_outputs, int64_t channels,
+                   int64_t lanes, uint8_t* weights) {
+  const int64_t row_bytes = ceil_div(channels, 8);
+  std::memset(weights, 0, row_bytes * lanes);
+  for (int64_t o = 0; o < num_outputs; ++o, bits += packed_bytes(channels))
+    for (int64_t i = 0; i < row_bytes; ++i)
+      weights[i * lanes + lane_of(o)] = bits[i];
+}
+
 // ---- counting ------------------------------------------------------------
 
 // Keeps a value in a register and the instructions around it in this order.
@@ -211,6 +221,27 @@ __m256i load(const void* p) {
 
 // Unrolled before the compiler decides what lives in registers.
 #define MMCOMPRESS_UNROLL _Pragma("GCC unroll 8")
+
+// Adds counts of bytes to the 16-bit sums, or sets them if they are the first.
+template <int P, int V>
+__attribute__((always_inline)) inline void widen(__m256i (&counts)[P][V],
+                                                 bool is_first,
+                                                 __m256i (*sums)[2 * V]) {
+  const __m256i low_bytes = _mm256_set1_epi16(0x00ff);
+  MMCOMPRESS_UNROLL
+  for (int p = 0; p < P; ++p)
+    MMCOMPRESS_UNROLL
+    for (int v = 0; v < V; ++v) {
+      __m256i low = _mm256_and_si256(counts[p][v], low_bytes);
+      __m256i high = _mm256_srli_epi16(counts[p][v], 8);
+      if (!is_first) {
+        low = _mm256_add_epi16(low, sums[p][2 * v]);
+        high = _mm256_add_epi16(high, sums[p][2 * v + 1]);
+      }
+      sums[p][2 * v] = low;
+      sums[p][2 * v + 1] = high;
+    }
+}
 
 // Adds a chunk to the 16-bit sums of P pixels and V times 32 outputs, or sets
 // them if it is the first.
@@ -255,20 +286,53 @@ __attribute__((noinline)) void count_chunk(const uint8_t* weights,
     }
   }
 
-  const __m256i low_bytes = _mm256_set1_epi16(0x00ff);
+  widen(counts, is_first, sums);
+}
+
+// The table of mismatches of an operand byte, in both halves.
+__m256i table_of(const uint8_t* table, uint8_t operand) {
+  return _mm256_broadcastsi128_si256(_mm_load_si128(
+      reinterpret_cast<const __m128i*>(table + operand * int64_t(8))));
+}
+
+// The same as `count_chunk` for `size` bytes of dense weights, each of which
+// meets two bytes of the operand.
+template <int P, int V>
+__attribute__((noinline)) void count_dense_chunk(const uint8_t* weights,
+                                                 const uint8_t* const* rows,
+                                                 int64_t size, bool is_first,
+                                                 __m256i (*sums)[2 * V]) {
+  const uint8_t* table = kMismatches.counts[0];
+  asm volatile("" : "+r"(table));
+  const __m256i nibble = _mm256_set1_epi8(0x0f);
+  __m256i counts[P][V];
   MMCOMPRESS_UNROLL
   for (int p = 0; p < P; ++p)
     MMCOMPRESS_UNROLL
+    for (int v = 0; v < V; ++v) counts[p][v] = _mm256_setzero_si256();
+
+  for (int64_t i = 0; i < size; ++i, weights += 32 * V) {
+    __m256i low[V], high[V];
+    MMCOMPRESS_UNROLL
     for (int v = 0; v < V; ++v) {
-      __m256i low = _mm256_and_si256(counts[p][v], low_bytes);
-      __m256i high = _mm256_srli_epi16(counts[p][v], 8);
-      if (!is_first) {
-        low = _mm256_add_epi16(low, sums[p][2 * v]);
-        high = _mm256_add_epi16(high, sums[p][2 * v + 1]);
-      }
-      sums[p][2 * v] = low;
-      sums[p][2 * v + 1] = high;
+      const __m256i w = load(weights + 32 * v);
+      low[v] = _mm256_and_si256(w, nibble);
+      high[v] = _mm256_and_si256(_mm256_srli_epi16(w, 4), nibble);
     }
+    MMCOMPRESS_UNROLL
+    for (int p = 0; p < P; ++p) {
+      const __m256i of_low = table_of(table, rows[p][2 * i]);
+      const __m256i of_high = table_of(table, rows[p][2 * i + 1]);
+      MMCOMPRESS_UNROLL
+      for (int v = 0; v < V; ++v) {
+        const __m256i found =
+            _mm256_add_epi8(_mm256_shuffle_epi8(of_low, low[v]),
+                            _mm256_shuffle_epi8(of_high, high[v]));
+        counts[p][v] = _mm256_add_epi8(counts[p][v], found);
+      }
+    }
+  }
+  widen(counts, is_first, sums);
 }
 
 #undef MMCOMPRESS_PIN
@@ -308,6 +372,55 @@ void count_pixels(const CountArgs& args) {
         subtract(sums[p][v], first == 0 ? &n : nullptr,
                  args.k + p * args.k_stride + 16 * v);
   }
+}
+
+template <int P, int V>
+void count_dense_pixels(const CountArgs& args) {
+  const __m256i n = _mm256_set1_epi32(args.n);
+  const int64_t size = ceil_div(args.n, 8);
+  const uint8_t* weights = args.weights;
+  const uint8_t* rows[P];
+  for (int p = 0; p < P; ++p) rows[p] = args.pixels[p];
+  // operands of a last nibble that is filler: a byte may lack its other half
+  uint8_t last[P][2];
+  __m256i sums[P][2 * V];
+  constexpr int64_t kChunk = kMaxChunkSteps / 2;
+  constexpr int64_t kSpan = kMaxSpanSteps / 2 / kChunk * kChunk;
+  for (int64_t i = 0; i < size;) {
+    const int64_t first = i;
+    const int64_t end = size - i < kSpan ? size : i + kSpan;
+    while (i < end) {
+      int64_t count = end - i < kChunk ? end - i : kChunk;
+      const bool lacks_half = i + count == size && args.n % 8 != 0 &&
+                              args.n % 8 <= 4;
+      if (lacks_half && count > 1) --count;
+      const bool is_last_half = lacks_half && i + count == size;
+      for (int p = 0; p < P && is_last_half; ++p) {
+        last[p][0] = rows[p][0];
+        last[p][1] = 0;  // as the weights' filler: no mismatch
+        rows[p] = last[p];
+      }
+      count_dense_chunk<P, V>(weights, rows, count, i == first, sums);
+      weights += count * 32 * V;
+      for (int p = 0; p < P; ++p) rows[p] += 2 * count;
+      i += count;
+    }
+    for (int p = 0; p < P; ++p)
+      for (int v = 0; v < 2 * V; ++v)
+        subtract(sums[p][v], first == 0 ? &n : nullptr,
+                 args.k + p * args.k_stride + 16 * v);
+  }
+}
+
+void count_dense(const CountArgs& args) {
+  using Count = void (*)(const CountArgs&);
+  static const Count narrow[kFewRows] = {
+      count_dense_pixels<1, 1>, count_dense_pixels<2, 1>,
+      count_dense_pixels<3, 1>, count_dense_pixels<4, 1>};
+  static const Count wide[kFewRows] = {
+      count_dense_pixels<1, 2>, count_dense_pixels<2, 2>,
+      count_dense_pixels<3, 2>, count_dense_pixels<4, 2>};
+  (args.lanes == 32 ? narrow : wide)[args.num_pixels - 1](args);
 }
 
 void count(const CountArgs& args) {
@@ -439,6 +552,9 @@ const Kernels& avx2_kernels() {
       finish_float,
       finish_bits,
       average_region<32>,
+      kFewRows,
+      prepack_dense,
+      count_dense,
   };
   return table;
 }
