@@ -96,6 +96,10 @@ void pack_columns(const float* x, int64_t stride, int64_t channels,
 #pragma GCC unroll 8
     for (int v = 0; v < V; ++v) {
       const float* from = x + c * stride + 8 * v;
+      // processors don't foresee short stretches of many channels
+      if (v % 2 == 0)
+        _mm_prefetch(reinterpret_cast<const char*>(from + 8 * V),
+                     _MM_HINT_T0);
       const __m256 values = v == V - 1 ? _mm256_maskload_ps(from, lanes)
                                        : _mm256_loadu_ps(from);
       const __m256i above = _mm256_castps_si256(
@@ -452,11 +456,13 @@ struct Affine {
     post = parameter(args.post);
   }
 
-  __m256 operator()(const FloatEpilogue& args, __m256i k,
-                    __m256 residual) const {
+  // With `kMore`, what stands behind the residual.
+  template <bool kResidual, bool kMore>
+  __m256 apply(const FloatEpilogue& args, __m256i k, __m256 residual) const {
     __m256 y = _mm256_add_ps(_mm256_mul_ps(scale, _mm256_cvtepi32_ps(k)),
                              shift);
-    if (args.residual) y = _mm256_add_ps(y, residual);
+    if (kResidual) y = _mm256_add_ps(y, residual);
+    if (!kMore) return y;
     if (args.pre) y = _mm256_add_ps(y, pre);
     if (args.slope) {
       const __m256 positive =
@@ -468,38 +474,62 @@ struct Affine {
   }
 };
 
-void finish_float(const FloatEpilogue& source) {
-  const FloatEpilogue args = source;  // stores cannot change a local
+// Eight channels from `c`, of which `lanes` exist. What is left out is known
+// when it is compiled: branches would take as long as the arithmetic.
+template <bool kWhole, bool kResidual, bool kMore, bool kBits>
+inline void finish_channels(const FloatEpilogue& args, int64_t c,
+                            __m256i lanes, uint64_t valid, uint64_t* words) {
+  const Affine affine(args, c, lanes);
+  const int32_t* k = args.k + c;
+  const float* from = args.residual + (kResidual ? c : 0);
+  float* to = args.y ? args.y + c : nullptr;
+  for (int64_t p = 0; p < args.num_pixels; ++p) {
+    __m256 residual = _mm256_setzero_ps();
+    if (kResidual)
+      residual = kWhole ? _mm256_loadu_ps(from)
+                        : _mm256_maskload_ps(from, lanes);
+    const __m256 y = affine.apply<kResidual, kMore>(args, load(k), residual);
+    if (kBits)
+      words[p] |= (uint64_t(compare8(y, args.next, c)) & valid) << c;
+    if (to) {
+      // masked stores take ten times as long on some CPUs
+      if (kWhole)
+        _mm256_storeu_ps(to, y);
+      else
+        _mm256_maskstore_ps(to, lanes, y);
+      to += args.y_stride;
+    }
+    k += args.k_stride;
+    if (kResidual) from += args.residual_stride;
+  }
+}
+
+template <bool kResidual, bool kMore, bool kBits>
+void finish_pixels(const FloatEpilogue& args) {
   uint64_t words[kTile] = {};
   for (int64_t c = 0; c < args.channels; c += 8) {
     const int64_t left = args.channels - c;
-    const bool is_whole = left >= 8;
-    const __m256i lanes = first_lanes(left);
-    const uint64_t valid = is_whole ? 0xff : (1u << left) - 1;
-    const Affine affine(args, c, lanes);
-    for (int64_t p = 0; p < args.num_pixels; ++p) {
-      const float* from = args.residual + p * args.residual_stride + c;
-      __m256 residual = _mm256_setzero_ps();
-      if (args.residual)
-        residual =
-            is_whole ? _mm256_loadu_ps(from) : _mm256_maskload_ps(from, lanes);
-      const __m256 y =
-          affine(args, load(args.k + p * args.k_stride + c), residual);
-      if (args.y) {
-        float* to = args.y + p * args.y_stride + c;
-        // masked stores take ten times as long on some CPUs
-        if (is_whole)
-          _mm256_storeu_ps(to, y);
-        else
-          _mm256_maskstore_ps(to, lanes, y);
-      }
-      if (args.bits)
-        words[p] |= (uint64_t(compare8(y, args.next, c)) & valid) << c;
-    }
+    const uint64_t valid = left >= 8 ? 0xff : (1u << left) - 1;
+    const auto finish = left >= 8
+                            ? finish_channels<true, kResidual, kMore, kBits>
+                            : finish_channels<false, kResidual, kMore, kBits>;
+    finish(args, c, first_lanes(left), valid, words);
   }
-  if (!args.bits) return;
+  if (!kBits) return;
   for (int64_t p = 0; p < args.num_pixels; ++p)
     std::memcpy(args.bits + p * args.bits_stride, &words[p], 8);
+}
+
+void finish_float(const FloatEpilogue& args) {
+  using Finish = void (*)(const FloatEpilogue&);
+  static const Finish by_parts[8] = {
+      finish_pixels<false, false, false>, finish_pixels<false, false, true>,
+      finish_pixels<false, true, false>,  finish_pixels<false, true, true>,
+      finish_pixels<true, false, false>,  finish_pixels<true, false, true>,
+      finish_pixels<true, true, false>,   finish_pixels<true, true, true>};
+  const bool has_more = args.pre || args.slope || args.post;
+  by_parts[4 * (args.residual != nullptr) + 2 * has_more +
+           (args.bits != nullptr)](args);
 }
 
 // Bits of 32 channels: k >= limit.
