@@ -400,7 +400,8 @@ class Conv {
   }
 
   void run(const Parallel& parallel) const {
-    const int64_t threads = parallel.threads_for(microseconds());
+    const double expected = microseconds();
+    const int64_t threads = parallel.threads_for(expected);
     const int64_t bands = num_bands(threads);
     // blocks of a band that doesn't fill the threads: each repeats the
     // conversion of the input, which is cheap beside the counting
@@ -413,7 +414,7 @@ class Conv {
       for (int64_t i = begin; i < end; ++i)
         run(make_task(i, bands, splits));
     };
-    parallel.run_in(threads, shape_.batch * bands * splits, body);
+    parallel.run_in(threads, expected, shape_.batch * bands * splits, body);
   }
 
  private:
@@ -822,9 +823,9 @@ void pack(const FloatImage& x, int64_t batch, int64_t channels, int64_t height,
   };
   const double values =
       double(batch * height) * double(width) * double(channels);
-  parallel.run_in(
-      parallel.threads_for(values / kernels.values_per_microsecond),
-      batch * height, body);
+  const double microseconds = values / kernels.values_per_microsecond;
+  parallel.run_in(parallel.threads_for(microseconds), microseconds,
+                  batch * height, body);
 }
 
 void unpack(const uint8_t* bits, int64_t num_pixels, int64_t channels,

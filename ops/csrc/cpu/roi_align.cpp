@@ -140,11 +140,12 @@ void roi_align(const RoIAlignShape& shape, const FloatImage& x,
   const double microseconds =
       double(shape.num_regions) * double(out_size) / kValuesPerMicrosecond;
   const int64_t threads = parallel.threads_for(microseconds);
-  parallel.run_in(threads, shape.num_regions, [&](int64_t begin, int64_t end) {
+  const auto body = [&](int64_t begin, int64_t end) {
     Pooling pooling(shape, x, kernels);
     for (int64_t i = begin; i < end; ++i)
       pooling.run(rois + 5 * i, out + i * out_size);
-  });
+  };
+  parallel.run_in(threads, microseconds, shape.num_regions, body);
 }
 
 }  // namespace mmcompress
