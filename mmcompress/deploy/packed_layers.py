@@ -21,7 +21,9 @@ class PackedLayer(Prepacked):
 
     An input value ``x`` becomes the bit ``x > threshold``, or ``x <
     threshold`` where ``flip`` is True, see
-    :func:`mmcompress.ops.binary_pack`.
+    :func:`mmcompress.ops.binary_pack`. Inputs are images (N, C, H, W); where
+    the geometry is that of a linear layer, also features (L, C) and their
+    bits (L, B), which cost less to call.
 
     Args:
         rule (InferenceRule): What the trained layer computes.
@@ -74,8 +76,10 @@ class PackedLayer(Prepacked):
             'reference' if self.twin == 'folded' else '')
 
     def pack(self, x: Tensor) -> Tensor:
-        """Bits of a float input, shape (N, C, H, W)."""
-        return self.engine.binary_pack(x, self.threshold, self.flip)
+        """Bits of a float input, shape (N, C, H, W) or (L, C)."""
+        run = self.engine.binary_pack if x.dim() == 4 else \
+            self.engine.binary_linear_pack
+        return run(x, self.threshold, self.flip)
 
     def count(self, bits: Tensor) -> Tensor:
         """Integers of packed input bits: int32, shape (N, K, H', W')."""
@@ -139,12 +143,13 @@ class PackedConv2d(PackedLayer):
         if then is not None:
             next_threshold = then._buffers['threshold']
             next_flip = then._buffers['flip']
-        return self.engine.binary_conv2d_fused(x, self.blob, own['scale'],
-                                               own['shift'], threshold, flip,
-                                               residual, own['pre'],
-                                               own['slope'], own['post'],
-                                               next_threshold, next_flip,
-                                               *self.geometry, bits_only)
+        is_image = x.dim() == 4
+        run = self.engine.binary_conv2d_fused if is_image else \
+            self.engine.binary_linear_fused
+        size = self.geometry if is_image else self.geometry.weight_shape[:2]
+        return run(x, self.blob, own['scale'], own['shift'], threshold, flip,
+                   residual, own['pre'], own['slope'], own['post'],
+                   next_threshold, next_flip, *size, bits_only)
 
     def forward(
             self,
@@ -154,14 +159,15 @@ class PackedConv2d(PackedLayer):
         """Compute real values, and the bits that the next layer makes of them.
 
         Args:
-            x (Tensor): Real-valued, shape (N, C, H, W), or packed bits.
+            x (Tensor): Real-valued, shape (N, C, H, W) or (L, C), or packed
+                bits.
             residual (Tensor | None): Shape of the result.
             then (PackedLayer | None): The next layer.
 
         Returns:
             Tensor | tuple[Tensor, Tensor]: Shape (N, K, H', W'), channels-last
-            memory, in the dtype of ``x``; float32 for bits. With ``then``,
-            also its packed bits.
+            memory, or (L, K), in the dtype of ``x``; float32 for bits. With
+            ``then``, also its packed bits.
         """
         y, bits = self._run(x, residual, then)
         if x.is_floating_point():
@@ -206,8 +212,13 @@ class PackedBitsConv2d(PackedLayer):
         self.check_input(x)
         if x.dtype != torch.uint8:
             x = self.pack(x.float())
-        return self.engine.binary_conv2d_bits(x, self.blob, self.limit,
-                                              self.limit_flip, *self.geometry)
+        if x.dim() == 4:
+            return self.engine.binary_conv2d_bits(x, self.blob, self.limit,
+                                                  self.limit_flip,
+                                                  *self.geometry)
+        return self.engine.binary_linear_bits(x, self.blob, self.limit,
+                                              self.limit_flip,
+                                              *self.geometry.weight_shape[:2])
 
     def only_bits(self, x: Tensor, then: PackedLayer) -> Tensor:
         """The same; ``then`` is already in the limits."""
@@ -230,6 +241,7 @@ class PackedChain(nn.Sequential):
                  features_last: bool = False) -> None:
         super().__init__(*layers)
         self.features_last = features_last
+        self.is_linear = all(layer.geometry.is_linear for layer in layers)
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute the chain.
@@ -240,8 +252,14 @@ class PackedChain(nn.Sequential):
         Returns:
             Tensor: Real-valued, with as many dimensions.
         """
-        y = self.run(as_pixels(x, self.features_last)).to(x.dtype)
-        return from_pixels(y, x, self.features_last)
+        has_features = self.features_last or x.dim() <= 2
+        if not (has_features and self.is_linear):
+            y = self.run(as_pixels(x, self.features_last)).to(x.dtype)
+            return from_pixels(y, x, self.features_last)
+        if x.dim() == 2:
+            return self.run(x).to(x.dtype)
+        y = self.run(x.reshape(-1, x.shape[-1])).to(x.dtype)
+        return y.reshape(*x.shape[:-1], y.shape[-1])
 
     @property
     def last(self) -> PackedConv2d:

@@ -3,6 +3,7 @@ from .arguments import packed_bytes
 from .binary_conv import binary_conv2d, binary_conv2d_bits, binary_conv2d_fused
 from .blob import binary_prepack
 from .engines import Engine, build_info, choose_engine, why_not
+from .fake_quantize import lsq_fake_quantize
 from .integer import integer_conv2d, integer_conv2d_codes, integer_linear
 from .integer_blob import integer_prepack
 from .library import reference
@@ -19,7 +20,7 @@ __all__ = [
     'binary_linear', 'binary_linear_bits', 'binary_linear_fused',
     'binary_linear_pack', 'binary_pack', 'binary_prepack', 'binary_unpack',
     'build_info', 'choose_engine', 'integer_conv2d', 'integer_conv2d_codes',
-    'integer_limits', 'integer_linear', 'integer_prepack', 'packed_bytes',
-    'quantize_codes', 'read_codes', 'reference', 'roi_align', 'store_codes',
-    'why_not'
+    'integer_limits', 'integer_linear', 'integer_prepack', 'lsq_fake_quantize',
+    'packed_bytes', 'quantize_codes', 'read_codes', 'reference', 'roi_align',
+    'store_codes', 'why_not'
 ]

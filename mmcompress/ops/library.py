@@ -96,12 +96,13 @@ def register(name: str,
              schema: str,
              definition: Callable,
              fake: Callable,
-             warns: bool = False) -> None:
+             warns: bool = False,
+             elsewhere: Callable | None = None) -> None:
     """Make ``torch.ops.mmcompress.NAME``.
 
     Its kernels are those that the loaded libraries hold. Everywhere else the
-    definition runs. Under autocast it computes in float32: half precision
-    cannot hold the sums.
+    definition runs, or ``elsewhere``. Under autocast it computes in float32:
+    half precision cannot hold the sums.
 
     Args:
         name (str): Of the operator.
@@ -113,10 +114,13 @@ def register(name: str,
             and strides.
         warns (bool): Say once where the definition runs although nobody asked
             for it, because it is much slower. Defaults to False.
+        elsewhere (Callable | None): The same by other operators, which have
+            kernels where this one may have none.
     """
     SCHEMAS[name] = schema
     setattr(reference, name, definition)
-    define(name, schema, _slow(definition) if warns else definition, fake)
+    function = elsewhere or definition
+    define(name, schema, _slow(function) if warns else function, fake)
 
 
 def define(name: str, schema: str, function: Callable, fake: Callable) -> None:
