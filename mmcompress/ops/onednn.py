@@ -24,9 +24,9 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from . import library
 from .arguments import empty_image, require
-from .integer import (activate, fake_integer_conv2d, fake_integer_conv2d_codes,
+from .integer import (fake_integer_conv2d, fake_integer_conv2d_codes,
                       fake_integer_linear)
-from .integer_blob import fake_integer_prepack, read_weight
+from .integer_blob import check_codes, read_weight
 
 # oneDNN's weights can neither be copied nor saved, so they are kept here, for
 # each blob by the input's shape; a detector's head sees five shapes per image
@@ -64,7 +64,7 @@ def _prepack(codes: Tensor, weight_shape: list[int], groups: int, bits: int,
 
 def _fake_prepack(codes: Tensor, weight_shape: list[int], groups: int,
                   bits: int, high: int) -> Tensor:
-    fake_integer_prepack(codes, weight_shape, groups, bits, high)
+    check_codes(codes, weight_shape, groups, bits, high)
     return codes.new_empty(weight_shape)
 
 
@@ -75,6 +75,7 @@ def _packed(blob: Tensor, weight_shape: list[int], key: object,
         raise ValueError(
             "blob was not made by integer_prepack of the engine 'onednn' for "
             f'weight_shape {list(weight_shape)}')
+    key = (key, 0 if blob.is_inference() else blob._version)
     with _LOCK:
         of_blob = _PACKED.setdefault(blob, {})
         # the latest is last
@@ -86,6 +87,15 @@ def _packed(blob: Tensor, weight_shape: list[int], key: object,
         if len(of_blob) > _MOST_SHAPES:
             del of_blob[next(iter(of_blob))]
     return found
+
+
+def _definition(blob: Tensor, weight_shape: list[int], groups: int) -> Tensor:
+    """The blob of the definition, for convolutions that oneDNN gets wrong."""
+    weight, _ = _packed(
+        blob, weight_shape,
+        'definition', lambda _: library.reference.integer_prepack(
+            blob.flatten(), weight_shape, groups, 8, 255))
+    return weight
 
 
 def _pixels_by_channels(x: Tensor, blob: Tensor, input_scale: Tensor,
@@ -102,6 +112,18 @@ def _pixels_by_channels(x: Tensor, blob: Tensor, input_scale: Tensor,
     return torch.ops.onednn.qlinear_pointwise(x, input_scale.item(),
                                               zero_point, weight, scale, zeros,
                                               bias, *output, name, limits, '')
+
+
+def _suits(weight_shape: list[int], geometry: tuple, zero_point: int) -> bool:
+    """Whether oneDNN convolves so without fault."""
+    _, padding, dilation, groups = geometry
+    outputs, channels, *kernel = weight_shape
+    # it ends the process where a window lies outside of the image
+    if any(p > d * (k - 1) for p, d, k in zip(padding, dilation, kernel)):
+        return False
+    if groups > 1 and zero_point:
+        return False
+    return channels > 1 or outputs == groups
 
 
 def _convolve(x: Tensor, blob: Tensor, input_scale: Tensor, scale: Tensor,
@@ -159,12 +181,19 @@ def _conv2d(x: Tensor,
             grid: list[int],
             act: str = '',
             next_grid: list[int] | None = None) -> tuple[Tensor, Tensor]:
+    if not _suits(weight_shape, (stride, padding, dilation, groups), grid[0]):
+        return library.reference.integer_conv2d(
+            x, _definition(blob, weight_shape, groups), input_scale, scale,
+            bias, residual, next_scale, weight_shape, stride, padding,
+            dilation, groups, 8, grid, act, next_grid)
     y = _convolve(
         _codes(x, input_scale, grid, True), blob, input_scale, scale, bias,
         weight_shape, (stride, padding, dilation, groups), grid[0], _FLOAT,
         act if residual is None else '')
     if residual is not None:
-        y = activate(y.add_(residual), act)
+        y.add_(residual)
+        if act:
+            y.clamp_(0, 6 if act == 'relu6' else None)
     y = _image(y)
     if next_scale is None:
         return y, x.new_empty(0, dtype=torch.uint8)
@@ -177,6 +206,11 @@ def _conv2d_codes(x: Tensor, blob: Tensor, input_scale: Tensor, scale: Tensor,
                   padding: list[int], dilation: list[int], groups: int,
                   bits: int, grid: list[int], act: str,
                   next_grid: list[int]) -> Tensor:
+    if not _suits(weight_shape, (stride, padding, dilation, groups), grid[0]):
+        return library.reference.integer_conv2d_codes(
+            x, _definition(blob, weight_shape, groups), input_scale, scale,
+            bias, next_scale, weight_shape, stride, padding, dilation, groups,
+            8, grid, act, next_grid)
     zero_point, low, high = next_grid
     codes = _convolve(
         _codes(x, input_scale, grid, True), blob, input_scale, scale, bias,
