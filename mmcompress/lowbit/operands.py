@@ -43,16 +43,35 @@ class OperandBits(NamedTuple):
 class Grid:
     """Integers of real values: ``clamp(round(x / scale) + zero_point)``.
 
+    With an offset, of ``x - offset``.
+
     Attributes:
         scale (Tensor): Distance of two levels, positive, of one element.
-        zero_point (int): The integer of 0.
+        zero_point (int): The integer of 0; of the offset, if there is one.
         low (int): The least integer.
         high (int): The largest integer.
+        offset (Tensor | None): A real number, of one element.
     """
     scale: Tensor
     zero_point: int
     low: int
     high: int
+    offset: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Signs:
+    """Two levels of real values: ``scale * (1 or -1) + offset``.
+
+    Attributes:
+        scale (Tensor): Positive, of one element.
+        threshold (Tensor): The upper level is that of what is above it; of
+            one element.
+        offset (Tensor | None): A real number, of one element; None: 0.
+    """
+    scale: Tensor
+    threshold: Tensor
+    offset: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
