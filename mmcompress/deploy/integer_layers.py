@@ -6,12 +6,9 @@ import torch.nn as nn
 from torch import Tensor
 
 from mmcompress.lowbit import Grid, InferenceRule, OperandBits
-from mmcompress.ops import reference, store_codes
+from mmcompress.ops import Engine, choose_engine, reference, store_codes
 from .geometry import Geometry
 from .prepacked import Prepacked
-
-# who computes: the kernels, or plain PyTorch in the kernels' order
-_ENGINES = dict(packed=torch.ops.mmcompress, folded=reference)
 
 
 def unsigned(grid: Grid) -> list[int]:
@@ -70,9 +67,11 @@ class PackedIntegerLayer(Prepacked):
         return torch.Size(self.geometry.weight_shape).numel()
 
     @property
-    def engine(self):
+    def engine(self) -> Engine:
         """Operators that this layer runs on."""
-        return _ENGINES[self.twin]
+        if self.twin == 'folded':
+            return reference
+        return choose_engine(self.weight_codes.device)
 
     @property
     def stored_bits(self) -> int:
@@ -83,11 +82,13 @@ class PackedIntegerLayer(Prepacked):
     def stored(self) -> Tensor:
         return self.weight_codes
 
-    def prepack(self) -> Tensor:
-        return self.engine.integer_prepack(self.weight_codes,
-                                           self.geometry.weight_shape,
-                                           self.geometry.groups,
-                                           self.stored_bits, self._grid[2])
+    def prepack(self) -> tuple[Engine, Tensor]:
+        engine = self.engine
+        blob = engine.integer_prepack(self.weight_codes,
+                                      self.geometry.weight_shape,
+                                      self.geometry.groups, self.stored_bits,
+                                      self._grid[2])
+        return engine, blob
 
     def loaded(self) -> None:
         if not self.input_grid.is_meta:
@@ -109,10 +110,11 @@ class PackedIntegerLinear(PackedIntegerLayer):
         """
         self.check_input(x)
         own = self._buffers
-        y = self.engine.integer_linear(x.float(), self.blob,
-                                       own['input_scale'], own['scale'],
-                                       own['bias'], self.geometry.weight_shape,
-                                       self.stored_bits, self._grid)
+        engine, blob = self.blob
+        y = engine.integer_linear(x.float(), blob, own['input_scale'],
+                                  own['scale'], own['bias'],
+                                  self.geometry.weight_shape, self.stored_bits,
+                                  self._grid)
         return y.to(x.dtype)
 
 
@@ -177,13 +179,13 @@ class PackedIntegerConv2d(PackedIntegerLayer):
             x = x.float()
         if residual is not None and residual.dtype != torch.float32:
             residual = residual.float()
-        scale, grid = None, ()
+        scale, grid = None, []
         if then is not None:
             scale, grid = then._buffers['input_scale'], then._grid
-        y, codes = self.engine.integer_conv2d(x, self.blob, own['input_scale'],
-                                              own['scale'], own['bias'],
-                                              residual, scale,
-                                              *self._arguments(), grid)
+        engine, blob = self.blob
+        y, codes = engine.integer_conv2d(x, blob, own['input_scale'],
+                                         own['scale'], own['bias'], residual,
+                                         scale, *self._arguments(), grid)
         y = y.to(dtype)
         return y if then is None else (y, codes)
 
@@ -193,11 +195,11 @@ class PackedIntegerConv2d(PackedIntegerLayer):
         if x.is_floating_point():
             x = x.float()
         own = self._buffers
-        return self.engine.integer_conv2d_codes(x, self.blob,
-                                                own['input_scale'],
-                                                own['scale'], own['bias'],
-                                                then._buffers['input_scale'],
-                                                *self._arguments(), then._grid)
+        engine, blob = self.blob
+        return engine.integer_conv2d_codes(x, blob, own['input_scale'],
+                                           own['scale'], own['bias'],
+                                           then._buffers['input_scale'],
+                                           *self._arguments(), then._grid)
 
 
 class PackedIntegerChain(nn.Sequential):

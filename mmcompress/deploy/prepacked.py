@@ -27,13 +27,14 @@ class Prepacked(InferenceOnly):
         """The weights as the file has them."""
         raise NotImplementedError
 
-    def prepack(self) -> Tensor:
-        """Arrange them for the engine."""
+    def prepack(self):
+        """Arrange them for the engine; what it computes with."""
         raise NotImplementedError
 
     @property
-    def blob(self) -> Tensor:
-        """Weights as the engine of this machine wants them."""
+    def blob(self):
+        """Weights as the engine of this machine wants them, :meth:`prepack`'s.
+        """
         key = self.twin, self.stored.device
         if key in self._blobs:
             return self._blobs[key]

@@ -48,9 +48,23 @@ def check_roi_align():
         _KEPT.clear()
 
 
+def check_fake_quantize():
+    shapes = ((1, 1, 1), (3, 5, 7), (2, 3, 40), (1, 2, 4099), (70, 17, 1))
+    for shape, at_end in product(shapes, (False, True)):
+        x, dy = (guarded(randn(*shape), at_end) for _ in range(2))
+        scale, beta, zero = guarded(randn(3, shape[1]), at_end)
+        quantizer = scale, beta, zero, 1, -2, 1, 1., 'clip'
+        for args in (quantizer, (scale, None, None, *quantizer[3:])):
+            y = torch.ops.mmcompress.lsq_fake_quantize(x, *args)
+            assert torch.equal(y, ops.reference.lsq_fake_quantize(x, *args))
+            torch.ops.mmcompress.lsq_fake_quantize_backward(dy, x, *args)
+        _KEPT.clear()
+
+
 def main():
     torch.set_num_threads(1)
     check_roi_align()
+    check_fake_quantize()
     cases = product((1, 3, 32, 64, 70, 128), (1, 33, 64, 80),
                     ((1, 1), (3, 5), (4, 9)), (False, True))
     for channels, num, size, at_end in cases:

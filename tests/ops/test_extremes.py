@@ -48,6 +48,9 @@ def calls(engine):
         return run.roi_align(x, rois, list(output_size), spatial_scale,
                              sampling_ratio, True)
 
+    def quantizer(axis=1, low=-8, high=7):
+        return x, vector[:C], None, None, axis, low, high, 1., 'clip'
+
     convolutions = [
         lambda **k: run.binary_conv2d(bits, blob, *conv(**k)),
         lambda **k: run.binary_conv2d_bits(bits, blob, limit, flags, *conv(**k)
@@ -71,6 +74,9 @@ def calls(engine):
                 tokens, blob, vector, vector, *[None] * 8, num_outputs,
                 channels),
         ],
+        fake_quantize=lambda **k: run.lsq_fake_quantize(*quantizer(**k)),
+        fake_quantize_backward=lambda **k: run.lsq_fake_quantize_backward(
+            x, *quantizer(**k)),
         roi_align=roi_align)
 
 
@@ -160,6 +166,18 @@ def test_any_negative_number_of_samples_is_none(engine):
 ])  # yapf: disable
 def test_scale_of_regions(engine, value):
     refused('spatial_scale', calls(engine)['roi_align'], spatial_scale=value)
+
+
+@pytest.mark.parametrize('name, value', [('axis', 4), ('axis', -5),
+                                         ('axis', 2**62), ('axis', -2**63),
+                                         ('low', 1), ('low', -2**16 - 1),
+                                         ('low', -2**63), ('high', -1),
+                                         ('high', 2**16 + 1),
+                                         ('high', 2**63 - 1)])
+def test_codes(engine, name, value):
+    functions = calls(engine)
+    refused(name, functions['fake_quantize'], **{name: value})
+    refused(name, functions['fake_quantize_backward'], **{name: value})
 
 
 @pytest.mark.parametrize('num_products', [0, -1, 2**24 + 1, 2**62])

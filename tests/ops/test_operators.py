@@ -27,6 +27,8 @@ def arguments(batch=2):
     tokens = randn(batch, 3, 66, seed=8)
     token_bits = ops.binary_linear_pack(tokens)
     matrix = prepack(randn(70, 66, 1, 1, seed=9))
+    quantizer = (scale[:66].abs(), shift[:66], threshold[:66], 1, -8, 7, 0.1,
+                 'clip')
     return {
         'binary_pack': (x, randn(66), randn(66) > 0),
         'binary_unpack': (bits, 66),
@@ -48,12 +50,14 @@ def arguments(batch=2):
         'binary_linear_pack': (tokens, randn(66), randn(66) > 0),
         'binary_linear': (token_bits, matrix, 70, 66),
         'binary_linear_bits': (token_bits, matrix, limit, flip, 70, 66),
-        'binary_linear_fused':
-        (tokens, matrix, scale, shift, randn(66), randn(66)
-         > 0, randn(batch, 3, 70, seed=7), scale, shift, threshold, threshold,
-         flip, 70, 66, False),
+        'binary_linear_fused': (tokens, matrix, scale, shift, randn(66),
+                                randn(66) > 0, randn(batch, 3, 70,
+                                                     seed=7), scale, shift,
+                                threshold, threshold, flip, 70, 66, False),
         'roi_align':
         (x, torch.tensor([[0., 1, 1, 6, 5]] * batch), [2, 3], 0.5, 0, True),
+        'lsq_fake_quantize': (x, *quantizer),
+        'lsq_fake_quantize_backward': (x.cos(), x, *quantizer),
     }
 
 
@@ -87,6 +91,15 @@ def test_fused_passes_opcheck_without_options(residual, next_threshold,
     args[-1] = bits_only
     torch.library.opcheck(torch.ops.mmcompress.binary_conv2d_fused.default,
                           tuple(args))
+
+
+@pytest.mark.parametrize('axis', [None, 0, -1])
+def test_fake_quantization_passes_opcheck(axis):
+    x = randn(5, 6, 7)[..., ::2].requires_grad_()
+    num = 1 if axis is None else x.shape[axis]
+    scale = randn(num).abs().requires_grad_()
+    torch.library.opcheck(torch.ops.mmcompress.lsq_fake_quantize.default,
+                          (x, scale, None, None, axis, 0, 3, 1., 'rounded'))
 
 
 class PackedPair(nn.Module):
@@ -228,6 +241,16 @@ def linear_fused(x=TOKENS, scale=VECTOR, shift=VECTOR, **options):
                                    scale, shift, [70, 66, 1, 1], **options)
 
 
+def quantize(x=X, scale=VECTOR[:66], low=-8, high=7, axis=1, **options):
+    return ops.lsq_fake_quantize(
+        x, scale, low=low, high=high, axis=axis, **options)
+
+
+def gradients(dy, x=X):
+    return torch.ops.mmcompress.lsq_fake_quantize_backward(
+        dy, x, VECTOR[:66], None, None, 1, -8, 7, 1., 'clip')
+
+
 @pytest.mark.parametrize('name, call', [
     ('x', lambda: ops.binary_linear_pack(TOKENS.double())),
     ('x', lambda: ops.binary_linear_pack(TOKENS[0, 0, 0])),
@@ -251,6 +274,19 @@ def linear_fused(x=TOKENS, scale=VECTOR, shift=VECTOR, **options):
     ('residual', lambda: linear_fused(residual=TOKENS)),
     ('post', lambda: linear_fused(post=LIMIT)),
     ('next_threshold', lambda: linear_fused(bits_only=True)),
+    ('x', lambda: quantize(X.half(), VECTOR[:66].half())),
+    ('scale', lambda: quantize(scale=VECTOR)),
+    ('scale', lambda: quantize(scale=VECTOR[:66].double())),
+    ('scale', lambda: quantize(axis=None)),
+    ('beta', lambda: quantize(beta=VECTOR)),
+    ('zero_point', lambda: quantize(zero_point=VECTOR[:66].int())),
+    ('axis', lambda: quantize(axis=4)),
+    ('axis', lambda: quantize(axis=-5)),
+    ('low', lambda: quantize(low=1)),
+    ('high', lambda: quantize(high=-1)),
+    ('mask', lambda: quantize(mask='no')),
+    ('dy', lambda: gradients(X[..., :1])),
+    ('dy', lambda: gradients(X.double())),
     ('x', lambda: ops.binary_pack(X.double())),
     ('x', lambda: ops.binary_pack(X.half())),
     ('x', lambda: ops.binary_pack(X[0])),
