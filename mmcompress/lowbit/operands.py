@@ -74,6 +74,11 @@ class Signs:
     offset: Tensor | None = None
 
 
+def code_range_of(bits: int) -> tuple[int, int]:
+    """The least and the largest integer in two's complement."""
+    return -2**(bits - 1), 2**(bits - 1) - 1
+
+
 @dataclass(frozen=True, eq=False)
 class InferenceRule:
     """What a trained low-bit layer computes in eval mode.
@@ -95,6 +100,8 @@ class InferenceRule:
         threshold (Tensor | None): Shape (C_in, ), of a 1-bit input.
         grid (Grid | None): Of an input of more bits.
         bits (OperandBits): Those of the codes.
+        code_range (tuple[int, int]): The least and the largest code that any
+            weight may have; by default those of the bits.
         stride (tuple[int, int]): Of the convolution.
         padding (tuple[int, int]): Of the convolution.
         dilation (tuple[int, int]): Of the convolution.
@@ -110,6 +117,7 @@ class InferenceRule:
     threshold: Tensor | None = None
     grid: Grid | None = None
     bits: OperandBits = OperandBits(1, (1, ))
+    code_range: tuple[int, int] = ()
     stride: tuple[int, int] = (1, 1)
     padding: tuple[int, int] = (0, 0)
     dilation: tuple[int, int] = (1, 1)
@@ -120,6 +128,9 @@ class InferenceRule:
         if (self.threshold is None) == (self.grid is None):
             raise ValueError('an inference rule has either a threshold, for a '
                              '1-bit input, or a grid')
+        if not self.code_range:
+            object.__setattr__(self, 'code_range',
+                               code_range_of(self.bits.weight))
         if self.codes.dim() != 4:
             raise ValueError('codes must have shape (C_out, C_in, kh, kw), '
                              f'got {tuple(self.codes.shape)}')

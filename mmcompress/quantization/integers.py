@@ -1,5 +1,4 @@
 """Integer products of quantized operands: which there are, and their rules."""
-import torch
 from torch import Tensor
 
 from mmcompress.lowbit import InferenceRule, OperandBits
@@ -31,6 +30,13 @@ def _weight_codes(quantizer: Quantizer,
     if codes.offset == 0:
         return codes, bits
     return _odd(codes, bits) if bits < _WIDEST else None
+
+
+def _range_of(quantizer: Quantizer, bits: int) -> tuple[int, int]:
+    if bits > quantizer.bits:
+        # odd ones
+        return -quantizer.high, quantizer.high
+    return quantizer.low, quantizer.high
 
 
 def _add(bias: Tensor | None, more: Tensor) -> Tensor:
@@ -79,7 +85,11 @@ def integer_rule(weight_quant: Quantizer, weight: Tensor,
     if grid is not None:
         # a bit holds 0 and 1, not the -1 and 1 of signs
         operands = operands._replace(weight=max(bits, 2))
-        return InferenceRule(grid=grid, bits=operands, **rule)
+        return InferenceRule(
+            grid=grid,
+            bits=operands,
+            code_range=_range_of(weight_quant, bits),
+            **rule)
     if bits > 1:
         return None
     channels = weight.shape[1] * geometry.get('groups', 1)

@@ -138,13 +138,6 @@ class LSQ(Quantizer):
         self._ask()
         self._hand_on()
 
-    def _zero_point(self) -> Tensor | None:
-        """Where 0 has a code; the gradient is that of the parameter."""
-        z = self.zero_point
-        if z is None:
-            return None
-        return z + (z.clamp(self.low, self.high) - z).detach()
-
     def _factor(self, x: Tensor) -> float:
         if self.grad_scale == 'none':
             return 1.
@@ -156,7 +149,7 @@ class LSQ(Quantizer):
     def _quantize(self, x: Tensor) -> Tensor:
         return lsq_fake_quantize(
             x,
-            *self._per_index(x, self.scale, self.beta, self._zero_point()),
+            *self._per_index(x, self.scale, self.beta, self.zero_point),
             axis=self.axis,
             low=self.low,
             high=self.high,
@@ -169,14 +162,14 @@ class LSQ(Quantizer):
             return None
         z = 0
         if self.zero_point is not None:
-            z = int(self._zero_point().round())
+            z = int(self.zero_point.round())
         beta = None if self.beta is None else self.beta.detach()
         return Grid(self.scale.detach(), z, self.low, self.high, beta)
 
     def _codes(self, x: Tensor) -> Codes:
         scale, beta, zero_point = (None if p is None else self._along(p, x)
                                    for p in (self.scale, self.beta,
-                                             self._zero_point()))
+                                             self.zero_point))
         z = 0 if zero_point is None else zero_point.round()
         u = x / scale if beta is None else (x - beta) / scale
         values = (u.round() + z).clamp(self.low, self.high).int()
