@@ -9,10 +9,8 @@ from mmcompress.quantization.attention.multihead import (
     QuantMultiheadAttention)
 from mmcompress.quantization.layers import Product, QuantLayer
 from mmcompress.quantization.quantizer import Quantizer
-from .codes import NoForm, affine
-from .layers import rewrite_attention, rewrite_layer
-
-ATTENTION = ('as trained', 'float')
+from .codes import Affine, NoForm, scales_of
+from .layers import rewrite_attention, rewrite_layer, rewrite_product
 
 
 @dataclass
@@ -20,11 +18,10 @@ class Converted:
     """A model to export.
 
     Attributes:
-        model (nn.Module): Computes the same as the quantized one, bit for
-            bit, unless attentions became float.
-        layers (dict[str, str]): The integer layers by name, and the bits of
-            weights and inputs.
-        floats (dict[str, str]): Low-bit layers and products that stay float,
+        model (nn.Module): Computes the same as the quantized one.
+        layers (dict[str, str]): What has integers, by name, and the bits of
+            both factors.
+        floats (dict[str, str]): Low-bit layers and products that have none,
             and why.
     """
     model: nn.Module
@@ -32,96 +29,66 @@ class Converted:
     floats: dict[str, str] = field(default_factory=dict)
 
 
-def _identity_or_affine(quantizer: Quantizer) -> tuple[nn.Module, str | None]:
-    """What stands for a quantizer of activations, and why it is no integer."""
-    if quantizer.bypass:
-        return nn.Identity(), 'its quantizer is switched off'
-    try:
-        return affine(quantizer), None
-    except NoForm as reason:
-        # its own operations are exported
-        return quantizer, str(reason)
-
-
 def _replace_quantizers(module: nn.Module) -> list[str]:
     """Replace the quantizers of activations that are children of a module.
 
     Returns:
-        list[str]: Why some are none in ONNX.
+        list[str]: Why some have no integers; their own operations are
+        exported then.
     """
     reasons = []
-    for key, child in list(module.named_children()):
-        if isinstance(child, Quantizer) and key != 'weight_quant':
-            new, reason = _identity_or_affine(child)
-            setattr(module, key, new)
-            if reason is not None:
-                reasons.append(f'{key}: {reason}')
+    for key, quantizer in list(module.named_children()):
+        if not isinstance(quantizer, Quantizer) or key == 'weight_quant':
+            continue
+        if quantizer.bypass:
+            setattr(module, key, nn.Identity())
+            reasons.append(f'{key} is switched off')
+            continue
+        try:
+            scales = scales_of(quantizer)
+        except NoForm as reason:
+            reasons.append(f'{key}: {reason}')
+            continue
+        if scales.axis is None:
+            setattr(module, key,
+                    Affine(scales.scale, scales.zero_point, scales.high))
+        else:
+            reasons.append(f'{key} has {scales.scale.numel()} scales, and an '
+                           'integer product one')
     return reasons
 
 
-def convert(model: nn.Module, attention: str = 'as trained') -> Converted:
+def _rewrite(module: nn.Module) -> list[str]:
+    """Give a module its form; why it has no integers."""
+    if isinstance(module, Product):
+        return rewrite_product(module)
+    reasons = _replace_quantizers(module)
+    if isinstance(module, QuantLayer):
+        return reasons + rewrite_layer(module)
+    if isinstance(module, QuantMultiheadAttention):
+        return reasons + rewrite_attention(module)
+    if isinstance(module, LowBitLayer):
+        reasons.append(f'{type(module).__name__} has no integers in ONNX')
+    return reasons
+
+
+def convert(model: nn.Module) -> Converted:
     """Rewrite a copy of a model for export.
 
     Args:
         model (nn.Module): In eval mode; float or quantized, not changed.
-        attention (str): ``'as trained'``: queries, keys, values and maps are
-            quantized as in the model, with their scales of each head, where
-            they have these; ``'float'``: they are not quantized.
-
-    Raises:
-        ValueError: On another ``attention``; if a low-bit layer is none that
-            ONNX has integers for.
     """
-    if attention not in ATTENTION:
-        raise ValueError(f'attention must be one of {ATTENTION}, got '
-                         f'{attention!r}')
+    # one by one: train() of some backbones in mm libraries returns None
     model = copy.deepcopy(model).float()
     model.requires_grad_(False)
     model.eval()
     converted = Converted(model)
     for name, module in list(model.named_modules()):
-        bits = None
-        if isinstance(module, LowBitLayer):
-            bits = module.operand_bits()
-        if isinstance(module, Product):
-            if attention == 'float':
-                module.a_quant = module.b_quant = None
-            reasons = _replace_quantizers(module)
-            why = '; '.join(reasons) or _why_float(module)
-            if why:
-                converted.floats[name] = why
-            continue
-        reasons = _replace_quantizers(module)
-        if isinstance(module, QuantLayer):
-            if module.input_quant is None:
-                module.input_quant = nn.Identity()
-                reasons.append('its input has no quantizer')
-            reasons.append(rewrite_layer(module))
-        elif isinstance(module, QuantMultiheadAttention):
-            for key in ('query_quant', 'key_quant', 'value_quant'):
-                if getattr(module, key) is None:
-                    setattr(module, key, nn.Identity())
-                    reasons.append(f'{key}: its input has no quantizer')
-            reasons.append(rewrite_attention(module))
-        elif isinstance(module, LowBitLayer):
-            reasons.append(f'{type(module).__name__} has no integers in ONNX; '
-                           'its operations are exported')
-        else:
-            continue
-        reasons = list(filter(None, reasons))
-        if reasons:
+        is_low = isinstance(module, LowBitLayer)
+        factors = module.operand_bits().factors if is_low else ()
+        reasons = _rewrite(module)
+        if is_low and not reasons:
+            converted.layers[name] = '/'.join(map(str, factors))
+        elif reasons:
             converted.floats[name] = '; '.join(reasons)
-        else:
-            converted.layers[name] = f'{bits.weight}/{max(bits.activations)}'
     return converted
-
-
-def _why_float(product: Product) -> str:
-    """Why onnxruntime has no integer product of two activations."""
-    quantizers = product.a_quant, product.b_quant
-    if None in quantizers:
-        return 'an operand has no quantizer'
-    if any(q.axis is not None for q in quantizers):
-        return ('quantized, with a scale for each head, of which onnxruntime '
-                'makes a float product')
-    return ''

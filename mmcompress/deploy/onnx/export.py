@@ -1,16 +1,22 @@
 """Write the network of a model as ONNX."""
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NoReturn
 
 import torch
 import torch.nn as nn
 
-from .convert import convert
-from .graph import fold_norms, keep_biases, name_layers
-from .integer_nodes import clip_codes, write_integer_convs
+from .activations import clip_codes, merge_quantizers
+from .convert import Converted, convert
+from .integer_convs import write_integer_convs
 from .integers import Found, find_layers
 from .network import Network
+from .nodes import is_quantized, name_nodes
+from .norms import fold_norms, keep_biases, widen_biases
 from .operators import translations
 from .packages import needs
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
 
 OPSET = 21
 
@@ -21,23 +27,36 @@ class Exported:
 
     Attributes:
         proto (bytes): What is in the file.
-        network (Network): The same in PyTorch, whose quantizers are those of
-            the file.
-        layers (dict[str, str]): Bits of the quantized layers.
-        found (Found): What onnxruntime makes of their nodes.
-        modules (dict[str, str]): Layers by the names of nodes.
-        floats (dict[str, str]): Low-bit layers and products that stay float,
-            and why.
+        network (Network): The same in PyTorch, with the same quantizers.
+        converted (Converted): Which layers have integers.
+        modules (dict[str, str]): All layers, by the names of nodes.
+        found (Found): What onnxruntime makes of those with integers.
     """
     proto: bytes
     network: Network
-    layers: dict[str, str]
-    found: Found
+    converted: Converted
     modules: dict[str, str]
-    floats: dict[str, str] = field(default_factory=dict)
+    found: Found
+
+    def floats(self) -> dict[str, str]:
+        """Low-bit layers that are computed in float, and why."""
+        reasons = dict(self.converted.floats)
+        for node, operator in self.found.float.items():
+            reasons[self.modules[node]] = (
+                f'onnxruntime has {operator} in float only')
+        called = set(self.modules.values())
+        known = {self.modules[node]
+                 for node in (*self.found.integer, *self.found.float)}
+        for layer in self.converted.layers:
+            if layer not in called:
+                reasons[layer] = 'the exported network does not call it'
+            elif layer not in known:
+                reasons[layer] = ('something stands between its quantizers '
+                                  'and its product')
+        return reasons
 
 
-def _where(error: BaseException, network: nn.Module) -> str:
+def _where(error: BaseException, network: Network) -> str:
     """The innermost module of the network in the trace of an error."""
     names = {id(m): name for name, m in network.named_modules()}
     found, trace = '', error.__traceback__
@@ -45,60 +64,71 @@ def _where(error: BaseException, network: nn.Module) -> str:
         owner = trace.tb_frame.f_locals.get('self')
         found = names.get(id(owner), found)
         trace = trace.tb_next
-    return found.removeprefix('model.')
+    return found
 
 
-def _refuse(network: Network, where: str, error: Exception) -> None:
-    kind = ''
-    if where:
-        kind = type(network.model.get_submodule(where)).__name__
-        kind = f'{where} ({kind}) of '
-    reason = str(error).strip().partition('\n')[0]
-    raise ValueError(
-        f'{kind}{type(network.model).__name__} can not be exported: '
-        f'{type(error).__name__}: {reason}') from error
-
-
-def _without_translation(program, error: Exception) -> str:
-    """The module of the first operator that the exporter can't write."""
-    text = str(error) + str(error.__cause__)
+def _of_operator(program: torch.export.ExportedProgram,
+                 error: BaseException) -> str:
+    """The module of the operator that the exporter fails at."""
+    text = str(error)
+    while error.__cause__ is not None:
+        error = error.__cause__
+        text += str(error)
     for node in program.graph.nodes:
-        if node.op != 'call_function' or str(node.target) not in text:
-            continue
-        stack = node.meta.get('nn_module_stack') or {}
-        paths = [path for path, _ in stack.values()]
-        if paths:
-            return paths[-1].removeprefix('model.')
+        stack = node.meta.get('nn_module_stack')
+        if node.op == 'call_function' and stack and str(node.target) in text:
+            return list(stack.values())[-1][0]
     return ''
 
 
-def _write(network: Network):
-    """The graph of a network, as the exporter of PyTorch gives it."""
-    needs('onnxscript')
-    with torch.no_grad():
-        try:
+def _refuse(network: Network, module: str, error: Exception) -> NoReturn:
+    """Say what can not go.
+
+    Raises:
+        ValueError: Names the module.
+    """
+    model = network.model
+    name = module.removeprefix('model.')
+    what = type(model).__name__
+    if module.startswith('model.'):
+        kind = type(model.get_submodule(name)).__name__
+        what = f'{name} ({kind}) of {what}'
+    lines = str(error).strip().splitlines() or ['']
+    raise ValueError(f'{what} can not be exported: {type(error).__name__}: '
+                     f'{lines[0]}') from error
+
+
+def _write(network: Network) -> 'ir.Model':
+    """The graph of a network, as the exporter of PyTorch writes it."""
+    for package in ('onnx', 'onnxscript', 'onnxruntime'):
+        needs(package)
+    try:
+        with torch.no_grad():
             program = torch.export.export(
                 network, (network.example(), ), strict=False)
-        except Exception as error:
-            _refuse(network, _where(error, network), error)
-        try:
-            written = torch.onnx.export(
-                program,
-                dynamo=True,
-                opset_version=OPSET,
-                input_names=['images'],
-                output_names=network.output_names(),
-                custom_translation_table=translations(),
-                optimize=True,
-                verbose=False)
-        except Exception as error:
-            _refuse(network, _without_translation(program, error), error)
+    except Exception as error:
+        _refuse(network, _where(error, network), error)
+    try:
+        written = torch.onnx.export(
+            program,
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=['images'],
+            output_names=network.output_names(),
+            custom_translation_table=translations(),
+            verbose=False)
+    except Exception as error:
+        _refuse(network, _of_operator(program, error), error)
     return written.model
+
+
+def _bytes(written: 'ir.Model') -> bytes:
+    needs('onnx_ir.passes.common').RemoveUnusedNodesPass()(written)
+    return needs('onnx_ir').to_proto(written).SerializeToString()
 
 
 def export(model: nn.Module,
            size: tuple[int, int],
-           attention: str = 'as trained',
            metadata: dict[str, str] | None = None) -> Exported:
     """Write the network of a model, float or quantized, as ONNX.
 
@@ -109,7 +139,6 @@ def export(model: nn.Module,
         model (nn.Module): A model of an mm library, in eval mode; not
             changed.
         size (tuple[int, int]): Height and width of images.
-        attention (str): As of :func:`~.convert.convert`.
         metadata (dict[str, str] | None): Kept in the file.
 
     Raises:
@@ -117,34 +146,22 @@ def export(model: nn.Module,
         ValueError: If something of the network can not be exported; names
             the module.
     """
-    ir = needs('onnx_ir')
-    converted = convert(model, attention)
+    converted = convert(model)
     network = Network(converted.model, size).eval()
     written = _write(network)
     graph = written.graph
-    modules = name_layers(graph, 'model')
+    modules = name_nodes(graph, 'model')
     fold_norms(graph)
+    merge_quantizers(graph)
     clip_codes(graph)
     keep_biases(graph)
-    _drop_unused(written)
-    found = Found({}, {})
-    if modules:
-        found = find_layers(_bytes(written), list(modules))
-        if write_integer_convs(graph, set(found.float)):
-            _drop_unused(written)
-            found = find_layers(_bytes(written), list(modules))
-    written.metadata_props.update(metadata or {})
+    widen_biases(graph)
+    names = [node.name for node in graph if is_quantized(node)]
+    found = find_layers(_bytes(written), names)
+    if write_integer_convs(graph, set(found.float)):
+        found = find_layers(_bytes(written), names)
     written.producer_name = 'mmcompress'
-    del ir
+    written.metadata_props.clear()
+    written.metadata_props.update(metadata or {})
     return Exported(
-        _bytes(written), network, converted.layers, found, modules,
-        converted.floats)
-
-
-def _bytes(written) -> bytes:
-    return needs('onnx_ir').to_proto(written).SerializeToString()
-
-
-def _drop_unused(written) -> None:
-    passes = needs('onnx_ir.passes.common')
-    passes.RemoveUnusedNodesPass()(written)
+        _bytes(written), network, converted, modules, found)

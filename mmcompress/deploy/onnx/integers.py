@@ -6,64 +6,57 @@ from typing import NamedTuple
 from .packages import needs
 from .session import Session
 
-# compute in integers, of constants at these places
-_INTEGER = {
-    'QLinearConv': 3,
-    'ConvInteger': 1,
-    'MatMulIntegerToFloat': 1,
-    'DynamicQuantizeMatMul': 1,
-    'QLinearMatMul': 3,
-    'MatMulInteger': 1,
-    'QGemm': 3
-}
-_FLOAT = ('Conv', 'ConvTranspose', 'MatMul', 'Gemm', 'FusedConv',
-          'FusedMatMul', 'NhwcFusedConv', 'MatMulNBits')
+_INTEGER = ('QLinearConv', 'ConvInteger', 'MatMulIntegerToFloat',
+            'MatMulInteger', 'QLinearMatMul', 'QGemm')
+_FLOAT = ('Conv', 'FusedConv', 'NhwcFusedConv', 'ConvTranspose', 'MatMul',
+          'FusedMatMul', 'MatMulNBits', 'Gemm', 'FusedGemm')
 
 
 class Found(NamedTuple):
-    """The layers of an optimized graph.
+    """Nodes of quantized layers, and what runs in their place.
 
     Attributes:
-        integer (dict[str, str]): Operators that compute in integers, by the
-            names of nodes as they were written.
-        float (dict[str, str]): Those of quantized layers that don't.
+        integer (dict[str, str]): Operators that compute in integers.
+        float (dict[str, str]): Those that don't.
     """
     integer: dict[str, str]
     float: dict[str, str]
 
 
-def optimized_graph(model: bytes):
-    """The graph of a model as onnxruntime computes it."""
+def optimized(proto: bytes):
+    """A file as onnxruntime computes it, an ``onnx.ModelProto``."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / 'optimized.onnx'
-        Session(model, optimized=str(path))
-        return needs('onnx').load(str(path)).graph
+        Session(proto, optimized=str(path))
+        return needs('onnx').load(str(path))
 
 
-def find_layers(model: bytes, names: list[str]) -> Found:
-    """Look for the layers of a written network in what onnxruntime runs.
+def find_layers(proto: bytes, names: list[str]) -> Found:
+    """Look for the layers of a file in what onnxruntime makes of it.
 
     Args:
-        model (bytes): As of a file.
-        names (list[str]): Of nodes of layers with int8 weights.
+        proto (bytes): What is in the file.
+        names (list[str]): Of nodes.
+
+    Raises:
+        RuntimeError: If there is no operator for one. That is a defect.
     """
-    graph = optimized_graph(model)
-    wanted = set(names)
-    integer, floats = {}, {}
-    for node in graph.node:
-        # a fused node keeps the name of what it was made of, with more
-        name = next((n for n in _stems(node.name) if n in wanted), None)
-        if name is None:
-            continue
-        if node.op_type in _INTEGER:
-            integer[name] = node.op_type
-        elif node.op_type in _FLOAT:
-            floats[name] = node.op_type
-    missing = wanted - set(integer) - set(floats)
-    floats.update((name, 'not found') for name in missing)
-    return Found(integer, floats)
+    found = Found({}, {})
+    if not names:
+        return found
+    kinds = {**dict.fromkeys(_INTEGER, 0), **dict.fromkeys(_FLOAT, 1)}
+    for node in optimized(proto).graph.node:
+        name = _origin(node.name, set(names))
+        if name is not None and node.op_type in kinds:
+            found[kinds[node.op_type]][name] = node.op_type
+    missing = set(names) - set(found.integer) - set(found.float)
+    if missing:
+        raise RuntimeError(f'onnxruntime has no operator for {min(missing)} '
+                           f'and {len(missing) - 1} other layers')
+    return found
 
 
-def _stems(name: str) -> list[str]:
-    """A name, and what it may be made of."""
-    return [name[:end] for end in range(len(name), 0, -1)]
+def _origin(name: str, names: set[str]) -> str | None:
+    """Which node a fused one was made of; its name begins with that's."""
+    ends = range(len(name), 0, -1)
+    return next((name[:end] for end in ends if name[:end] in names), None)

@@ -1,6 +1,6 @@
 """Quantizing as operators of PyTorch, which an exporter sees as one node.
 
-Their translations are ONNX's ``QuantizeLinear``, ``DequantizeLinear``, in
+Their translations are ONNX's ``QuantizeLinear`` and ``DequantizeLinear``, in
 which onnxruntime finds integer layers.
 """
 from collections.abc import Callable
@@ -13,42 +13,30 @@ from .packages import needs
 UINT8_MAX = 255
 
 
-def _along(vector: Tensor, x: Tensor, axis: int) -> Tensor:
-    """One number, or one for each index of the axis."""
-    if vector.dim() == 0:
-        return vector
-    shape = [1] * x.dim()
-    shape[axis] = -1
-    return vector.view(shape)
-
-
 @torch.library.custom_op('mmcompress_onnx::quantize', mutates_args=())
-def quantize(x: Tensor, scale: Tensor, zero_point: Tensor, high: int,
-             axis: int) -> Tensor:
+def quantize(x: Tensor, scale: Tensor, zero_point: Tensor,
+             high: int) -> Tensor:
     """Quantize to uint8, and back: ``(q - zero_point) * scale``.
 
     ``q = clamp(round(x / scale) + zero_point, 0, high)``
 
     Args:
         x (Tensor): Any shape, float32.
-        scale (Tensor): float32, shape () or (size of the axis, ).
-        zero_point (Tensor): uint8, of the same shape.
+        scale (Tensor): float32, shape ().
+        zero_point (Tensor): uint8, shape ().
         high (int): The largest code.
-        axis (int): Of ``x``, not negative; 0 where there is one scale.
 
     Returns:
         Tensor: Shape of ``x``.
     """
-    scale = _along(scale, x, axis)
-    zero = _along(zero_point, x, axis).to(x.dtype)
+    zero = zero_point.to(x.dtype)
     codes = (x / scale).round_().add_(zero).clamp_(0, high)
     return codes.sub_(zero).mul_(scale)
 
 
 @quantize.register_fake
-def _(x: Tensor, scale: Tensor, zero_point: Tensor, high: int,
-      axis: int) -> Tensor:
-    return torch.empty_like(x, memory_format=torch.contiguous_format)
+def _(x: Tensor, scale: Tensor, zero_point: Tensor, high: int) -> Tensor:
+    return torch.empty_like(x)
 
 
 @torch.library.custom_op('mmcompress_onnx::dequantize', mutates_args=())
@@ -63,7 +51,9 @@ def dequantize(codes: Tensor, scale: Tensor, axis: int) -> Tensor:
     Returns:
         Tensor: float32, shape of ``codes``.
     """
-    return codes.to(scale.dtype) * _along(scale, codes, axis)
+    shape = [1] * codes.dim()
+    shape[axis] = -1
+    return codes.to(scale.dtype) * scale.view(shape)
 
 
 @dequantize.register_fake
@@ -74,24 +64,23 @@ def _(codes: Tensor, scale: Tensor, axis: int) -> Tensor:
 def translations() -> dict[Callable, Callable]:
     """How the exporter writes these operators, opset 21.
 
-    Codes of fewer than 8 bits are clipped as integers: between a convolution
-    and ``QuantizeLinear`` there is nothing then, which onnxruntime wants for
-    an integer convolution, and the codes are the same.
+    Codes of fewer than 8 bits are clipped as integers, not as real values
+    before: nothing then stands between a convolution and ``QuantizeLinear``,
+    which is what onnxruntime makes integers of, and the codes are the same.
     """
     op = needs('onnxscript').opset21
     onnx = needs('onnx')
 
-    def write_quantize(x, scale, zero_point, high: int, axis: int):
-        codes = op.QuantizeLinear(x, scale, zero_point, axis=axis)
+    def uint8(number: int):
+        tensor = onnx.helper.make_tensor('', onnx.TensorProto.UINT8, [],
+                                         [number])
+        return op.Constant(value=tensor)
+
+    def write_quantize(x, scale, zero_point, high: int):
+        codes = op.QuantizeLinear(x, scale, zero_point)
         if high < UINT8_MAX:
-            edges = [
-                op.Constant(
-                    value=onnx.helper.make_tensor(
-                        '', onnx.TensorProto.UINT8, [], [edge]))
-                for edge in (0, high)
-            ]
-            codes = op.Clip(codes, *edges)
-        return op.DequantizeLinear(codes, scale, zero_point, axis=axis)
+            codes = op.Clip(codes, uint8(0), uint8(high))
+        return op.DequantizeLinear(codes, scale, zero_point)
 
     def write_dequantize(codes, scale, axis: int):
         return op.DequantizeLinear(codes, scale, axis=axis)
