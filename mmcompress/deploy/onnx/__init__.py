@@ -3,10 +3,11 @@ from mmcompress.lazy_imports import lazy_exports
 __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     dict(
-        convert=['Converted', 'convert'],
-        export=['Exported', 'export'],
-        integers=['Found', 'find_layers'],
-        metadata=['read_metadata'],
-        network=['Network', 'network_of'],
-        session=['Session', 'on_onnxruntime'],
+        conversion=['Converted', 'convert'],
+        testing=['evaluate'],
+        writing=['Exported', 'export'],
+        metadata=['as_texts', 'metadata_of', 'read_metadata'],
+        network=['Network'],
+        session=['Session'],
+        speed=['compare_speed', 'without_quantizers'],
         verify=['Agreement', 'compare']))

@@ -65,7 +65,7 @@ def _stored(layer: nn.Module, weight: Tensor, axis: int,
     """A weight to export, a linear layer's as (K, N); why it has no codes."""
     quantizer = layer.weight_quant
     turned = weight.t() if is_linear else weight
-    if quantizer is None:
+    if quantizer is None or quantizer.bypass:
         return Real(turned), 'its weight has no quantizer'
     try:
         codes, scale = weight_codes(quantizer, weight, axis)

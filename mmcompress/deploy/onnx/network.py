@@ -3,8 +3,9 @@
 What libraries do with that, decoding, suppression, is not in it.
 """
 import inspect
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
 
 import torch
 import torch.nn as nn
@@ -17,6 +18,34 @@ _HEADS = dict(
     mmpretrain=('head', ),
     mmseg=('decode_head', ),
     mmpose=('head', ))
+
+
+@contextmanager
+def _no_foreign_operators(model: nn.Module) -> Iterator[None]:
+    """Refuse modules of mmcv's operators when they are called.
+
+    Raises:
+        ValueError: Names the module.
+    """
+
+    def refuse(name: str, module: nn.Module) -> NoReturn:
+        raise ValueError(
+            f'{name} ({type(module).__name__}) of {type(model).__name__} can '
+            'not be exported: it computes by an operator of mmcv, which ONNX '
+            'has not')
+
+    handles = [
+        module.register_forward_pre_hook(
+            lambda module, args, name=name: refuse(name, module))
+        for name, module in model.named_modules()
+        if any(cls.__module__.startswith('mmcv.ops.')
+               for cls in type(module).__mro__)
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 class Features(tuple):
@@ -71,11 +100,12 @@ class Network(nn.Module):
         self.left_out = None
         if self.is_two_stage:
             self.left_out = (
-                'roi_head: its RoIs are as many as the RPN finds, and RoIAlign'
-                ' is an operator of mmcv; exported are backbone, neck and '
-                'rpn_head, and the features that the RoI head pools')
+                'roi_head is not exported: how many RoIs it gets depends on '
+                'the image, and RoIAlign is an operator of mmcv. The file has '
+                'backbone, neck and rpn_head: first the features that '
+                'roi_head pools, then what rpn_head returns')
         self.samples = self._samples() if self.library == 'mmdet' else None
-        with torch.no_grad():
+        with torch.no_grad(), _no_foreign_operators(model):
             outs = self._outs(self.example())
         tensors, self.structure = tree_flatten(outs)
         wrong = [type(x).__name__ for x in tensors
@@ -223,7 +253,3 @@ def _names(structure: TreeSpec, name: str = 'output') -> list[str]:
         for found in _names(child, f'{name}_{i}')
     ]
 
-
-def network_of(model: nn.Module, size: tuple[int, int]) -> Network:
-    """The network of a model, see :class:`Network`."""
-    return Network(model, size)

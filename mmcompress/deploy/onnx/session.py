@@ -1,6 +1,4 @@
 """Run a written network on onnxruntime."""
-from pathlib import Path
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -40,7 +38,3 @@ class Session:
             None, {self.input_name: np.ascontiguousarray(images.numpy())})
         return [torch.from_numpy(out) for out in outs]
 
-
-def on_onnxruntime(path: str | Path) -> Session:
-    """A session of a file."""
-    return Session(str(path))

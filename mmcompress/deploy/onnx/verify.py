@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .codes import Affine
-from .export import Exported
+from .writing import Exported
 from .nodes import codes_of
 from .packages import needs
 from .session import Session

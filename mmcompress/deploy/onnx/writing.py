@@ -1,14 +1,15 @@
 """Write the network of a model as ONNX."""
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 import torch.nn as nn
 
 from .activations import clip_codes, merge_quantizers
-from .convert import Converted, convert
+from .conversion import Converted, convert
 from .integer_convs import write_integer_convs
 from .integers import Found, find_layers
+from .metadata import as_texts
 from .network import Network
 from .nodes import is_quantized, name_nodes
 from .norms import fold_norms, keep_biases, widen_biases
@@ -100,8 +101,6 @@ def _refuse(network: Network, module: str, error: Exception) -> NoReturn:
 
 def _write(network: Network) -> 'ir.Model':
     """The graph of a network, as the exporter of PyTorch writes it."""
-    for package in ('onnx', 'onnxscript', 'onnxruntime'):
-        needs(package)
     try:
         with torch.no_grad():
             program = torch.export.export(
@@ -129,7 +128,7 @@ def _bytes(written: 'ir.Model') -> bytes:
 
 def export(model: nn.Module,
            size: tuple[int, int],
-           metadata: dict[str, str] | None = None) -> Exported:
+           metadata: dict[str, Any] | None = None) -> Exported:
     """Write the network of a model, float or quantized, as ONNX.
 
     Norms are folded into convolutions. Layers with quantizers are written so
@@ -139,13 +138,20 @@ def export(model: nn.Module,
         model (nn.Module): A model of an mm library, in eval mode; not
             changed.
         size (tuple[int, int]): Height and width of images.
-        metadata (dict[str, str] | None): Kept in the file.
+        metadata (dict[str, Any] | None): Kept in the file, see
+            :func:`~.metadata.metadata_of`, with the bits of layers and what
+            is not exported.
 
     Raises:
         ImportError: If ``mmcompress[onnx]`` is not installed.
+        RuntimeError: If a quantizer has no scales yet.
         ValueError: If something of the network can not be exported; names
             the module.
     """
+    for package in ('onnx', 'onnxscript', 'onnxruntime'):
+        needs(package)
+    # runs it: one that has no scales, and gets more than zeros, says so
+    Network(model, size)
     converted = convert(model)
     network = Network(converted.model, size).eval()
     written = _write(network)
@@ -162,6 +168,11 @@ def export(model: nn.Module,
         found = find_layers(_bytes(written), names)
     written.producer_name = 'mmcompress'
     written.metadata_props.clear()
-    written.metadata_props.update(metadata or {})
+    written.metadata_props.update(
+        as_texts(
+            dict(
+                metadata or {},
+                bits=converted.layers,
+                left_out=network.left_out)))
     return Exported(
         _bytes(written), network, converted, modules, found)
