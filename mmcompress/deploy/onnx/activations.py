@@ -94,6 +94,6 @@ def _clip_behind(graph: 'ir.Graph', quantizer: 'ir.Node',
     graph.insert_after(quantizer, clip)
     clipped = clip.outputs[0]
     clipped.dtype, clipped.shape = codes.dtype, codes.shape
-    codes.name, clipped.name = None, codes.name
+    codes.name, clipped.name = f'{codes.name}.before_clip', codes.name
     for user, index in users:
         user.replace_input_with(index, clipped)

@@ -90,6 +90,7 @@ def name_nodes(graph: 'ir.Graph', prefix: str) -> dict[str, str]:
         dict[str, str]: Modules by the names of nodes: layers, and products
         of activations.
     """
+    graph.metadata_props.clear()
     modules = {}
     taken: set[str] = set()
     for node in graph:
