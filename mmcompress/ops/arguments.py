@@ -30,6 +30,10 @@ def require(condition: bool, message: str) -> None:
 def check_tensor(name: str, x: Tensor, dtype: torch.dtype, like: Tensor,
                  shape: tuple[int, ...] | None) -> None:
     """Check an argument's dtype, device and, if given, shape."""
+    # layers call this many times per image: no message before it is needed
+    if (x.dtype == dtype and x.device == like.device
+            and (shape is None or x.shape == shape)):
+        return
     require(x.dtype == dtype, f'{name} must be {dtype}, it is {x.dtype}')
     require(x.device == like.device,
             f'{name} is on {x.device}, the input on {like.device}')

@@ -16,8 +16,8 @@ _FIELDS = '<8q'
 _HEADER = len(_MAGIC) + struct.calcsize(_FIELDS)
 
 
-def _check(codes: Tensor, weight_shape: list[int], groups: int, bits: int,
-           high: int) -> None:
+def check_codes(codes: Tensor, weight_shape: list[int], groups: int, bits: int,
+                high: int) -> None:
     check_weight_shape(weight_shape, groups)
     require(bits in WIDTHS, f'bits must be 2, 4 or 8, it is {bits}')
     require(0 <= high <= 255, f'high must be 0 to 255, it is {high}')
@@ -36,7 +36,7 @@ def read_weight(codes: Tensor, weight_shape: list[int], groups: int, bits: int,
     Raises:
         ValueError: As :func:`integer_prepack`.
     """
-    _check(codes, weight_shape, groups, bits, high)
+    check_codes(codes, weight_shape, groups, bits, high)
     weight = read_codes(codes, weight_shape, bits)
     largest = int(weight.abs().flatten(1).sum(1).max()) * 255
     require(
@@ -82,7 +82,7 @@ def fake_integer_prepack(codes: Tensor,
                          high: int,
                          isa: str = '') -> Tensor:
     """Shape of :func:`integer_prepack`."""
-    _check(codes, weight_shape, groups, bits, high)
+    check_codes(codes, weight_shape, groups, bits, high)
     # only the kernels know how large their layout is
     return codes.new_empty(torch.library.get_ctx().new_dynamic_size())
 

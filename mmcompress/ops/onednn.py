@@ -15,6 +15,8 @@ saturation (VNNI); :mod:`mmcompress.ops.engines` finds that out.
   slower.
 """
 import threading
+from functools import wraps
+from typing import Callable
 
 import torch
 from torch import Tensor
@@ -22,15 +24,16 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from . import library
 from .arguments import empty_image, require
-from .integer import (activate, fake_integer_conv2d, fake_integer_conv2d_codes,
+from .integer import (fake_integer_conv2d, fake_integer_conv2d_codes,
                       fake_integer_linear)
-from .integer_blob import fake_integer_prepack, read_weight
+from .integer_blob import check_codes, read_weight
 
 # oneDNN's weights can neither be copied nor saved, so they are kept here, for
 # each blob by the input's shape; a detector's head sees five shapes per image
 _PACKED = WeakTensorKeyDictionary()
 _MOST_SHAPES = 16
 _LOCK = threading.Lock()
+_MOST_CALLS = 4096
 
 _ACTIVATIONS = {
     '': ('none', []),
@@ -61,12 +64,18 @@ def _prepack(codes: Tensor, weight_shape: list[int], groups: int, bits: int,
 
 def _fake_prepack(codes: Tensor, weight_shape: list[int], groups: int,
                   bits: int, high: int) -> Tensor:
-    fake_integer_prepack(codes, weight_shape, groups, bits, high)
+    check_codes(codes, weight_shape, groups, bits, high)
     return codes.new_empty(weight_shape)
 
 
-def _packed(blob: Tensor, key: tuple, prepack) -> tuple[Tensor, Tensor]:
+def _packed(blob: Tensor, weight_shape: list[int], key: object,
+            prepack: Callable) -> tuple[Tensor, Tensor]:
     """oneDNN's weights for this key, and zero points of the outputs."""
+    if list(blob.shape) != list(weight_shape):
+        raise ValueError(
+            "blob was not made by integer_prepack of the engine 'onednn' for "
+            f'weight_shape {list(weight_shape)}')
+    key = (key, 0 if blob.is_inference() else blob._version)
     with _LOCK:
         of_blob = _PACKED.setdefault(blob, {})
         # the latest is last
@@ -80,19 +89,41 @@ def _packed(blob: Tensor, key: tuple, prepack) -> tuple[Tensor, Tensor]:
     return found
 
 
+def _definition(blob: Tensor, weight_shape: list[int], groups: int) -> Tensor:
+    """The blob of the definition, for convolutions that oneDNN gets wrong."""
+    weight, _ = _packed(
+        blob, weight_shape,
+        'definition', lambda _: library.reference.integer_prepack(
+            blob.flatten(), weight_shape, groups, 8, 255))
+    return weight
+
+
 def _pixels_by_channels(x: Tensor, blob: Tensor, input_scale: Tensor,
-                        scale: Tensor, bias: Tensor | None, zero_point: int,
+                        scale: Tensor, bias: Tensor | None,
+                        weight_shape: list[int], zero_point: int,
                         output: tuple, act: str) -> Tensor:
     """Linear layer: x is (pixels, C)."""
     # numbers of regions and tokens vary from image to image
     rows = 1 << (len(x) - 1).bit_length()
     weight, zeros = _packed(
-        blob, rows, lambda w: torch.ops.onednn.qlinear_prepack(
+        blob, weight_shape, rows, lambda w: torch.ops.onednn.qlinear_prepack(
             w.flatten(1), [rows, x.shape[1]]))
     name, limits = _ACTIVATIONS[act]
     return torch.ops.onednn.qlinear_pointwise(x, input_scale.item(),
                                               zero_point, weight, scale, zeros,
                                               bias, *output, name, limits, '')
+
+
+def _suits(weight_shape: list[int], geometry: tuple, zero_point: int) -> bool:
+    """Whether oneDNN convolves so without fault."""
+    _, padding, dilation, groups = geometry
+    outputs, channels, *kernel = weight_shape
+    # it ends the process where a window lies outside of the image
+    if any(p > d * (k - 1) for p, d, k in zip(padding, dilation, kernel)):
+        return False
+    if groups > 1 and zero_point:
+        return False
+    return channels > 1 or outputs == groups
 
 
 def _convolve(x: Tensor, blob: Tensor, input_scale: Tensor, scale: Tensor,
@@ -103,13 +134,13 @@ def _convolve(x: Tensor, blob: Tensor, input_scale: Tensor, scale: Tensor,
         x = x[:, :, ::stride[0], ::stride[1]].permute(0, 2, 3, 1)
         y = _pixels_by_channels(
             x.reshape(-1, x.shape[3]), blob, input_scale, scale, bias,
-            zero_point, output, act)
+            weight_shape, zero_point, output, act)
         return y.view(*x.shape[:3], -1).permute(0, 3, 1, 2)
     x = x.contiguous(memory_format=torch.channels_last)
     shape = list(x.shape)
     key = (*shape, zero_point, *stride, *padding, *dilation)
     weight, zeros = _packed(
-        blob, key, lambda w: torch.ops.onednn.qconv_prepack(
+        blob, weight_shape, key, lambda w: torch.ops.onednn.qconv_prepack(
             w, torch.ones_like(scale), 1., zero_point, *geometry, shape))
     name, limits = _ACTIVATIONS[act]
     return torch.ops.onednn.qconv2d_pointwise(x, input_scale.item(),
@@ -125,13 +156,13 @@ def _codes(x: Tensor, input_scale: Tensor, grid: list[int],
     return library.operators.quantize_codes(x, input_scale, grid, image)
 
 
-def _check(x: Tensor, blob: Tensor, weight_shape: list[int]) -> None:
-    require(x.device.type == 'cpu',
-            f'oneDNN computes on the CPU, x is on {x.device}')
-    require(
-        list(blob.shape) == list(weight_shape),
-        "blob was not made by the integer_prepack of the engine 'onednn' for "
-        f'weight_shape {list(weight_shape)}')
+def _image(y: Tensor) -> Tensor:
+    """Channels-last strides, also where a dimension has one element."""
+    _, channels, height, width = y.shape
+    row = width * channels
+    if y.stride() == (height * row, 1, row, channels):
+        return y
+    return empty_image(y, y.shape, y.dtype).copy_(y)
 
 
 def _conv2d(x: Tensor,
@@ -150,24 +181,23 @@ def _conv2d(x: Tensor,
             grid: list[int],
             act: str = '',
             next_grid: list[int] | None = None) -> tuple[Tensor, Tensor]:
-    y, codes = fake_integer_conv2d(x, blob, input_scale, scale, bias, residual,
-                                   next_scale, weight_shape, stride, padding,
-                                   dilation, groups, bits, grid, act,
-                                   next_grid)
-    _check(x, blob, weight_shape)
-    if not y.numel():
-        return y, codes
-    values = _convolve(
+    if not _suits(weight_shape, (stride, padding, dilation, groups), grid[0]):
+        return library.reference.integer_conv2d(
+            x, _definition(blob, weight_shape, groups), input_scale, scale,
+            bias, residual, next_scale, weight_shape, stride, padding,
+            dilation, groups, 8, grid, act, next_grid)
+    y = _convolve(
         _codes(x, input_scale, grid, True), blob, input_scale, scale, bias,
         weight_shape, (stride, padding, dilation, groups), grid[0], _FLOAT,
         act if residual is None else '')
     if residual is not None:
-        values = activate(values.add_(residual), act)
-    values = _as_image(values, y)
-    if next_scale is not None:
-        codes = library.operators.quantize_codes(values, next_scale, next_grid,
-                                                 True)
-    return values, codes
+        y.add_(residual)
+        if act:
+            y.clamp_(0, 6 if act == 'relu6' else None)
+    y = _image(y)
+    if next_scale is None:
+        return y, x.new_empty(0, dtype=torch.uint8)
+    return y, library.operators.quantize_codes(y, next_scale, next_grid, True)
 
 
 def _conv2d_codes(x: Tensor, blob: Tensor, input_scale: Tensor, scale: Tensor,
@@ -176,13 +206,11 @@ def _conv2d_codes(x: Tensor, blob: Tensor, input_scale: Tensor, scale: Tensor,
                   padding: list[int], dilation: list[int], groups: int,
                   bits: int, grid: list[int], act: str,
                   next_grid: list[int]) -> Tensor:
-    out = fake_integer_conv2d_codes(x, blob, input_scale, scale, bias,
-                                    next_scale, weight_shape, stride, padding,
-                                    dilation, groups, bits, grid, act,
-                                    next_grid)
-    _check(x, blob, weight_shape)
-    if not out.numel():
-        return out
+    if not _suits(weight_shape, (stride, padding, dilation, groups), grid[0]):
+        return library.reference.integer_conv2d_codes(
+            x, _definition(blob, weight_shape, groups), input_scale, scale,
+            bias, next_scale, weight_shape, stride, padding, dilation, groups,
+            8, grid, act, next_grid)
     zero_point, low, high = next_grid
     codes = _convolve(
         _codes(x, input_scale, grid, True), blob, input_scale, scale, bias,
@@ -190,31 +218,57 @@ def _conv2d_codes(x: Tensor, blob: Tensor, input_scale: Tensor, scale: Tensor,
         (next_scale.item(), zero_point, torch.uint8), act)
     if (low, high) != (0, 255):
         codes = codes.clamp_(low, high)
-    return _as_image(codes, out)
-
-
-def _as_image(y: Tensor, empty: Tensor) -> Tensor:
-    """Channels-last strides also where a dimension has one element."""
-    if y.stride() == empty.stride():
-        return y
-    return empty_image(y, y.shape, y.dtype).copy_(y)
+    return _image(codes)
 
 
 def _linear(x: Tensor, blob: Tensor, input_scale: Tensor, scale: Tensor,
             bias: Tensor | None, weight_shape: list[int], bits: int,
             grid: list[int]) -> Tensor:
-    out = fake_integer_linear(x, blob, input_scale, scale, bias, weight_shape,
-                              bits, grid)
-    _check(x, blob, weight_shape)
-    if not out.numel():
-        return out
-    x = _codes(x, input_scale, grid, False).reshape(-1, x.shape[-1])
-    return _pixels_by_channels(x, blob, input_scale, scale, bias, grid[0],
-                               _FLOAT, '').view(out.shape)
+    rows = _codes(x, input_scale, grid, False).reshape(-1, x.shape[-1])
+    y = _pixels_by_channels(rows, blob, input_scale, scale, bias, weight_shape,
+                            grid[0], _FLOAT, '')
+    return y.view(*x.shape[:-1], -1)
 
 
+def _describe(argument: object) -> object:
+    """What a check looks at, hashable."""
+    if isinstance(argument, Tensor):
+        return argument.shape, argument.dtype, argument.device
+    return tuple(argument) if isinstance(argument, list) else argument
+
+
+def _checked(function: Callable, fake: Callable) -> Callable:
+    """Check arguments as the fake does, but each kind of call once.
+
+    It takes as long as a small layer. Empty results are the fake's.
+    """
+    passed: set[tuple] = set()
+
+    @wraps(function)
+    def wrapper(x: Tensor, blob: Tensor, *args):
+        call = tuple(map(_describe, (x, blob, *args)))
+        if call not in passed:
+            result = fake(x, blob, *args)
+            require(x.device.type == 'cpu',
+                    f'oneDNN computes on the CPU, x is on {x.device}')
+            first = result[0] if isinstance(result, tuple) else result
+            if not first.numel():
+                return result
+            if len(passed) == _MOST_CALLS:
+                passed.clear()
+            passed.add(call)
+        return function(x, blob, *args)
+
+    return wrapper
+
+
+# by name, each with its fake
 OPERATORS = dict(
     integer_prepack=(_prepack, _fake_prepack),
-    integer_conv2d=(_conv2d, fake_integer_conv2d),
-    integer_conv2d_codes=(_conv2d_codes, fake_integer_conv2d_codes),
-    integer_linear=(_linear, fake_integer_linear))
+    **{
+        f'integer_{name}': (_checked(function, fake), fake)
+        for name, function, fake in (('conv2d', _conv2d, fake_integer_conv2d),
+                                     ('conv2d_codes', _conv2d_codes,
+                                      fake_integer_conv2d_codes),
+                                     ('linear', _linear, fake_integer_linear))
+    })

@@ -7,6 +7,7 @@
 
 #include "arguments.h"
 #include "cpu/integer_conv.h"
+#include "cpu/integer_row.h"
 #include "cpu_tensors.h"
 
 namespace {
@@ -141,6 +142,23 @@ class Operation {
                              torch_threads());
   }
 
+  // Contiguous rows, which are few.
+  bool takes_rows(int64_t count) const {
+    return count <= mmcompress::kMostRows && blob_.get().rows;
+  }
+  void run_rows(int64_t count, const Tensor& x, float* y) const {
+    const bool is_float = x.scalar_type() == ScalarType::Float;
+    const mmcompress::Rows rows = {
+        is_float ? nullptr : bytes(x), is_float ? floats(x) : nullptr, count,
+        {output.input_scale, grid_.zero_point, grid_.low, grid_.high}};
+    mmcompress::linear_rows(
+        {weight_.shape.num_outputs, weight_.shape.channels(),
+         int(weight_.bits)},
+        blob_.get().rows, rows, output.scale, output.bias, y,
+        mmcompress::codes_by_name(blob_.get().kernels->name),
+        torch_threads());
+  }
+
   IntegerOutput output = {};
 
  private:
@@ -265,6 +283,10 @@ Tensor integer_linear(const Tensor& x, const Tensor& blob,
   if (x.numel() == 0) return y;
   const Tensor source = as_contiguous(x);
   const int64_t rows = x.numel() / channels;
+  if (operation.takes_rows(rows)) {
+    operation.run_rows(rows, source, floats(y));
+    return y;
+  }
   ConvShape shape = {1, rows, 1, weight.shape, 1, 1, 0, 0, 1, 1, 0};
   operation.output.y = floats(y);
   operation.run(shape, source,

@@ -257,6 +257,43 @@ def test_one_tensor_per_token(device):
     assert torch.equal(k.cpu(), (signs @ ((weight > 0) * 2.0 - 1).T).int())
 
 
+@pytest.mark.parametrize('shape, axis', [((7, ), None), ((9001, ), None),
+                                         ((3, 2, 4100), 1), ((20, 3, 3), 0),
+                                         ((600, 40), -1), ((2, 3, 5, 7), 1)])
+def test_fake_quantization(device, shape, axis):
+    num = 1 if axis is None else shape[axis]
+    x, dy = 3 * randn(*shape), randn(*shape, seed=1)
+    scale = randn(num, seed=2).abs() + 0.1
+    x.view(-1)[:5] = scale[0] * torch.tensor([-2, 1, 1.5, -0.0, 1e9])
+    if len(shape) == 4:
+        x = x.contiguous(memory_format=torch.channels_last)
+    run = library.operators
+    for beta, zero in ((False, False), (True, False), (False, True)):
+        args = (scale, randn(num, seed=3) if beta else None,
+                3 * randn(num, seed=4) if zero else None, axis, -2, 1, 0.5,
+                'rounded' if zero else 'clip')
+        moved = to(device, x, *args)
+        assert_same(
+            run.lsq_fake_quantize(*moved),
+            reference.lsq_fake_quantize(x, *args))
+        found = run.lsq_fake_quantize_backward(dy.to(device), *moved)
+        wanted = reference.lsq_fake_quantize_backward(dy, x, *args)
+        assert_same(found[0], wanted[0])
+        for a, b in zip(found[1:], wanted[1:]):
+            torch.testing.assert_close(a.cpu(), b, rtol=1e-5, atol=1e-4)
+        again = run.lsq_fake_quantize_backward(dy.to(device), *moved)
+        assert all(torch.equal(a, b) for a, b in zip(again, found))
+
+
+def test_fake_quantization_of_nothing(device):
+    x, vector = torch.zeros(4, 0, device=device), torch.ones(4, device=device)
+    args = x, vector, vector, None, 0, -2, 1, 0.5, 'clip'
+    assert library.operators.lsq_fake_quantize(*args).shape == (4, 0)
+    _, *gradients = library.operators.lsq_fake_quantize_backward(x, *args)
+    assert [len(g) for g in gradients] == [4, 4, 0]
+    assert not any(g.any() for g in gradients)
+
+
 def test_errors_name_the_argument(device):
     shape = [70, 66, 3, 3]
     bits = torch.zeros(1, 5, 5, 16, dtype=torch.uint8, device=device)
@@ -306,6 +343,7 @@ def test_errors_name_the_argument(device):
         ('residual', lambda: fused(residual=x)),
         ('next_threshold', lambda: fused(bits_only=True)),
         ('threshold', lambda: fused(bits, threshold=vector[:66])),
+        ('scale', lambda: ops.lsq_fake_quantize(x, vector, low=0, high=1)),
     ]  # yapf: disable
     for name, call in calls:
         with pytest.raises(RuntimeError, match=rf'\b{name}\b'):

@@ -6,6 +6,8 @@
 #include <stdexcept>
 #include <string>
 
+#include "integer_row.h"
+
 namespace mmcompress {
 namespace {
 
@@ -91,9 +93,22 @@ int64_t steps_in_16_bits(const std::vector<int8_t>& codes,
   return fewest;
 }
 
-IntegerBlobPlan make_plan(const WeightShape& shape,
+RowShape row_shape(const IntegerWeight& weight) {
+  return {weight.shape.num_outputs, weight.shape.channels_per_group,
+          int(weight.bits)};
+}
+
+// Whether one row waits for memory less with weights for it alone: bytes are
+// no larger than those of kQuads.
+bool has_rows(const IntegerWeight& weight, WeightFormat format) {
+  return weight.shape.groups == 1 && weight.shape.taps() == 1 &&
+         (weight.bits < 8 || format == WeightFormat::kPairs);
+}
+
+IntegerBlobPlan make_plan(const IntegerWeight& weight,
                           const IntegerKernels& kernels, WeightFormat format,
                           int64_t high, int64_t flush) {
+  const WeightShape& shape = weight.shape;
   IntegerBlobPlan plan = {};
   IntegerBlob& blob = plan.blob;
   blob.kernels = &kernels;
@@ -111,6 +126,10 @@ IntegerBlobPlan make_plan(const WeightShape& shape,
       align(sizeof(Header) + shape.num_outputs * int64_t(sizeof(int32_t)));
   plan.total_bytes =
       plan.weights_offset + blob.segment_offset(blob.groups, 0);
+  if (has_rows(weight, format)) {
+    plan.rows_offset = align(plan.total_bytes);
+    plan.total_bytes = plan.rows_offset + row_shape(weight).total_bytes();
+  }
   return plan;
 }
 
@@ -205,7 +224,7 @@ IntegerBlobPlan plan_integer_blob(const std::vector<int8_t>& codes,
       flush = kNever;
     }
   }
-  return make_plan(shape, kernels, format, high, flush);
+  return make_plan(weight, kernels, format, high, flush);
 }
 
 void integer_prepack(const std::vector<int8_t>& codes,
@@ -235,6 +254,8 @@ void integer_prepack(const std::vector<int8_t>& codes,
       fill_segment(codes, shape, blob,
                    group * blob.outputs_per_group + s * blob.kernels->segment,
                    s, out + plan.weights_offset + blob.segment_offset(group, s));
+  if (plan.rows_offset)
+    prepack_rows(codes.data(), row_shape(weight), out + plan.rows_offset);
 }
 
 IntegerBlob open_integer_blob(const uint8_t* bytes, int64_t size,
@@ -253,13 +274,14 @@ IntegerBlob open_integer_blob(const uint8_t* bytes, int64_t size,
   if (!is_allowed(weight, kernels, header))
     throw std::runtime_error("blob is truncated or damaged");
   IntegerBlobPlan plan =
-      make_plan(weight.shape, kernels, WeightFormat(header.format),
-                header.high, header.flush);
+      make_plan(weight, kernels, WeightFormat(header.format), header.high,
+                header.flush);
   if (header.total_bytes != size || plan.total_bytes != size)
     throw std::runtime_error("blob is truncated or damaged");
   plan.blob.weight_sums =
       reinterpret_cast<const int32_t*>(bytes + sizeof header);
   plan.blob.weights = bytes + plan.weights_offset;
+  if (plan.rows_offset) plan.blob.rows = bytes + plan.rows_offset;
   return plan.blob;
 }
 

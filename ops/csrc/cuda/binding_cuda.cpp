@@ -15,7 +15,9 @@
 #include <tuple>
 
 #include "../arguments.h"
+#include "../quantize_arguments.h"
 #include "binary_ops.h"
+#include "quantize_ops.h"
 
 namespace {
 
@@ -351,6 +353,57 @@ std::tuple<Tensor, Tensor> binary_conv2d_fused(
   return {y, bits};
 }
 
+Tensor lsq_fake_quantize(const Tensor& x, const Tensor& scale,
+                         const MaybeTensor& beta,
+                         const MaybeTensor& zero_point,
+                         std::optional<int64_t> axis, int64_t low,
+                         int64_t high, double factor,
+                         const std::string& mask) {
+  const FakeQuantizeArguments args(x, scale, beta, zero_point,
+                                   {axis, low, high, factor, mask});
+  const OnDeviceOf device(x);
+  const Dense values(x);
+  if (x.numel() > 0)
+    check_launch(mmcompress::cuda::fake_quantize(
+        quantized_shape(values.source, axis), args.range(),
+        floats(values.source), floats(values.result), device.stream()));
+  return values.result;
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor> lsq_fake_quantize_backward(
+    const Tensor& dy, const Tensor& x, const Tensor& scale,
+    const MaybeTensor& beta, const MaybeTensor& zero_point,
+    std::optional<int64_t> axis, int64_t low, int64_t high, double factor,
+    const std::string& mask) {
+  const FakeQuantizeArguments args(x, scale, beta, zero_point,
+                                   {axis, low, high, factor, mask});
+  check_like("dy", dy, ScalarType::Float, x);
+  check_shape("dy", dy, shape_of(x));
+  const OnDeviceOf device(x);
+  const Dense values(x);
+  const Tensor dy_values = laid_out_as(values.source, dy);
+  const auto new_gradient = [&](bool given) {
+    const Ints shape = {given ? scale.numel() : 0};
+    return x.numel() > 0 ? new_tensor(shape, ScalarType::Float, x)
+                         : torch::stable::new_zeros(x, shape);
+  };
+  Tensor d_scale = new_gradient(true), d_beta = new_gradient(bool(beta));
+  Tensor d_zero = new_gradient(bool(zero_point));
+  if (x.numel() > 0) {
+    const auto shape = quantized_shape(values.source, axis);
+    Tensor scratch =
+        new_tensor({mmcompress::cuda::fake_quantize_scratch(shape)},
+                   ScalarType::Double, x);
+    check_launch(mmcompress::cuda::fake_quantize_backward(
+        shape, args.range(), factor, floats(values.source),
+        floats(dy_values), floats(values.result),
+        static_cast<double*>(scratch.data_ptr()), floats(d_scale),
+        beta ? floats(d_beta) : nullptr, zero_point ? floats(d_zero) : nullptr,
+        device.stream()));
+  }
+  return {values.result, d_scale, d_beta, d_zero};
+}
+
 }  // namespace
 
 #ifdef MMCOMPRESS_EMULATE
@@ -364,4 +417,7 @@ STABLE_TORCH_LIBRARY_IMPL(mmcompress, CUDA, m) {
   m.impl("binary_conv2d", TORCH_BOX(&binary_conv2d));
   m.impl("binary_conv2d_bits", TORCH_BOX(&binary_conv2d_bits));
   m.impl("binary_conv2d_fused", TORCH_BOX(&binary_conv2d_fused));
+  m.impl("lsq_fake_quantize", TORCH_BOX(&lsq_fake_quantize));
+  m.impl("lsq_fake_quantize_backward",
+         TORCH_BOX(&lsq_fake_quantize_backward));
 }
