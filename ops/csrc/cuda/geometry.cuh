@@ -8,7 +8,7 @@
 
 #include <cstdint>
 
-#include "binary_ops.h"
+#include "conv_shape.h"
 #include "primitives.cuh"
 
 namespace mmcompress {
