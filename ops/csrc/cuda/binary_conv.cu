@@ -5,25 +5,18 @@ namespace mmcompress {
 namespace cuda {
 namespace {
 
+Format format_of(const ConvShape& s) { return {8 * ceil_div(s.channels, 64)}; }
+
 // One thread per 4 bytes of the weight tiles.
 __global__ void prepack_weights(const WeightLayout g, const uint8_t* weight_bits,
                                 uint32_t* tiles) {
   const int64_t index = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
   if (index * 4 >= g.tile_bytes()) return;
-  const int operand = static_cast<int>(index % 2);
-  const int lane = static_cast<int>(index / 2 % kWarpSize);
-  // over [channel group][step][tile]
-  const int64_t tile = index / (2 * kWarpSize);
-  const int64_t step = tile / kChannelTiles % (g.stages * kStepsPerStage);
-  const int64_t group = tile / kChannelTiles / (g.stages * kStepsPerStage);
-  const WeightWord from = weight_word(lane, operand);
-  const int64_t channel =
-      group * kGroupChannels + tile % kChannelTiles * 8 + from.channel;
-  const int64_t byte = step * kStepBytes + from.step_byte;
+  const auto from = WeightWords<1>::place(g, index, 0);
   uint32_t bits = 0;
-  if (channel < g.out_channels && byte < g.reduction_bytes)
+  if (from.channel < g.out_channels && from.byte < g.reduction_bytes)
     bits = *reinterpret_cast<const uint32_t*>(
-        weight_bits + channel * g.reduction_bytes + byte);
+        weight_bits + from.channel * g.reduction_bytes + from.byte);
   tiles[index] = bits;
 }
 
@@ -57,7 +50,7 @@ __global__ void copy_words(const uint64_t* from, uint64_t* to, int64_t count) {
 }  // namespace
 
 size_t blob_bytes(const ConvShape& shape, Kernel kernel) {
-  const WeightLayout g(shape);
+  const WeightLayout g(shape, format_of(shape));
   if (kernel == Kernel::kTensorCore)
     return g.tile_bytes() + g.table_size() * sizeof(int32_t);
   const int group_bytes = 8 * ceil_div(shape.channels / shape.groups, 64);
@@ -72,7 +65,7 @@ const char* prepack(const ConvShape& shape, Kernel kernel,
                   reinterpret_cast<const uint64_t*>(weight_bits),
                   reinterpret_cast<uint64_t*>(blob), words);
   }
-  const WeightLayout g(shape);
+  const WeightLayout g(shape, format_of(shape));
   const char* error =
       launch(&prepack_weights, blocks_for(g.tile_bytes() / 4), kThreads, 0,
              stream, g, weight_bits, reinterpret_cast<uint32_t*>(blob));
@@ -84,7 +77,7 @@ const char* prepack(const ConvShape& shape, Kernel kernel,
 
 const char* conv_counts(const ConvShape& shape, Plan plan, const uint8_t* bits,
                         const uint8_t* blob, int32_t* counts, void* stream) {
-  return run_conv(shape, plan, bits, blob,
+  return run_conv(shape, format_of(shape), plan, bits, blob, SignProduct(),
                   CountEpilogue(counts, shape.out_channels), stream);
 }
 
@@ -93,13 +86,14 @@ const char* conv_bits(const ConvShape& shape, Plan plan, const uint8_t* bits,
                       const bool* flip, uint8_t* out_bits, void* stream) {
   const LimitEpilogue epilogue = {limit, flip, shape.out_channels,
                                   reinterpret_cast<uint32_t*>(out_bits)};
-  return run_conv(shape, plan, bits, blob, epilogue, stream);
+  return run_conv(shape, format_of(shape), plan, bits, blob, SignProduct(),
+                  epilogue, stream);
 }
 
 const char* conv_affine(const ConvShape& shape, Plan plan, const uint8_t* bits,
                         const uint8_t* blob, const AffineArguments& arguments,
                         void* stream) {
-  return run_conv(shape, plan, bits, blob,
+  return run_conv(shape, format_of(shape), plan, bits, blob, SignProduct(),
                   AffineEpilogue(arguments, shape.out_channels), stream);
 }
 
