@@ -7,12 +7,6 @@
 namespace mmcompress {
 namespace cuda {
 
-constexpr int kThreads = 256;
-
-inline int64_t blocks_for(int64_t threads) {
-  return (threads + kThreads - 1) / kThreads;
-}
-
 template <int kBlockChannels, int kCopyBytes, class Product, class Epilogue>
 const char* launch_tiles(const Geometry& g, const uint8_t* map,
                          const uint8_t* blob, const Product& product,

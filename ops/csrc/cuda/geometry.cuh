@@ -37,8 +37,15 @@ struct Format {
   int packing = 1;  // weights per byte; 1 for bits too, which meet bits
 };
 
-__host__ __device__ inline int ceil_div(int a, int b) {
+__host__ __device__ constexpr int ceil_div(int a, int b) {
   return (a + b - 1) / b;
+}
+
+// Blocks of kernels that have a thread per result.
+constexpr int kThreads = 256;
+
+inline int64_t blocks_for(int64_t threads) {
+  return (threads + kThreads - 1) / kThreads;
 }
 
 // --- Division by a constant of the launch ----------------------------------

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "geometry.cuh"
+#include "products.cuh"
 
 namespace {
 
@@ -140,6 +140,61 @@ std::vector<Plan> plans_for(const ConvShape& s) {
   if (ceil_div(s.out_channels, 64) % 2 == 0)
     plans.push_back({Kernel::kTensorCore, 128});
   return plans;
+}
+
+ConvShape random_shape() {
+  ConvShape s;
+  for (;;) {
+    s.batch = pick(1, 3);
+    s.groups = pick(0, 5) == 0 ? pick({2, 3}) : 1;
+    s.channels = s.groups * pick({1, 5, 32, 64, 64, 72, 128, 128, 192, 256});
+    s.out_channels = s.groups * pick({1, 3, 32, 64, 80, 128, 128, 130});
+    s.height = pick(1, 13);
+    s.width = pick(1, 13);
+    s.kernel_h = pick({1, 2, 3, 3, 3, 5, 7});
+    s.kernel_w = pick(0, 3) ? s.kernel_h : pick({1, 3, 4});
+    s.stride_h = pick(1, 3);
+    s.stride_w = pick(0, 3) ? s.stride_h : pick(1, 3);
+    s.pad_h = pick(0, 3);
+    s.pad_w = pick(0, 3) ? s.pad_h : pick(0, 3);
+    s.dilation_h = pick({1, 1, 1, 2, 3});
+    s.dilation_w = pick(0, 3) ? s.dilation_h : pick({1, 2});
+    if (s.height + 2 * s.pad_h > s.dilation_h * (s.kernel_h - 1) &&
+        s.width + 2 * s.pad_w > s.dilation_w * (s.kernel_w - 1))
+      return s;
+  }
+}
+
+// --- One instruction -------------------------------------------------------------
+
+template <class Product>
+__global__ void multiply_once(const uint8_t* a, const uint32_t* b, int* sums) {
+  uint8_t* shared = dynamic_shared();
+  const int lane = threadIdx.x;
+  for (int i = lane; i < kTilePixels * kStepBytes; i += kWarpSize)
+    shared[i] = a[i];
+  __syncwarp();
+  uint32_t words[4];
+  load_matrices(words,
+                shared + matrix_row(lane) * kStepBytes + matrix_byte(lane));
+  int mine[4] = {};
+  const uint32_t* column = b + lane / 4 * 8;
+  Product::multiply(mine, words, column[lane % 4], column[4 + lane % 4]);
+  for (int half = 0; half < 2; ++half)
+    for (int i = 0; i < 2; ++i)
+      sums[sum_row(lane, half) * 8 + sum_column(lane) + i] = mine[2 * half + i];
+}
+
+// Rows of a (16 x 32 bytes) times rows of b (8 x 32 bytes).
+template <class Product>
+std::vector<int> multiplied(const std::vector<uint32_t>& a,
+                            const std::vector<uint32_t>& b) {
+  const Buffer<uint32_t> device_a(a), device_b(b);
+  const Buffer<int> sums(16 * 8);
+  require(launch(&multiply_once<Product>, 1, kWarpSize, 16 * kStepBytes,
+                 nullptr, reinterpret_cast<const uint8_t*>(device_a.data()),
+                 static_cast<const uint32_t*>(device_b.data()), sums.data()));
+  return sums.host();
 }
 
 }  // namespace

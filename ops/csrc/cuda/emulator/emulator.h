@@ -42,6 +42,9 @@ struct int2 {
 struct uint2 {
   uint32_t x, y;
 };
+struct float4 {
+  float x, y, z, w;
+};
 inline int2 make_int2(int x, int y) { return {x, y}; }
 inline uint2 make_uint2(uint32_t x, uint32_t y) { return {x, y}; }
 
@@ -52,6 +55,7 @@ inline uint32_t __umulhi(uint32_t a, uint32_t b) {
 // compile with -ffp-contract=off, or these two become one FMA
 inline float __fmul_rn(float a, float b) { return a * b; }
 inline float __fadd_rn(float a, float b) { return a + b; }
+inline float __fdiv_rn(float a, float b) { return a / b; }
 inline float __int2float_rn(int a) { return static_cast<float>(a); }
 
 namespace emulator {
