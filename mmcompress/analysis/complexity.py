@@ -81,9 +81,24 @@ def _num_pixels(out_shape: torch.Size, packed: bool) -> int:
     return out_shape.numel() // channels
 
 
-def _packed_conv(name: str) -> Callable:
+def _names_of_arguments(name: str) -> list[str]:
     operator = getattr(torch.ops.mmcompress, name)
-    names = [argument.name for argument in operator.default._schema.arguments]
+    return [argument.name for argument in operator.default._schema.arguments]
+
+
+def _packed_linear(name: str) -> Callable:
+    names = _names_of_arguments(name)
+
+    def flops(tokens: torch.Size, *args, out_shape=None, **kwargs) -> int:
+        sizes = {**dict(zip(names[1:], args)), **kwargs}
+        return 2 * math.prod(
+            tokens[:-1]) * sizes['num_outputs'] * sizes['channels']
+
+    return flops
+
+
+def _packed_conv(name: str) -> Callable:
+    names = _names_of_arguments(name)
 
     def flops(*args, out_shape=None, **kwargs) -> int:
         shape = {**dict(zip(names, args)), **kwargs}['weight_shape']
@@ -100,8 +115,10 @@ def _packed_conv(name: str) -> Callable:
 
 
 PACKED = {
-    getattr(torch.ops.mmcompress, name): _packed_conv(name)
-    for name in ('binary_conv2d', 'binary_conv2d_bits', 'binary_conv2d_fused')
+    getattr(torch.ops.mmcompress, f'{kind}{result}'): formula(kind + result)
+    for kind, formula in (('binary_conv2d', _packed_conv), ('binary_linear',
+                                                            _packed_linear))
+    for result in ('', '_bits', '_fused')
 }
 # what torch's table of formulas lacks
 _FORMULAS = {

@@ -28,3 +28,9 @@ class Geometry(NamedTuple):
         return cls(
             list(rule.codes.shape), list(rule.stride), list(rule.padding),
             list(rule.dilation), rule.groups, rule.pad_value)
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether every pixel goes through the same linear layer."""
+        return (self.weight_shape[2:] == [1, 1] and self.groups == 1
+                and self.stride == [1, 1] and self.padding == [0, 0])

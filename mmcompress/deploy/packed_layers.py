@@ -1,4 +1,6 @@
 """Inference twins of the 1-bit layers: packed weights, folded constants."""
+from collections.abc import Iterator
+
 import torch
 import torch.nn as nn
 from torch import Tensor
@@ -8,18 +10,20 @@ from mmcompress.ops import reference
 from mmcompress.pixels import as_pixels, from_pixels
 from .file.weight_bits import store_signs, weight_rows
 from .geometry import Geometry
-from .inference_only import InferenceOnly
+from .prepacked import Prepacked
 
 # who computes: the kernels, or plain PyTorch in the kernels' order
 _ENGINES = dict(packed=torch.ops.mmcompress, folded=reference)
 
 
-class PackedLayer(InferenceOnly):
+class PackedLayer(Prepacked):
     """What the packed layers share: bits of weights, signs of the input.
 
     An input value ``x`` becomes the bit ``x > threshold``, or ``x <
     threshold`` where ``flip`` is True, see
-    :func:`mmcompress.ops.binary_pack`.
+    :func:`mmcompress.ops.binary_pack`. Inputs are images (N, C, H, W); where
+    the geometry is that of a linear layer, also features (L, C) and their
+    bits (L, B), which cost less to call.
 
     Args:
         rule (InferenceRule): What the trained layer computes.
@@ -27,8 +31,6 @@ class PackedLayer(InferenceOnly):
         flip (Tensor | None): bool, shape (C, ).
 
     Attributes:
-        twin (str): ``'packed'`` runs on the kernels, ``'folded'`` on their
-            definition in plain PyTorch. Both give the same, bit for bit.
         geometry (Geometry): Shape of the weight, stride and so on.
     """
 
@@ -38,12 +40,10 @@ class PackedLayer(InferenceOnly):
     def __init__(self, rule: InferenceRule, threshold: Tensor,
                  flip: Tensor | None) -> None:
         super().__init__()
-        self.twin = 'packed'
         self.geometry = Geometry.of(rule)
         self.register_buffer('weight_bits', store_signs(rule.codes))
         self.register_buffer('threshold', threshold)
         self.register_buffer('flip', flip)
-        self._blobs: dict = {}
 
     def extra_repr(self) -> str:
         return f'{self.geometry}, twin={self.twin}'
@@ -66,39 +66,24 @@ class PackedLayer(InferenceOnly):
         return _ENGINES[self.twin]
 
     @property
-    def blob(self) -> Tensor:
-        """Weights as the kernels of this machine want them; never stored."""
-        key = self.twin, self.weight_bits.device
-        if key in self._blobs:
-            return self._blobs[key]
-        blob = self.engine.binary_prepack(
+    def stored(self) -> Tensor:
+        return self.weight_bits
+
+    def prepack(self) -> Tensor:
+        return self.engine.binary_prepack(
             weight_rows(self.weight_bits, self.geometry.weight_shape),
             self.geometry.weight_shape, self.geometry.groups,
             'reference' if self.twin == 'folded' else '')
-        # while a graph is traced there is no real tensor to keep
-        if not torch.compiler.is_compiling():
-            self._blobs[key] = blob
-        return blob
 
     def pack(self, x: Tensor) -> Tensor:
-        """Bits of a float input, shape (N, C, H, W)."""
-        return self.engine.binary_pack(x, self.threshold, self.flip)
+        """Bits of a float input, shape (N, C, H, W) or (L, C)."""
+        run = self.engine.binary_pack if x.dim() == 4 else \
+            self.engine.binary_linear_pack
+        return run(x, self.threshold, self.flip)
 
     def count(self, bits: Tensor) -> Tensor:
         """Integers of packed input bits: int32, shape (N, K, H', W')."""
         return self.engine.binary_conv2d(bits, self.blob, *self.geometry)
-
-    def _load_from_state_dict(self, state_dict: dict, prefix: str,
-                              *args) -> None:
-        super()._load_from_state_dict(state_dict, prefix, *args)
-        self._blobs.clear()
-        # now, so that a graph that is traced next has it as a constant
-        if not self.weight_bits.is_meta:
-            self.blob  # noqa: B018
-
-    def __getstate__(self) -> dict:
-        # another machine may have other kernels
-        return {**super().__getstate__(), '_blobs': {}}
 
 
 class PackedConv2d(PackedLayer):
@@ -158,12 +143,13 @@ class PackedConv2d(PackedLayer):
         if then is not None:
             next_threshold = then._buffers['threshold']
             next_flip = then._buffers['flip']
-        return self.engine.binary_conv2d_fused(x, self.blob, own['scale'],
-                                               own['shift'], threshold, flip,
-                                               residual, own['pre'],
-                                               own['slope'], own['post'],
-                                               next_threshold, next_flip,
-                                               *self.geometry, bits_only)
+        is_image = x.dim() == 4
+        run = self.engine.binary_conv2d_fused if is_image else \
+            self.engine.binary_linear_fused
+        size = self.geometry if is_image else self.geometry.weight_shape[:2]
+        return run(x, self.blob, own['scale'], own['shift'], threshold, flip,
+                   residual, own['pre'], own['slope'], own['post'],
+                   next_threshold, next_flip, *size, bits_only)
 
     def forward(
             self,
@@ -173,14 +159,15 @@ class PackedConv2d(PackedLayer):
         """Compute real values, and the bits that the next layer makes of them.
 
         Args:
-            x (Tensor): Real-valued, shape (N, C, H, W), or packed bits.
+            x (Tensor): Real-valued, shape (N, C, H, W) or (L, C), or packed
+                bits.
             residual (Tensor | None): Shape of the result.
             then (PackedLayer | None): The next layer.
 
         Returns:
             Tensor | tuple[Tensor, Tensor]: Shape (N, K, H', W'), channels-last
-            memory, in the dtype of ``x``; float32 for bits. With ``then``,
-            also its packed bits.
+            memory, or (L, K), in the dtype of ``x``; float32 for bits. With
+            ``then``, also its packed bits.
         """
         y, bits = self._run(x, residual, then)
         if x.is_floating_point():
@@ -225,8 +212,13 @@ class PackedBitsConv2d(PackedLayer):
         self.check_input(x)
         if x.dtype != torch.uint8:
             x = self.pack(x.float())
-        return self.engine.binary_conv2d_bits(x, self.blob, self.limit,
-                                              self.limit_flip, *self.geometry)
+        if x.dim() == 4:
+            return self.engine.binary_conv2d_bits(x, self.blob, self.limit,
+                                                  self.limit_flip,
+                                                  *self.geometry)
+        return self.engine.binary_linear_bits(x, self.blob, self.limit,
+                                              self.limit_flip,
+                                              *self.geometry.weight_shape[:2])
 
     def only_bits(self, x: Tensor, then: PackedLayer) -> Tensor:
         """The same; ``then`` is already in the limits."""
@@ -249,6 +241,7 @@ class PackedChain(nn.Sequential):
                  features_last: bool = False) -> None:
         super().__init__(*layers)
         self.features_last = features_last
+        self.is_linear = all(layer.geometry.is_linear for layer in layers)
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute the chain.
@@ -259,8 +252,14 @@ class PackedChain(nn.Sequential):
         Returns:
             Tensor: Real-valued, with as many dimensions.
         """
-        y = self.run(as_pixels(x, self.features_last)).to(x.dtype)
-        return from_pixels(y, x, self.features_last)
+        has_features = self.features_last or x.dim() <= 2
+        if not (has_features and self.is_linear):
+            y = self.run(as_pixels(x, self.features_last)).to(x.dtype)
+            return from_pixels(y, x, self.features_last)
+        if x.dim() == 2:
+            return self.run(x).to(x.dtype)
+        y = self.run(x.reshape(-1, x.shape[-1])).to(x.dtype)
+        return y.reshape(*x.shape[:-1], y.shape[-1])
 
     @property
     def last(self) -> PackedConv2d:
@@ -290,15 +289,15 @@ class PackedChain(nn.Sequential):
 
 
 class PackedBlock(nn.Module):
-    """Residual block whose main path is a chain of 1-bit layers.
+    """Residual block whose main path is a chain of low-bit layers.
 
     Args:
-        chain (PackedChain): Its last layer adds the shortcut and computes
-            what follows.
+        chain (nn.Module): A :class:`PackedChain`, or one of integers. Its
+            last layer adds the shortcut and computes what follows.
         shortcut (nn.Module | None): None: the block has none.
     """
 
-    def __init__(self, chain: PackedChain, shortcut: nn.Module | None) -> None:
+    def __init__(self, chain: nn.Module, shortcut: nn.Module | None) -> None:
         super().__init__()
         self.chain = chain
         self.shortcut = shortcut
@@ -313,7 +312,8 @@ class PackedBlock(nn.Module):
 
         Args:
             x (Tensor): Shape (N, C, H, W).
-            bits (Tensor | None): Those of ``x``, where they are known.
+            bits (Tensor | None): Those of ``x``, or its codes, where they are
+                known.
             then (PackedBlock | None): The next block.
 
         Returns:
@@ -332,11 +332,46 @@ class PackedBlock(nn.Module):
         return y.to(x.dtype), bits
 
 
+def run_in_row(layers: list[nn.Module], x: Tensor) -> Iterator[Tensor]:
+    """Compute layers, one after the other.
+
+    Where packed blocks follow each other, the bits or codes of a block's
+    input come from the operator that computes it, not from a pass of their
+    own.
+
+    Args:
+        layers (list[nn.Module]): In the order of execution.
+        x (Tensor): Shape (N, C, H, W).
+
+    Yields:
+        Tensor: The output of each layer.
+    """
+    bits = None
+    for layer, then in zip(layers, [*layers[1:], None]):
+        if not isinstance(layer, PackedBlock):
+            x = layer(x)
+        elif (isinstance(then, PackedBlock)
+              and type(then.chain) is type(layer.chain)):
+            x, bits = layer(x, bits, then)
+        else:
+            x, bits = layer(x, bits), None
+        yield x
+
+
+class PackedStage(nn.Sequential):
+    """Packed blocks in a row, see :func:`run_in_row`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute the blocks, shape (N, C, H, W)."""
+        for y in run_in_row(list(self), x):
+            pass
+        return y
+
+
 class PackedBackbone(nn.Module):
     """Layers in a row, of which some outputs are returned.
 
-    Where packed blocks follow each other, the bits of a block's input come
-    from the operator that computes it, not from a pass of their own.
+    See :func:`run_in_row`.
 
     Args:
         layers (list[nn.Module]): In the order of execution.
@@ -360,16 +395,5 @@ class PackedBackbone(nn.Module):
             tuple[Tensor]: Features, channels-last memory.
         """
         x = x.contiguous(memory_format=torch.channels_last)
-        outs = []
-        bits = None
-        layers = list(self.layers)
-        for i, (layer, then) in enumerate(zip(layers, [*layers[1:], None])):
-            if not isinstance(layer, PackedBlock):
-                x = layer(x)
-            elif isinstance(then, PackedBlock):
-                x, bits = layer(x, bits, then)
-            else:
-                x, bits = layer(x, bits), None
-            if i in self.out_indices:
-                outs.append(x)
-        return tuple(outs)
+        outputs = run_in_row(list(self.layers), x)
+        return tuple(y for i, y in enumerate(outputs) if i in self.out_indices)

@@ -7,7 +7,7 @@ import torch.nn as nn
 from mmcompress.lowbit import LowBitLayer
 from .file.record import attach_record, seal
 from .fold import Folding, Trace
-from .packed_layers import PackedLayer
+from .prepacked import Prepacked
 from .roi_align import ChannelsLastRoIAlign
 
 
@@ -27,7 +27,7 @@ def set_twin(model: nn.Module, twin: str) -> nn.Module:
     if twin not in ('packed', 'folded'):
         raise ValueError(f"twin must be 'packed' or 'folded', got {twin!r}")
     for module in model.modules():
-        if isinstance(module, (PackedLayer, ChannelsLastRoIAlign)):
+        if isinstance(module, (Prepacked, ChannelsLastRoIAlign)):
             module.twin = twin
     return model
 
@@ -62,7 +62,8 @@ def fold_in_place(model: nn.Module) -> tuple[nn.Module, list[Trace]]:
         which layer stands for what.
 
     Raises:
-        ValueError: If there is no 1-bit layer, or one whose weight is real.
+        ValueError: If there is no low-bit layer, or a 1-bit one whose weight
+            is real.
     """
     if not any(isinstance(m, LowBitLayer) for m in model.modules()):
         raise ValueError(f'{type(model).__name__} has no 1-bit layer and no '
@@ -100,7 +101,8 @@ def pack(model: nn.Module) -> tuple[nn.Module, nn.Module]:
         They give equal results, bit for bit.
 
     Raises:
-        ValueError: If there is no 1-bit layer, or one whose weight is real.
+        ValueError: If there is no low-bit layer, or a 1-bit one whose weight
+            is real.
     """
     folded, _ = fold_in_place(copy.deepcopy(model))
     return folded, on_kernels(folded)

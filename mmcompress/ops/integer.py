@@ -75,7 +75,8 @@ def _sums(codes: Tensor, blob: Tensor, weight_shape: list[int],
     return sum(_convolve(*part, geometry).double() for part in parts).float()
 
 
-def _activate(y: Tensor, act: str) -> Tensor:
+def activate(y: Tensor, act: str) -> Tensor:
+    """What comes last, ``''``, ``'relu'`` or ``'relu6'``."""
     if act:
         y = y.clamp(min=0)
     return y.clamp(max=6) if act == 'relu6' else y
@@ -120,7 +121,7 @@ def integer_conv2d_reference(
                      (stride, padding, dilation, groups), bits, grid)
     if residual is not None:
         values = values + residual
-    y.copy_(_activate(values, act))
+    y.copy_(activate(values, act))
     if next_scale is not None:
         codes = quantize_codes_reference(y, next_scale, next_grid, True)
     return y, codes
@@ -173,7 +174,7 @@ def integer_conv2d_codes_reference(x: Tensor, blob: Tensor,
                 (stride, padding, dilation, groups), bits, grid)
     zero_point, low, high = next_grid
     # added before it is rounded
-    steps = _activate(y, act) * next_scale.reciprocal() + zero_point
+    steps = activate(y, act) * next_scale.reciprocal() + zero_point
     return out.copy_(round_codes(steps, [0, low, high]))
 
 

@@ -26,6 +26,25 @@ def _check(codes: Tensor, weight_shape: list[int], groups: int, bits: int,
     check_tensor('codes', codes, torch.uint8, codes, (wanted, ))
 
 
+def read_weight(codes: Tensor, weight_shape: list[int], groups: int, bits: int,
+                high: int) -> Tensor:
+    """Read stored codes, and check that 32 bits hold all sums of products.
+
+    Returns:
+        Tensor: int64, shape ``weight_shape``.
+
+    Raises:
+        ValueError: As :func:`integer_prepack`.
+    """
+    _check(codes, weight_shape, groups, bits, high)
+    weight = read_codes(codes, weight_shape, bits)
+    largest = int(weight.abs().flatten(1).sum(1).max()) * 255
+    require(
+        largest < 2**31,
+        f'an output sums up to {largest}, which is more than 32 bits hold')
+    return weight
+
+
 def _num_parts(weight: Tensor, high: int) -> int:
     """Into how many parts of its channels a product splits to be exact."""
     size = weight.abs().sum((2, 3)) * high
@@ -45,15 +64,10 @@ def integer_prepack_reference(codes: Tensor,
                               high: int,
                               isa: str = '') -> Tensor:
     """Definition of :func:`integer_prepack` in plain PyTorch."""
-    _check(codes, weight_shape, groups, bits, high)
+    weight = read_weight(codes, weight_shape, groups, bits, high)
     require(
         isa in ('', 'reference'),
         f"isa must be '' or 'reference' without kernels, it is '{isa}'")
-    weight = read_codes(codes, weight_shape, bits)
-    largest = int(weight.abs().flatten(1).sum(1).max()) * 255
-    require(
-        largest < 2**31,
-        f'an output sums up to {largest}, which is more than 32 bits hold')
     fields = struct.pack(_FIELDS, *weight_shape, groups, bits, high,
                          _num_parts(weight, high))
     header = torch.tensor(

@@ -96,12 +96,13 @@ def register(name: str,
              schema: str,
              definition: Callable,
              fake: Callable,
-             warns: bool = False) -> None:
+             warns: bool = False,
+             elsewhere: Callable | None = None) -> None:
     """Make ``torch.ops.mmcompress.NAME``.
 
     Its kernels are those that the loaded libraries hold. Everywhere else the
-    definition runs. Under autocast it computes in float32: half precision
-    cannot hold the sums.
+    definition runs, or ``elsewhere``. Under autocast it computes in float32:
+    half precision cannot hold the sums.
 
     Args:
         name (str): Of the operator.
@@ -113,15 +114,29 @@ def register(name: str,
             and strides.
         warns (bool): Say once where the definition runs although nobody asked
             for it, because it is much slower. Defaults to False.
+        elsewhere (Callable | None): The same by other operators, which have
+            kernels where this one may have none.
     """
     SCHEMAS[name] = schema
     setattr(reference, name, definition)
+    function = elsewhere or definition
+    define(name, schema, _slow(function) if warns else function, fake)
+
+
+def define(name: str, schema: str, function: Callable, fake: Callable) -> None:
+    """Make ``torch.ops.mmcompress.NAME`` of a function.
+
+    It runs wherever the loaded libraries hold no kernel of that name. Under
+    autocast the operator computes in float32.
+
+    Args:
+        name, schema, fake: As for :func:`register`.
+        function (Callable): Takes what the schema says.
+    """
     # the loaded libraries declare those that they have kernels for
     if not hasattr(torch.ops.mmcompress, name):
         _LIBRARY.define(name + schema)
-    _LIBRARY.impl(name,
-                  _slow(definition) if warns else definition,
-                  'CompositeExplicitAutograd')
+    _LIBRARY.impl(name, function, 'CompositeExplicitAutograd')
     full_name = f'mmcompress::{name}'
     torch.library.register_fake(full_name, fake, lib=_LIBRARY)
     for device in ('cpu', 'cuda'):
@@ -129,16 +144,8 @@ def register(name: str,
             full_name, device, torch.float32, lib=_LIBRARY)
 
 
-def build_info() -> dict:
-    """Say which kernels are built and which run.
-
-    Returns:
-        dict: ``extension`` (list of the loaded files), ``built`` (instruction
-        sets that the CPU kernels were compiled for), ``runnable`` (those that
-        this machine has, the slowest first), ``isa`` (the one in use: the
-        last of them, or what ``MMCOMPRESS_ISA`` asks for) and ``reason`` (why
-        the reference runs, empty if it doesn't).
-    """
+def kernel_info() -> dict:
+    """What :func:`build_info` says of the kernels."""
     if MISSING:
         return dict(
             extension=[],

@@ -45,7 +45,8 @@ def quantize_codes_reference(x: Tensor,
                              channels_last: bool = False) -> Tensor:
     """Definition of :func:`quantize_codes` in plain PyTorch."""
     _check(x, scale, grid, channels_last)
-    codes = round_codes(x / scale, grid)
+    # a scalar would become a vector
+    codes = round_codes(x / scale, grid).view(x.shape)
     return fake_quantize_codes(x, scale, grid, channels_last).copy_(codes)
 
 

@@ -19,101 +19,14 @@ straight-through gradient of its rounding: y = s (clamp(round(x / s) + z, L, H)
 import torch
 import torch.nn as nn
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from mmcompress.lowbit import Grid
+from mmcompress.ops import lsq_fake_quantize
 from mmcompress.registry import MODELS
 from .quantizer import Codes, Quantizer, Summary
 from .ranges import mse_scale
 
 _OFFSETS = (None, 'beta', 'zero_point')
-
-
-def _beyond(limit: int, sign: int, dtype: torch.dtype) -> float:
-    """The number after an integer, away from 0, so that < stands for <=."""
-    info = torch.finfo(dtype)
-    ulp = info.eps * 2.**(abs(limit).bit_length() - 1)
-    return limit + sign * (ulp if limit else info.tiny)
-
-
-class _Fake(torch.autograd.Function):
-    """Quantize by a scale that broadcasts with the values."""
-
-    @staticmethod
-    def forward(ctx, x: Tensor, scale: Tensor, beta: Tensor | None,
-                zero_point: Tensor | None, low: int, high: int, factor: float,
-                mask: str) -> Tensor:
-        ctx.save_for_backward(x, scale, beta, zero_point)
-        ctx.rest = low, high, factor, mask
-        # in place: each line is a pass over memory
-        u = x / scale if beta is None else (x - beta).div_(scale)
-        u.round_()
-        if zero_point is None:
-            u.clamp_(low, high).mul_(scale)
-        else:
-            z = zero_point.round()
-            u.add_(z).clamp_(low, high).sub_(z).mul_(scale)
-        return u if beta is None else u.add_(beta)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, dy: Tensor) -> tuple:
-        x, scale, beta, zero_point = ctx.saved_tensors
-        low, high, factor, mask = ctx.rest
-        u = x / scale if beta is None else (x - beta).div_(scale)
-        code = u.round()
-        seen = u if mask == 'clip' else code
-        below, above = _beyond(low, -1, u.dtype), _beyond(high, 1, u.dtype)
-        if zero_point is not None:
-            z = zero_point.round()
-            seen = seen + z
-            low, high = low - z, high - z
-
-        def inside(values: Tensor) -> Tensor:
-            # 0 elsewhere. By a mask of booleans, which has to be compared and
-            # converted, it takes eight times as long on a CPU
-            return torch.ops.aten.hardtanh_backward(values, seen, below, above)
-
-        dx = inside(dy)
-        d_scale = d_beta = d_zero = None
-        if ctx.needs_input_grad[1]:
-            # before the clamp, which may change what is seen
-            inner = inside(u)
-            step = code.clamp_(low, high).sub_(inner)
-            d_scale = step.mul_(dy).sum_to_size(scale.shape).mul_(factor)
-        if beta is not None and ctx.needs_input_grad[2]:
-            d_beta = (dy - dx).sum_to_size(beta.shape).mul_(factor)
-        if zero_point is not None and ctx.needs_input_grad[3]:
-            outside = (dy - dx).mul_(scale)
-            d_zero = outside.sum_to_size(zero_point.shape).mul_(-factor)
-        return dx, d_scale, d_beta, d_zero, None, None, None, None
-
-
-def fake_quantize(x: Tensor,
-                  scale: Tensor,
-                  beta: Tensor | None = None,
-                  zero_point: Tensor | None = None,
-                  *,
-                  low: int,
-                  high: int,
-                  factor: float = 1.,
-                  mask: str = 'clip') -> Tensor:
-    """Quantize, with the gradients of the formulas above.
-
-    Args:
-        x (Tensor): Any shape.
-        scale (Tensor): Positive, broadcasts with the values.
-        beta (Tensor | None): A real offset, of the shape of the scale.
-        zero_point (Tensor | None): An integer one, rounded here.
-        low (int): The least code.
-        high (int): The largest code.
-        factor (float): g.
-        mask (str): As of :class:`LSQ`.
-
-    Returns:
-        Tensor: Shape of ``x``.
-    """
-    return _Fake.apply(x, scale, beta, zero_point, low, high, factor, mask)
 
 
 @MODELS.register_module()
@@ -233,14 +146,11 @@ class LSQ(Quantizer):
             count //= max(len(x), 1)
         return (max(count, 1) * self.high)**-0.5
 
-    def _parameters_along(self, x: Tensor) -> tuple:
-        return tuple(None if p is None else self._along(p, x)
-                     for p in (self.scale, self.beta, self.zero_point))
-
     def _quantize(self, x: Tensor) -> Tensor:
-        return fake_quantize(
+        return lsq_fake_quantize(
             x,
-            *self._parameters_along(x),
+            *self._per_index(x, self.scale, self.beta, self.zero_point),
+            axis=self.axis,
             low=self.low,
             high=self.high,
             factor=self._factor(x),
@@ -256,7 +166,9 @@ class LSQ(Quantizer):
         return Grid(self.scale.detach(), z, self.low, self.high)
 
     def _codes(self, x: Tensor) -> Codes:
-        scale, beta, zero_point = self._parameters_along(x)
+        scale, beta, zero_point = (None if p is None else self._along(p, x)
+                                   for p in (self.scale, self.beta,
+                                             self.zero_point))
         z = 0 if zero_point is None else zero_point.round()
         u = x / scale if beta is None else (x - beta) / scale
         values = (u.round() + z).clamp(self.low, self.high).int()

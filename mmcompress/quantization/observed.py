@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from mmcompress.lowbit import Grid
+from mmcompress.ops import lsq_fake_quantize
 from mmcompress.registry import MODELS
-from .lsq import fake_quantize
 from .observers import OBSERVERS, Observer
 from .quantizer import Codes, Quantizer, Summary
 
@@ -118,10 +118,12 @@ class Observed(Quantizer):
             values.clamp_(self.low, self.high).int(), scale, zero_point.int())
 
     def _quantize(self, x: Tensor) -> Tensor:
-        return fake_quantize(
+        scale, zero_point = self._per_index(x, self.scale, self.zero_point)
+        return lsq_fake_quantize(
             x,
-            self._along(self.scale, x),
-            zero_point=self._along(self.zero_point, x),
+            scale,
+            zero_point=zero_point,
+            axis=self.axis,
             low=self.low,
             high=self.high)
 

@@ -389,6 +389,12 @@ class Quantizer(nn.Module):
                 f'{self} has {self.size} scales for axis {axis}, got values '
                 f'of shape {tuple(x.shape)}')
 
+    def _per_index(self, x: Tensor, *vectors: Tensor | None) -> list:
+        """Vectors of the axis, in the precision of values that have it."""
+        if self.axis is not None:
+            self._check_axis(x)
+        return [None if v is None else v.to(x.dtype) for v in vectors]
+
     def _along(self, scales: Tensor, x: Tensor) -> Tensor:
         """Scales that broadcast with values, in their precision."""
         scales = scales.to(x.dtype)

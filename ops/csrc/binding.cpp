@@ -7,14 +7,14 @@
 #include <tuple>
 #include <vector>
 
-#include "arguments.h"
-#include "cpu/binary_conv.h"
+#include "cpu/fake_quantize.h"
 #include "cpu/roi_align.h"
+#include "cpu_operators.h"
+#include "quantize_arguments.h"
 
 namespace {
 
 using namespace mmcompress::binding;
-using mmcompress::Blob;
 using mmcompress::BlobLayout;
 using mmcompress::ConvInput;
 using mmcompress::ConvShape;
@@ -22,59 +22,10 @@ using mmcompress::FloatImage;
 using mmcompress::FloatOutput;
 using mmcompress::Kernels;
 using mmcompress::packed_bytes;
-using mmcompress::Parallel;
+using mmcompress::QuantizedRange;
+using mmcompress::QuantizedShape;
 using mmcompress::RoIAlignShape;
-using mmcompress::Thresholds;
 using mmcompress::WeightShape;
-using torch::headeronly::MemoryFormat;
-
-// Thresholds and flips, kept alive.
-struct ThresholdVectors {
-  Vector threshold;
-  Vector flip;
-
-  ThresholdVectors(const char* threshold_name, const MaybeTensor& threshold_,
-                   const char* flip_name, const MaybeTensor& flip_,
-                   int64_t channels, const Tensor& input)
-      : threshold(threshold_name, threshold_, ScalarType::Float, channels,
-                  input),
-        flip(flip_name, flip_, ScalarType::Bool, channels, input) {}
-
-  Thresholds get() const {
-    return {threshold.data<float>(), flip.data<bool>()};
-  }
-};
-
-// Strides of dimensions of size 1 are arbitrary: give them useful values.
-FloatImage image_of(const Tensor& x) {
-  FloatImage image = {static_cast<const float*>(x.data_ptr()), x.stride(0),
-                      x.stride(1), x.stride(2), x.stride(3)};
-  if (x.size(3) == 1) image.stride_w = image.stride_h;
-  if (x.size(2) == 1) image.stride_h = image.stride_w * x.size(3);
-  if (x.size(1) == 1) image.stride_c = 1;
-  return image;
-}
-
-Parallel torch_threads() {
-  return {int64_t(torch::stable::get_num_threads()),
-          [](int64_t size,
-             const std::function<void(int64_t, int64_t)>& body) {
-            torch::stable::parallel_for(0, size, 1, body);
-          }};
-}
-
-Tensor new_bytes(const Ints& shape) {
-  return torch::stable::empty(shape, ScalarType::Byte);
-}
-
-Tensor new_floats(const Ints& shape) {
-  return torch::stable::empty(shape, ScalarType::Float);
-}
-
-Tensor new_image(const Ints& shape, ScalarType type) {
-  return torch::stable::empty(shape, type, std::nullopt, std::nullopt,
-                              std::nullopt, MemoryFormat::ChannelsLast);
-}
 
 WeightShape weight_shape_of(const Ints& shape, int64_t groups) {
   check_weight_shape(shape, groups);
@@ -117,28 +68,6 @@ ConvShape float_conv_shape(const Tensor& x, const ConvArguments& args) {
   const ConvShape shape = conv_shape(x.size(0), x.size(2), x.size(3), args);
   check_channels(x, shape.weight.channels());
   return shape;
-}
-
-// The weights of a convolution, kept alive and aligned.
-class OpenBlob {
- public:
-  OpenBlob(const Tensor& blob, const WeightShape& shape, const Tensor& input)
-      : tensor_(aligned(blob, 64)) {
-    check_like("blob", blob, ScalarType::Byte, input);
-    blob_ = mmcompress::open_blob(bytes(tensor_), tensor_.numel(), shape);
-  }
-
-  const Blob& get() const { return blob_; }
-
- private:
-  Tensor tensor_;
-  Blob blob_;
-};
-
-ConvInput packed_input(const Tensor& contiguous_bits) {
-  ConvInput input = {};
-  input.bits = bytes(contiguous_bits);
-  return input;
 }
 
 Tensor binary_pack(const Tensor& x, const MaybeTensor& threshold,
@@ -334,6 +263,79 @@ Tensor roi_align(const Tensor& x, const Tensor& rois, const Ints& output_size,
   return out;
 }
 
+// What lsq_fake_quantize and its gradient are told of the codes, kept alive.
+struct FakeQuantizeArguments {
+  FakeQuantizeOptions options;
+  Vector scale, beta, zero_point;
+
+  FakeQuantizeArguments(const Tensor& x, const Tensor& scale_,
+                        const MaybeTensor& beta_,
+                        const MaybeTensor& zero_point_,
+                        const FakeQuantizeOptions& options_)
+      : options(options_),
+        scale("scale", scale_, ScalarType::Float, num_scales(x, options_), x),
+        beta("beta", beta_, ScalarType::Float, num_scales(x, options_), x),
+        zero_point("zero_point", zero_point_, ScalarType::Float,
+                   num_scales(x, options_), x) {}
+
+  bool has_offset() const {
+    return beta.data<float>() || zero_point.data<float>();
+  }
+  QuantizedRange range() const {
+    return {scale.data<float>(), beta.data<float>(), zero_point.data<float>(),
+            options.low,         options.high,       options.is_rounded()};
+  }
+};
+
+Tensor lsq_fake_quantize(const Tensor& x, const Tensor& scale,
+                         const MaybeTensor& beta,
+                         const MaybeTensor& zero_point,
+                         std::optional<int64_t> axis, int64_t low,
+                         int64_t high, double factor,
+                         const std::string& mask) {
+  const FakeQuantizeArguments args(x, scale, beta, zero_point,
+                                   {axis, low, high, factor, mask});
+  const Dense values(x);
+  if (x.numel() > 0)
+    mmcompress::fake_quantize(quantized_shape(values.source, axis),
+                              args.range(), floats(values.source),
+                              floats(values.result),
+                              mmcompress::best_kernels(), torch_threads());
+  return values.result;
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor> lsq_fake_quantize_backward(
+    const Tensor& dy, const Tensor& x, const Tensor& scale,
+    const MaybeTensor& beta, const MaybeTensor& zero_point,
+    std::optional<int64_t> axis, int64_t low, int64_t high, double factor,
+    const std::string& mask) {
+  const FakeQuantizeArguments args(x, scale, beta, zero_point,
+                                   {axis, low, high, factor, mask});
+  check_like("dy", dy, ScalarType::Float, x);
+  check_shape("dy", dy, shape_of(x));
+  const Dense values(x);
+  const Tensor dy_values = laid_out_as(values.source, dy);
+  const int64_t num = scale.numel();
+  Tensor d_scale = new_floats({num});
+  Tensor d_beta = new_floats({beta ? num : 0});
+  Tensor d_zero = new_floats({zero_point ? num : 0});
+  std::vector<double> sums(num), outside(num);
+  if (x.numel() > 0)
+    mmcompress::fake_quantize_backward(
+        quantized_shape(values.source, axis), args.range(),
+        floats(values.source), floats(dy_values), floats(values.result),
+        sums.data(), outside.data(), mmcompress::best_kernels(),
+        torch_threads());
+  for (int64_t i = 0; i < num; ++i) {
+    floats(d_scale)[i] = float(sums[i] * factor);
+    if (beta) floats(d_beta)[i] = float(outside[i] * factor);
+    if (zero_point)
+      floats(d_zero)[i] =
+          float(outside[i] * args.scale.data<float>()[i] * -factor);
+  }
+  return {values.result, d_scale, d_beta, d_zero};
+}
+
 std::string json_list(const std::vector<std::string>& names) {
   std::string joined;
   for (const std::string& name : names)
@@ -351,6 +353,10 @@ std::string build_info() {
 #define MMCOMPRESS_CONV                                 \
   "int[] weight_shape, int[2] stride, int[2] padding, " \
   "int[2] dilation, int groups=1, int pad_value=0"
+
+#define MMCOMPRESS_FAKE_QUANTIZE                               \
+  "Tensor scale, Tensor? beta, Tensor? zero_point, int? axis, " \
+  "int low, int high, float factor, str mask"
 
 STABLE_TORCH_LIBRARY(mmcompress, m) {
   m.def(
@@ -374,6 +380,10 @@ STABLE_TORCH_LIBRARY(mmcompress, m) {
   m.def(
       "roi_align(Tensor x, Tensor rois, int[2] output_size, float "
       "spatial_scale, int sampling_ratio, bool aligned) -> Tensor");
+  m.def("lsq_fake_quantize(Tensor x, " MMCOMPRESS_FAKE_QUANTIZE
+        ") -> Tensor");
+  m.def("lsq_fake_quantize_backward(Tensor dy, Tensor x, "
+        MMCOMPRESS_FAKE_QUANTIZE ") -> (Tensor, Tensor, Tensor, Tensor)");
   m.def("build_info() -> str");
 }
 
@@ -385,6 +395,9 @@ STABLE_TORCH_LIBRARY_IMPL(mmcompress, CPU, m) {
   m.impl("binary_conv2d_bits", TORCH_BOX(&binary_conv2d_bits));
   m.impl("binary_conv2d_fused", TORCH_BOX(&binary_conv2d_fused));
   m.impl("roi_align", TORCH_BOX(&roi_align));
+  m.impl("lsq_fake_quantize", TORCH_BOX(&lsq_fake_quantize));
+  m.impl("lsq_fake_quantize_backward",
+         TORCH_BOX(&lsq_fake_quantize_backward));
 }
 
 STABLE_TORCH_LIBRARY_IMPL(mmcompress, CompositeExplicitAutograd, m) {

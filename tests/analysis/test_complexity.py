@@ -10,7 +10,7 @@ from mmcompress import ops
 from mmcompress.analysis.complexity import (FLOAT, complexity, count_macs,
                                             operand_bits, total)
 from mmcompress.analysis.subject import build_subject
-from mmcompress.binary import BiResNet, IDaDetConv2d
+from mmcompress.binary import BiResNet, IDaDetConv2d, PoemLinear
 from mmcompress.deploy import pack
 from mmcompress.lowbit import LowBitLayer, LowBitModule, OperandBits
 from mmcompress.model.config import read_config
@@ -314,6 +314,18 @@ def test_packed_operators_count_as_the_convolution_they_compute(operator):
     expected = costs_of(Model(layer=twin), 2, 70, 9, 8)['layer'].flops
     cost = costs_of(Model(layer=_packed(operator)), 2, 70, 9, 8)['layer']
     assert (cost.flops, cost.bops) == (0, expected)
+
+
+@pytest.mark.filterwarnings('ignore:1-bit operators run on the slow')
+@pytest.mark.parametrize('between', [(), (nn.PReLU(), )])
+def test_packed_linear_layers_count_as_the_trained_ones(between):
+    model = Model(
+        layer=nn.Sequential(PoemLinear(9, 70), *between, PoemLinear(70, 12)))
+    shape = 2, 3, 9
+    packed = pack(model.eval())[1]
+    bops = [[c.bops for c in costs_of(m, *shape).values() if c.bops]
+            for m in (model, packed)]
+    assert bops[1] == bops[0] == [6 * 9 * 70, 6 * 70 * 12]
 
 
 @pytest.mark.filterwarnings('ignore:1-bit operators run on the slow')

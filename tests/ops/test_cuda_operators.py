@@ -6,6 +6,7 @@ binding and kernels on the CPU, through ``ops/csrc/cuda/emulator``.
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from signs import LAYOUTS, count, in_layout, randn
 from mmcompress import ops
 from mmcompress.ops import library, reference
 from mmcompress.ops.library import SCHEMAS
+from mmcompress.ops.linear import BY_PIXELS
 
 ROOT = Path(__file__).parents[2]
 HAS_CUDA = torch.cuda.is_available(
@@ -35,7 +37,11 @@ def emulated():
     for name, schema in SCHEMAS.items():
         library.define(name + schema)
     torch.ops.load_library(ROOT / 'build/cuda/libemulated.so')
-    yield torch.ops.mmcompress_emulated
+    emulated = torch.ops.mmcompress_emulated
+    for name, (_, by_pixels) in BY_PIXELS.items():
+        library.impl(name, partial(by_pixels, emulated),
+                     'CompositeExplicitAutograd')
+    yield emulated
     library._destroy()
 
 

@@ -42,6 +42,8 @@ def calls(engine):
         return (list(shape), list(stride), list(padding), list(dilation),
                 groups, pad_value)
 
+    tokens = bits[0, 0]
+
     def roi_align(output_size=(2, 2), spatial_scale=1.0, sampling_ratio=0):
         return run.roi_align(x, rois, list(output_size), spatial_scale,
                              sampling_ratio, True)
@@ -60,6 +62,15 @@ def calls(engine):
         prepack=lambda shape=SHAPE, groups=1: run.binary_prepack(
             weight_bits, list(shape), groups),
         unpack=lambda channels: run.binary_unpack(bits, channels),
+        linear=[
+            lambda num_outputs=K, channels=C: run.binary_linear(
+                tokens, blob, num_outputs, channels),
+            lambda num_outputs=K, channels=C: run.binary_linear_bits(
+                tokens, blob, limit, flags, num_outputs, channels),
+            lambda num_outputs=K, channels=C: run.binary_linear_fused(
+                tokens, blob, vector, vector, *[None] * 8, num_outputs,
+                channels),
+        ],
         roi_align=roi_align)
 
 
@@ -113,6 +124,13 @@ def test_groups_of_weights(engine, groups):
                          [0, -1, 64, 129, 2**62, 2**63 - 1, -2**63])
 def test_channels(engine, channels):
     refused('channels', calls(engine)['unpack'], channels=channels)
+
+
+@pytest.mark.parametrize('value', [0, -1, 2**24 + 1, 2**62, 2**63 - 1, -2**63])
+@pytest.mark.parametrize('name', ['num_outputs', 'channels'])
+def test_size_of_linear_layers(engine, name, value):
+    for call in calls(engine)['linear']:
+        refused(name, call, **{name: value})
 
 
 @pytest.mark.parametrize('value', [*HUGE, 0, -1, -2**63])

@@ -46,6 +46,50 @@ def test_counts_are_exact(leading, channels, num, isa):
     assert torch.equal(packed, expected)
 
 
+@pytest.mark.parametrize('view', [
+    lambda x: x[:, :130:2],
+    lambda x: x[1:, 5:70],
+    lambda x: x.T[:65].T,
+    lambda x: x.view(2, 3, 200)[..., 100:165],
+    lambda x: x[:1, :65].expand(3, -1),
+    lambda x: x[:, 7:8],
+])
+def test_tokens_lie_anywhere(view):
+    x, residual = view(randn(6, 200)), view(randn(6, 200, seed=1))
+    num = x.shape[-1]
+    weight, vector = randn(num, num, 1, 1, seed=2), randn(num, seed=3)
+    shape = list(weight.shape)
+    blob = prepack(weight)
+
+    def run(x, residual):
+        y, bits = ops.binary_linear_fused(
+            x,
+            blob,
+            vector,
+            vector,
+            shape,
+            residual=residual,
+            threshold=vector,
+            next_threshold=vector)
+        packed = ops.binary_linear_pack(x, vector)
+        return y, bits, packed, ops.binary_linear(packed, blob, shape)
+
+    plain = [
+        t.clone(memory_format=torch.contiguous_format) for t in (x, residual)
+    ]
+    for a, b in zip(run(x, residual), run(*plain)):
+        assert torch.equal(a, b)
+
+
+def test_packed_tokens_lie_anywhere():
+    blob, shape = prepack(randn(10, 70, 1, 1)), [10, 70, 1, 1]
+    bits = ops.binary_linear_pack(randn(8, 70)).view(4, 2, 16)[:, 1]
+    assert not bits.is_contiguous()
+    assert torch.equal(
+        ops.binary_linear(bits, blob, shape),
+        ops.binary_linear(bits.clone(), blob, shape))
+
+
 def test_no_tokens():
     blob, vector = prepack(randn(10, 70, 1, 1)), randn(10)
     bits = ops.binary_linear_pack(torch.zeros(2, 0, 70))

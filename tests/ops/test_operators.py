@@ -24,6 +24,9 @@ def arguments(batch=2):
     linear = ops.store_codes((4 * weight[..., 0, 0]).round().clamp(-8, 7), 4)
     step, grid = torch.tensor([0.1]), [9, 0, 20]
     integer = (SHAPE, [2, 2], [1, 1], [1, 1], 1, 4, grid)
+    tokens = randn(batch, 3, 66, seed=8)
+    token_bits = ops.binary_linear_pack(tokens)
+    matrix = prepack(randn(70, 66, 1, 1, seed=9))
     return {
         'binary_pack': (x, randn(66), randn(66) > 0),
         'binary_unpack': (bits, 66),
@@ -42,6 +45,13 @@ def arguments(batch=2):
         'integer_linear': (randn(batch, 3, 66),
                            ops.integer_prepack(linear, [70, 66, 1, 1], bits=4),
                            step, scale, shift, [70, 66, 1, 1], 4, grid),
+        'binary_linear_pack': (tokens, randn(66), randn(66) > 0),
+        'binary_linear': (token_bits, matrix, 70, 66),
+        'binary_linear_bits': (token_bits, matrix, limit, flip, 70, 66),
+        'binary_linear_fused':
+        (tokens, matrix, scale, shift, randn(66), randn(66)
+         > 0, randn(batch, 3, 70, seed=7), scale, shift, threshold, threshold,
+         flip, 70, 66, False),
         'roi_align':
         (x, torch.tensor([[0., 1, 1, 6, 5]] * batch), [2, 3], 0.5, 0, True),
     }
@@ -198,7 +208,49 @@ def fused(x=X, scale=VECTOR, shift=VECTOR, **options):
                                    shift, SHAPE, **options)
 
 
+TOKENS = torch.zeros(2, 3, 66)
+TOKEN_BITS = torch.zeros(2, 3, 16, dtype=torch.uint8)
+
+
+def linear(bits=TOKEN_BITS, shape=(70, 66, 1, 1), blob=None):
+    blob = prepack(torch.zeros(70, 66, 1, 1)) if blob is None else blob
+    return ops.binary_linear(bits, blob, list(shape))
+
+
+def linear_bits(limit=LIMIT, flip=FLAGS):
+    return ops.binary_linear_bits(TOKEN_BITS,
+                                  prepack(torch.zeros(70, 66, 1, 1)), limit,
+                                  flip, [70, 66, 1, 1])
+
+
+def linear_fused(x=TOKENS, scale=VECTOR, shift=VECTOR, **options):
+    return ops.binary_linear_fused(x, prepack(torch.zeros(70, 66, 1, 1)),
+                                   scale, shift, [70, 66, 1, 1], **options)
+
+
 @pytest.mark.parametrize('name, call', [
+    ('x', lambda: ops.binary_linear_pack(TOKENS.double())),
+    ('x', lambda: ops.binary_linear_pack(TOKENS[0, 0, 0])),
+    ('x', lambda: ops.binary_linear_pack(TOKENS[..., :0])),
+    ('threshold', lambda: ops.binary_linear_pack(TOKENS, VECTOR)),
+    ('flip', lambda: ops.binary_linear_pack(TOKENS, None, FLAGS)),
+    ('bits', lambda: linear(TOKENS)),
+    ('bits', lambda: linear(TOKEN_BITS[0, 0, 0])),
+    ('bits', lambda: linear(TOKEN_BITS[..., :8])),
+    ('weight_shape', lambda: linear(shape=SHAPE)),
+    ('num_outputs', lambda: linear(shape=[0, 66, 1, 1])),
+    ('blob', lambda: linear(shape=[71, 66, 1, 1])),
+    ('blob', lambda: linear(blob=VECTOR)),
+    ('limit', lambda: linear_bits(limit=LIMIT[:69])),
+    ('flip', lambda: linear_bits(flip=LIMIT)),
+    ('x', lambda: linear_fused(TOKENS.double())),
+    ('x', lambda: linear_fused(TOKENS[..., :65])),
+    ('scale', lambda: linear_fused(scale=VECTOR[:1])),
+    ('threshold', lambda: linear_fused(threshold=VECTOR)),
+    ('threshold', lambda: linear_fused(TOKEN_BITS, threshold=VECTOR[:66])),
+    ('residual', lambda: linear_fused(residual=TOKENS)),
+    ('post', lambda: linear_fused(post=LIMIT)),
+    ('next_threshold', lambda: linear_fused(bits_only=True)),
     ('x', lambda: ops.binary_pack(X.double())),
     ('x', lambda: ops.binary_pack(X.half())),
     ('x', lambda: ops.binary_pack(X[0])),

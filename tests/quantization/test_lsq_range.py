@@ -4,7 +4,7 @@ import math
 import pytest
 import torch
 
-from mmcompress.quantization.lsq import fake_quantize
+from mmcompress.ops import lsq_fake_quantize
 
 
 def gradients(u, dtype, mask='clip', zero_point=None, **limits):
@@ -13,7 +13,7 @@ def gradients(u, dtype, mask='clip', zero_point=None, **limits):
     scale = torch.ones(1, dtype=dtype, requires_grad=True)
     if zero_point is not None:
         zero_point = torch.tensor([zero_point], dtype=dtype)
-    fake_quantize(
+    lsq_fake_quantize(
         x, scale, zero_point=zero_point, mask=mask, **limits).sum().backward()
     return x.grad.item(), scale.grad.item()
 

@@ -12,7 +12,7 @@ from mmengine.registry import DefaultScope
 import mmcompress.quantization as Q
 from mmcompress.analysis.complexity import complexity, total
 from mmcompress.deploy import pack
-from mmcompress.deploy.integer_layer import PackedIntegerLayer
+from mmcompress.deploy.integer_layers import PackedIntegerLayer
 from mmcompress.lowbit import LowBitLayer, float_twin
 from mmcompress.quantization.first_last import first_and_last
 from mmcompress.quantization.quantizer import pass_uninitialized

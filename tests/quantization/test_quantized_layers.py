@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from mmcompress.deploy.integer_layer import PackedIntegerLayer
+from mmcompress.deploy import pack
+from mmcompress.deploy.integer_layers import PackedIntegerLayer
 from mmcompress.quantization import (LSQ, Place, QuantConv2d,
                                      QuantConvTranspose2d, QuantLinear,
                                      build_quantizer, bypassed)
@@ -63,8 +64,8 @@ def conv(weight, inputs, **options):
 
 
 def assert_integers_compute(layer, x):
-    rule = layer.inference_rule()
-    integers = PackedIntegerLayer(rule, isinstance(layer, nn.Linear)).eval()
+    integers = pack(nn.Sequential(layer))[1]
+    assert isinstance(integers[0], PackedIntegerLayer)
     with torch.no_grad():
         torch.testing.assert_close(integers(x), layer(x), rtol=1e-5, atol=1e-5)
 

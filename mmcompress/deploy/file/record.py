@@ -9,7 +9,7 @@ from mmcompress.lowbit import LowBitModule
 from ..packed_layers import PackedBackbone
 
 # raised when files of before can't be read any more
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _GEOMETRY = ('stride', 'padding', 'dilation', 'groups', 'eps')
 # buffers of the root
 _RECORD = ('packed_version', 'packed_fingerprint', 'packed_checksum')

@@ -1,15 +1,17 @@
 """Replace the low-bit parts of a trained model by packed layers."""
 import torch.nn as nn
+from torch import Tensor
 
 from mmcompress.lowbit import LowBitLayer, folds
 from mmcompress.ops import integer_limits
-from ..integer_layer import PackedIntegerLayer
+from ..integer_layers import (PackedIntegerChain, PackedIntegerConv2d,
+                              PackedIntegerLinear)
 from ..packed_layers import (PackedBackbone, PackedBitsConv2d, PackedBlock,
                              PackedChain, PackedConv2d, PackedLayer)
 from .constants import (as_float, fold_affine, input_bits, slope_of,
                         through_relu)
 from .float_layers import fuse_float_norms
-from .links import Link, Trace, parts_of, read_links, read_tail
+from .links import INTEGER_ACTS, Link, Trace, parts_of, read_links, read_tail
 
 
 def without_identities(modules: list[nn.Module]) -> list[nn.Module]:
@@ -31,6 +33,7 @@ class Folding:
         self.names = {module: name for name, module in model.named_modules()}
         self.traces: list[Trace] = []
         self._done: dict[nn.Module, nn.Module] = {}
+        self._codes: dict[nn.Module, Tensor] = {}
 
     def fold(self, module: nn.Module) -> nn.Module:
         """What stands in for a module; the module itself if nothing does."""
@@ -50,36 +53,65 @@ class Folding:
     def layers(self,
                links: list[Link],
                residual: str | None = None,
-               output: nn.Module | None = None) -> PackedChain:
+               output: nn.Module | None = None) -> nn.Module:
         """Packed layers of links in a row.
 
         Args:
-            links (list[Link]): All but the last hand on bits only.
+            links (list[Link]): Of one kind. All but the last hand on bits, or
+                codes, only.
             residual (str | None): What the last one adds, see
                 :class:`Trace`.
             output (nn.Module | None): The module whose output is that of the
                 last one, where it isn't the link's end.
         """
-        rules = [link.conv.inference_rule() for link in links]
-        inputs = [input_bits(link.before, r) for link, r in zip(links, rules)]
-        layers = []
-        for i, (link, rule) in enumerate(zip(links, rules)):
-            is_last = i + 1 == len(links)
-            following = None if is_last else inputs[i + 1]
-            layer = self._layer(link, rule, inputs[i], following)
-            layers.append(layer)
-            name = self.names[link.conv]
+        if links[0].is_integer:
+            chain = PackedIntegerChain(*map(self._integer_layer, links))
+        else:
+            chain = PackedChain(
+                *self._one_bit_layers(links),
+                features_last=isinstance(links[0].conv, nn.Linear))
+        for layer, link, then in zip(chain, links, [*links[1:], None]):
+            end = link.end if then else output or link.end
             self.traces.append(
                 Trace(
                     layer,
-                    conv=name,
+                    conv=self.names[link.conv],
                     source=self.names[(link.before or [link.conv])[0]],
-                    output=self.names[(is_last and output) or link.end],
-                    residual=residual if is_last else None,
-                    following=None if is_last else self.names[links[i +
-                                                                    1].conv]))
-        return PackedChain(
-            *layers, features_last=isinstance(links[0].conv, nn.Linear))
+                    output=self.names[end],
+                    residual=None if then else residual,
+                    following=then and self.names[then.conv]))
+        return chain
+
+    def _one_bit_layers(self, links: list[Link]) -> list[PackedLayer]:
+        rules = [link.conv.inference_rule() for link in links]
+        inputs = [input_bits(link.before, r) for link, r in zip(links, rules)]
+        return [
+            self._layer(*args)
+            for args in zip(links, rules, inputs, [*inputs[1:], None])
+        ]
+
+    def _integer_layer(self, link: Link) -> PackedIntegerConv2d:
+        rule = link.conv.inference_rule()
+        scale, bias = self._integer_epilogue(rule, link.norm)
+        return self._named(
+            PackedIntegerConv2d, link.conv, rule, scale, bias,
+            '' if link.act is None else INTEGER_ACTS[type(link.act)])
+
+    def _integer_epilogue(self, rule, norm) -> tuple:
+        if norm is None and rule.bias is None:
+            return as_float(rule.scale), None
+        return tuple(map(as_float, fold_affine(rule, norm)))
+
+    def _named(self, cls: type, layer: nn.Module, *args) -> nn.Module:
+        """A packed layer of integers, or an error that says which."""
+        try:
+            packed = cls(*args)
+        except ValueError as error:
+            raise ValueError(f'{self.names[layer]}: {error}') from None
+        # one convolution with several norms is stored once
+        codes = self._codes.setdefault(layer, packed.weight_codes)
+        packed.weight_codes = codes
+        return packed
 
     def row(self,
             modules: list[nn.Module],
@@ -107,7 +139,9 @@ class Folding:
         return PackedBackbone(layers, out_indices)
 
     def fuse_norms(self, modules: nn.Sequential) -> nn.Sequential:
-        """Real-valued convolutions with the norms behind them."""
+        """Convolutions in a row with the norms behind them."""
+        if any(isinstance(m, LowBitLayer) for m in modules.modules()):
+            return self.fold(modules)
         return fuse_float_norms(modules)
 
     def _alone(self, layer: LowBitLayer) -> nn.Module | None:
@@ -117,7 +151,10 @@ class Folding:
             return None
         if rule.is_one_bit:
             return self.chain([Link(layer)])
-        packed = PackedIntegerLayer(rule, isinstance(layer, nn.Linear))
+        if isinstance(layer, nn.Conv2d):
+            return self.chain([Link(layer, is_integer=True)])
+        packed = self._named(PackedIntegerLinear, layer, rule,
+                             *self._integer_epilogue(rule, None))
         name = self.names[layer]
         self.traces.append(Trace(packed, name, source=name, output=name))
         return packed
@@ -178,8 +215,6 @@ class Folding:
 
     def shortcut(self, shortcut: nn.Module) -> nn.Module:
         """A shortcut, its norm folded into its convolution."""
-        if any(isinstance(m, LowBitLayer) for m in shortcut.modules()):
-            return self.fold(shortcut)
         if isinstance(shortcut, nn.Sequential):
-            return fuse_float_norms(shortcut)
-        return shortcut
+            return self.fuse_norms(shortcut)
+        return self.fold(shortcut)

@@ -6,9 +6,10 @@ from itertools import accumulate
 
 import torch.nn as nn
 
-from mmcompress.lowbit import folds
+from mmcompress.lowbit import folds, row_of
+from ..packed_layers import PackedBlock, PackedStage
 from .folding import Folding
-from .links import is_one_bit, parts_of, read_links
+from .links import is_integer_conv, is_one_bit, parts_of, read_links
 
 
 @folds('torch.nn.modules.container.Sequential',
@@ -24,7 +25,7 @@ def fold_sequential(modules: nn.Sequential, folding: Folding) -> nn.Sequential:
         if links and end in ends:
             behind = start + ends.index(end) + 1
             # units take points and features, a bare layer takes images
-            is_unit = len(rest[0]) > 1
+            is_unit = len(rest[0]) > 1 and not links[0].is_integer
             modules[start] = (
                 folding.layers(links) if is_unit else folding.chain(links))
             for i in range(start + 1, behind):
@@ -33,19 +34,39 @@ def fold_sequential(modules: nn.Sequential, folding: Folding) -> nn.Sequential:
             behind = start + 1
             modules[start] = folding.fold(children[start])
         start = behind
+    blocks = list(modules)
+    if len(blocks) > 1 and all(isinstance(b, PackedBlock) for b in blocks):
+        return PackedStage(*blocks)
     return modules
 
 
-@folds('mmcv.cnn.bricks.conv_module.ConvModule')
-def fold_conv_module(module: nn.Module, folding: Folding) -> nn.Module | None:
-    """1-bit convolution, norm, activation."""
-    if not is_one_bit(module.conv) or module.order[0] != 'conv':
+_CONV_MODULE = 'mmcv.cnn.bricks.conv_module.ConvModule'
+
+
+def _in_order(module: nn.Module) -> list[nn.Module] | None:
+    """What a ConvModule runs; None if something pads in front of it."""
+    if module.order[0] != 'conv' or module.with_explicit_padding:
         return None
     parts = dict(
         conv=module.conv,
         norm=module.norm if module.with_norm else None,
         act=module.activate if module.with_activation else None)
-    children = [parts[name] for name in module.order if parts[name]]
+    return [parts[name] for name in module.order if parts[name]]
+
+
+@row_of(_CONV_MODULE)
+def _integer_row(module: nn.Module) -> list[nn.Module] | None:
+    # 1-bit ones have been packed one by one, and their files' keys say so
+    return _in_order(module) if is_integer_conv(module.conv) else None
+
+
+@folds(_CONV_MODULE)
+def fold_conv_module(module: nn.Module, folding: Folding) -> nn.Module | None:
+    """Low-bit convolution, norm, activation."""
+    children = _in_order(module)
+    if children is None or not (is_one_bit(module.conv)
+                                or is_integer_conv(module.conv)):
+        return None
     links, end = read_links(children)
     packed = folding.chain(links)
     rest = children[end:]
@@ -56,6 +77,18 @@ _RESNETS = [
     'mmdet.models.backbones.resnet', 'mmpretrain.models.backbones.resnet',
     'mmseg.models.backbones.resnet', 'mmpose.models.backbones.resnet'
 ]
+
+
+@folds(*(f'{path}.ResNet' for path in _RESNETS))
+def fold_resnet(backbone: nn.Module, folding: Folding) -> None:
+    """The norm and the ReLU of a stem of integers; then what is inside."""
+    if backbone.deep_stem or not is_integer_conv(backbone.conv1):
+        return
+    row = [backbone.conv1, backbone.norm1, backbone.relu]
+    links, end = read_links(row)
+    backbone.conv1 = folding.chain(links)
+    for name in (backbone.norm1_name, 'relu')[:end - 1]:
+        setattr(backbone, name, nn.Identity())
 
 
 def _shortcut_of(block: nn.Module) -> nn.Module:

@@ -1,4 +1,4 @@
-"""Read how 1-bit layers and what surrounds them follow each other."""
+"""Read how low-bit layers and what surrounds them follow each other."""
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -18,6 +18,15 @@ def is_one_bit(module: nn.Module) -> bool:
     return bits.weight == 1 and bits.activations == (1, )
 
 
+def is_integer_conv(module: nn.Module) -> bool:
+    """Whether a module is a convolution of integers of several bits."""
+    if not isinstance(module, LowBitLayer) or not isinstance(
+            module, nn.Conv2d) or is_one_bit(module):
+        return False
+    rule = module.inference_rule()
+    return rule is not None and rule.grid is not None
+
+
 def parts_of(module: nn.Module) -> list[nn.Module]:
     """What a module runs in a row; itself, where it isn't known better."""
     rule = row_of.find(module)
@@ -27,17 +36,24 @@ def parts_of(module: nn.Module) -> list[nn.Module]:
     return [part for inner in row for part in parts_of(inner)]
 
 
+# what an operator of integers computes of its sums
+INTEGER_ACTS = {nn.ReLU: 'relu', nn.ReLU6: 'relu6'}
+
+
 @dataclass
 class Link:
-    """A 1-bit layer of the trained model, with what is folded into it.
+    """A low-bit layer of the trained model, with what is folded into it.
 
     Attributes:
-        conv (nn.Module): The layer.
+        conv (nn.Module): The layer, with 1-bit products or a convolution of
+            integers.
         before (list[nn.Module]): Shifts and norms in front of its sign.
         norm (_BatchNorm | None): Applied to its output.
         pre (nn.Module | None): Shift before the activation.
-        act (nn.Module | None): PReLU or ReLU.
+        act (nn.Module | None): PReLU or ReLU; ReLU or ReLU6 of integers.
         post (nn.Module | None): Shift after the activation.
+        is_integer (bool): It is a convolution of integers; nothing but a norm
+            and an activation is folded into it.
     """
     conv: nn.Module
     before: list[nn.Module] = field(default_factory=list)
@@ -45,6 +61,7 @@ class Link:
     pre: nn.Module | None = None
     act: nn.Module | None = None
     post: nn.Module | None = None
+    is_integer: bool = False
 
     @property
     def end(self) -> nn.Module:
@@ -65,8 +82,8 @@ class Trace:
         output (str): The module whose output is the packed layer's.
         residual (str | None): The module whose output is added; its input, if
             the name ends with ``'@input'``.
-        following (str | None): The next 1-bit layer, where only bits are
-            handed on.
+        following (str | None): The next low-bit layer, where only its bits
+            or codes are handed on.
     """
     layer: LowBitModule
     conv: str
@@ -89,6 +106,10 @@ def _is_act(module: nn.Module) -> bool:
     return isinstance(module, (nn.PReLU, nn.ReLU))
 
 
+def _is_integer_act(module: nn.Module) -> bool:
+    return type(module) in INTEGER_ACTS
+
+
 class _Reader:
     """Reads modules in the order of execution."""
 
@@ -104,6 +125,13 @@ class _Reader:
 
     def link(self) -> Link | None:
         """The link that begins here, if one does."""
+        conv = self.take(is_integer_conv)
+        if conv is not None:
+            return Link(
+                conv,
+                norm=self.take(has_statistics),
+                act=self.take(_is_integer_act),
+                is_integer=True)
         before = []
         while (module :=
                self.take(lambda m: _is_shift(m) or has_statistics(m))):
@@ -119,6 +147,9 @@ class _Reader:
 
     def tail(self, link: Link) -> None:
         """What follows the sum with a shortcut, or the norm."""
+        if link.is_integer:
+            link.act = self.take(_is_integer_act)
+            return
         start = self.at
         link.pre = self.take(_is_shift)
         link.act = self.take(_is_act)
@@ -131,7 +162,7 @@ class _Reader:
 
 def read_links(modules: list[nn.Module],
                start: int = 0) -> tuple[list[Link], int]:
-    """Read as many links in a row as there are.
+    """Read as many links of the same kind in a row as there are.
 
     Args:
         modules (list[nn.Module]): In the order of execution, each the only
@@ -145,6 +176,8 @@ def read_links(modules: list[nn.Module],
     links = []
     end = start
     while (link := reader.link()) is not None:
+        if links and links[0].is_integer != link.is_integer:
+            break
         links.append(link)
         end = reader.at
     return links, end

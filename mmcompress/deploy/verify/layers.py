@@ -9,7 +9,7 @@ from torch import Tensor
 from mmcompress.ops import binary_unpack
 from mmcompress.pixels import as_pixels
 from ..fold import Trace
-from ..integer_layer import PackedIntegerLayer
+from ..integer_layers import PackedIntegerLayer
 from ..packed_layers import PackedConv2d
 from .model import VerificationError, predict
 
@@ -23,8 +23,8 @@ class LayerCheck:
 
     Attributes:
         runs (int): How often it ran.
-        ties (int): Input bits that differ, all within rounding of the
-            threshold.
+        ties (int): Input bits, or codes that are handed on, that differ, all
+            within rounding of a threshold.
         error (float): Largest difference of an output, in units of the
             largest output.
     """
@@ -64,27 +64,30 @@ class _LayerByLayer:
 
     def _hook(self, trace: Trace) -> list:
         last = isinstance(self._trained_layer(trace), nn.Linear)
+        is_integer = isinstance(trace.layer, PackedIntegerLayer)
+
+        def image(x: Tensor) -> Tensor:
+            return x if is_integer else as_pixels(x, last)
 
         def on_input(name: str, call: Callable, *args):
-            return self.trained.get_submodule(
-                name).register_forward_pre_hook(lambda _, inputs: call(
-                    trace, as_pixels(inputs[0], last), *args))
+            return self.trained.get_submodule(name).register_forward_pre_hook(
+                lambda _, inputs: call(trace, image(inputs[0]), *args))
 
         def on_output(name: str, call: Callable, *args):
             return self.trained.get_submodule(name).register_forward_hook(
-                lambda _, inputs, y: call(trace, as_pixels(y, last), *args))
+                lambda _, inputs, y: call(trace, image(y), *args))
 
-        if isinstance(trace.layer, PackedIntegerLayer):
-            return [
-                self.trained.get_submodule(trace.conv).register_forward_hook(
-                    lambda _, inputs, y: self._compare_integer_layer(
-                        trace, inputs[0], y))
+        if is_integer:
+            handles = [
+                on_input(trace.conv, self._keep, 'input'),
+                on_output(trace.output, self._compare_integer_layer)
             ]
-        handles = [
-            on_input(trace.source, self._keep, 'source'),
-            on_input(trace.conv, self._compare_input),
-            on_output(trace.conv, self._compare_integers)
-        ]
+        else:
+            handles = [
+                on_input(trace.source, self._keep, 'source'),
+                on_input(trace.conv, self._compare_input),
+                on_output(trace.conv, self._compare_integers)
+            ]
         if trace.residual is not None:
             name, _, is_input = trace.residual.partition('@')
             on = on_input if is_input else on_output
@@ -92,7 +95,10 @@ class _LayerByLayer:
         if isinstance(trace.layer, PackedConv2d):
             handles.append(on_output(trace.output, self._compare_output))
         if trace.following is not None:
-            handles.append(on_input(trace.following, self._compare_bits_out))
+            compare = (
+                self._compare_codes_out
+                if is_integer else self._compare_bits_out)
+            handles.append(on_input(trace.following, compare))
         return handles
 
     def _trained_layer(self, trace: Trace) -> nn.Module:
@@ -142,10 +148,34 @@ class _LayerByLayer:
                 'the default then')
         self.checks[trace.conv].runs += 1
 
-    def _compare_integer_layer(self, trace: Trace, x: Tensor,
-                               y: Tensor) -> None:
+    def _compare_integer_layer(self, trace: Trace, y: Tensor) -> None:
+        x = self.seen.pop((trace, 'input'), None)
+        if x is None:
+            # blocks call one ReLU at several places
+            return
         self.checks[trace.conv].runs += 1
-        self._compare_values(trace, trace.layer(x), y)
+        self.seen[trace, 'done'] = x
+        residual = self.seen.pop((trace, 'residual'), None)
+        extra = () if residual is None else (residual, )
+        ours = trace.layer(x, *extra)
+        self._compare_values(trace, ours, y)
+
+    def _compare_codes_out(self, trace: Trace, x: Tensor) -> None:
+        following = self.by_conv[trace.following].layer
+        ours = trace.layer.only_codes(
+            self.seen.pop((trace, 'done')), following)
+        scale, grid = following.input_scale, following.input_grid.tolist()
+        theirs = following.engine.quantize_codes(x, scale, grid)
+        steps = x / scale
+        differ = ours != theirs
+        from_tie = (steps - steps.floor() - 0.5).abs()
+        wrong = differ & (from_tie > TOLERANCE * _largest(steps))
+        if wrong.any():
+            raise VerificationError(
+                f'{trace.conv}: {int(wrong.sum())} of {wrong.numel()} codes '
+                f'that it hands to {trace.following} differ from the trained '
+                'model')
+        self.checks[trace.conv].ties += int(differ.sum())
 
     def _compare_output(self, trace: Trace, y: Tensor) -> None:
         bits = self.seen[trace, 'bits']

@@ -128,6 +128,32 @@ struct RegionAverage {
   float* out;      // (channels, bins_h, bins_w)
 };
 
+// Values whose gradients are summed side by side, see fake_quantize_loops.h.
+constexpr int64_t kQuantizedLanes = 16;
+
+// Fake quantization of neighbouring values, see fake_quantize.h. Parameters
+// are one for all values or, `per_value`, one for each, padded to a multiple
+// of kQuantizedLanes; those of an offset are null without one.
+struct QuantizedRun {
+  const float* x;
+  const float* dy;  // null: forward
+  float* y;         // dx, if there is dy
+  int64_t count;
+  bool per_value;
+  bool has_offset;
+  bool rounded;  // the mask asks for the code
+  const float* scale;
+  const float* beta_in;   // subtracted; 0 without a beta
+  const float* beta_out;  // added; -0 without one, which changes nothing
+  const float* zero_in;   // added; -0 without a zero point
+  const float* zero_out;  // subtracted; 0 without one
+  float low, high;
+  float below, above;  // the numbers next to them, outside
+  // Added to: one per value, or one per lane.
+  float* scale_sums;
+  float* outside_sums;
+};
+
 struct Kernels {
   const char* name;
   uint32_t id;  // stored in blobs
@@ -162,6 +188,7 @@ struct Kernels {
   void (*finish_float)(const FloatEpilogue& args);
   void (*finish_bits)(const BitsEpilogue& args);
   void (*average_region)(const RegionAverage& args);
+  void (*fake_quantize)(const QuantizedRun& run);
 };
 
 const Kernels& portable_kernels();

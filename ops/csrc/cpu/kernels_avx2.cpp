@@ -9,6 +9,7 @@
 
 #include <cstring>
 
+#include "fake_quantize_loops.h"
 #include "kernels.h"
 #include "roi_align_loops.h"
 
@@ -414,6 +415,14 @@ void finish_bits(const BitsEpilogue& args) {
   }
 }
 
+// Ties go to even.
+struct Rounding {
+  static constexpr int kBytes = 32;
+  static __m256 round(__m256 x) {
+    return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  }
+};
+
 }  // namespace
 
 const Kernels& avx2_kernels() {
@@ -436,6 +445,7 @@ const Kernels& avx2_kernels() {
       finish_float,
       finish_bits,
       average_region<32>,
+      FakeQuantizeLoops<Rounding>::run,
   };
   return table;
 }

@@ -8,6 +8,7 @@
 
 #include <cstring>
 
+#include "fake_quantize_loops.h"
 #include "kernels.h"
 #include "roi_align_loops.h"
 
@@ -325,6 +326,15 @@ void finish_bits(const BitsEpilogue& args) {
   }
 }
 
+// Ties go to even.
+struct Rounding {
+  static constexpr int kBytes = 64;
+  static __m512 round(__m512 x) {
+    return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT |
+                                       _MM_FROUND_NO_EXC);
+  }
+};
+
 }  // namespace
 
 const Kernels& avx512_kernels() {
@@ -347,6 +357,7 @@ const Kernels& avx512_kernels() {
       finish_float,
       finish_bits,
       average_region<64>,
+      FakeQuantizeLoops<Rounding>::run,
   };
   return table;
 }

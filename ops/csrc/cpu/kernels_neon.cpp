@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "affine_loops.h"
+#include "fake_quantize_loops.h"
 #include "kernels.h"
 #include "roi_align_loops.h"
 
@@ -251,6 +252,12 @@ void finish_bits(const BitsEpilogue& args) {
   }
 }
 
+// Ties go to even.
+struct Rounding {
+  static constexpr int kBytes = 16;
+  static float32x4_t round(float32x4_t x) { return vrndnq_f32(x); }
+};
+
 }  // namespace
 
 const Kernels& neon_kernels() {
@@ -273,6 +280,7 @@ const Kernels& neon_kernels() {
       finish_float<pack_word>,
       finish_bits,
       average_region<16>,
+      FakeQuantizeLoops<Rounding>::run,
   };
   return table;
 }

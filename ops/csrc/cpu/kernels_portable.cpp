@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "affine_loops.h"
+#include "fake_quantize_loops.h"
 #include "kernels.h"
 #include "roi_align_loops.h"
 
@@ -140,6 +141,7 @@ const Kernels& portable_kernels() {
       finish_float<pack_word>,
       finish_bits,
       average_region<16>,
+      FakeQuantizeLoops<PlainRounding<16>>::run,
   };
   return table;
 }

@@ -5,11 +5,12 @@ import torch
 import torch.nn as nn
 from deploy.networks import NETWORKS, as_if_trained, build
 from mmcv.cnn import ConvModule
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from mmcompress.binary import IDaDetConv2d
+from mmcompress.binary import IDaDetConv2d, PoemLinear
 from mmcompress.binary.layers import ReActConv2d, RPReLU, RSign, Shift
 from mmcompress.deploy import (PackedBackbone, PackedBitsConv2d, PackedBlock,
-                               PackedChain, PackedConv2d, pack)
+                               PackedChain, PackedConv2d, pack, set_twin)
 from mmcompress.deploy.fold import Folding
 from mmcompress.deploy.fold.constants import through_relu
 from mmcompress.deploy.twins import fold_in_place
@@ -275,14 +276,53 @@ def test_features_are_channels_last():
         assert y.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_linear_layers_take_tokens():
+class Operators(TorchDispatchMode):
+    """Names of the operators that run."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.append(func.name())
+        return func(*args, **(kwargs or {}))
+
+
+def linear_layers(*between):
     torch.manual_seed(0)
-    from mmcompress.binary import PoemLinear
-    model = as_if_trained(nn.Sequential(PoemLinear(20, 12)))
-    _, packed = pack(model)
-    for shape in ((20, ), (5, 20), (2, 3, 20), (0, 20)):
-        x = torch.randn(shape)
-        assert torch.allclose(packed(x), model(x), atol=1e-5)
+    model = as_if_trained(
+        nn.Sequential(PoemLinear(20, 70), *between, PoemLinear(70, 12)))
+    return model, pack(model)[1]
+
+
+@pytest.mark.parametrize(
+    'between', [(), (nn.PReLU(), )], ids=['bits', 'floats'])
+@pytest.mark.parametrize('shape', [(20, ), (5, 20), (2, 3, 20), (0, 20)])
+def test_linear_layers_take_tokens(shape, between):
+    model, packed = linear_layers(*between)
+    x = torch.randn(shape)
+    y = packed(x)
+    assert torch.allclose(y, model(x), atol=1e-5)
+    set_twin(packed, 'folded')
+    assert same_bits(packed(x), y)
+
+
+@pytest.mark.parametrize('between, first', [((), 'bits'),
+                                            ((nn.PReLU(), ), 'fused')])
+def test_a_row_goes_through_linear_operators_only(between, first):
+    """Views and lists would take longer than a small layer."""
+    _, packed = linear_layers(*between)
+    x = torch.randn(1, 20)
+    packed(x)
+    with Operators() as seen:
+        packed(x)
+    # those that convert nothing are cheap
+    ours = [name for name in seen.names if name != 'aten::to.dtype']
+    pack = ['mmcompress::binary_linear_pack'] if first == 'bits' else []
+    assert ours == [
+        *pack, f'mmcompress::binary_linear_{first}',
+        'mmcompress::binary_linear_fused'
+    ]
 
 
 def test_real_weights_are_refused():

@@ -1,0 +1,238 @@
+"""Inference twins of layers whose operands are integers of several bits."""
+from itertools import pairwise
+
+import torch
+import torch.nn as nn
+from torch import Tensor
+
+from mmcompress.lowbit import Grid, InferenceRule, OperandBits
+from mmcompress.ops import reference, store_codes
+from .geometry import Geometry
+from .prepacked import Prepacked
+
+# who computes: the kernels, or plain PyTorch in the kernels' order
+_ENGINES = dict(packed=torch.ops.mmcompress, folded=reference)
+
+
+def unsigned(grid: Grid) -> list[int]:
+    """Zero point, lowest and highest code of a grid, as bytes hold them.
+
+    Raises:
+        ValueError: If 0 has no code.
+    """
+    if not grid.low <= grid.zero_point <= grid.high:
+        raise ValueError(f'0 has no code: the zero point {grid.zero_point} is '
+                         f'not in [{grid.low}, {grid.high}]')
+    shift = -min(grid.low, 0)
+    return [grid.zero_point + shift, grid.low + shift, grid.high + shift]
+
+
+class PackedIntegerLayer(Prepacked):
+    """What the packed layers of integers share.
+
+    An input value becomes the code ``clamp(round(x / input_scale) + zero
+    point, low, high)``, 0 to 255: signed codes are shifted.
+
+    Args:
+        rule (InferenceRule): What the trained layer computes.
+        scale (Tensor): float32, shape (K, ), with what was folded into it.
+        bias (Tensor | None): float32, shape (K, ).
+    """
+
+    def __init__(self, rule: InferenceRule, scale: Tensor,
+                 bias: Tensor | None) -> None:
+        super().__init__()
+        self.bits = rule.bits
+        self.geometry = Geometry.of(rule)
+        self.register_buffer('weight_codes',
+                             store_codes(rule.codes, rule.bits.weight))
+        self.register_buffer('scale', scale)
+        self.register_buffer('bias', bias)
+        self.register_buffer('input_scale',
+                             rule.grid.scale.detach().float().reshape(1))
+        self.register_buffer(
+            'input_grid', torch.tensor(unsigned(rule.grid), dtype=torch.uint8))
+        self._grid = self.input_grid.tolist()
+
+    def extra_repr(self) -> str:
+        return f'{self.geometry}, bits={self.bits.factors}, twin={self.twin}'
+
+    def operand_bits(self) -> OperandBits:
+        """Those of the trained layer."""
+        return self.bits
+
+    def record(self) -> tuple:
+        """What a file of another architecture differs in."""
+        return (*self.geometry, self.bits)
+
+    def num_packed_weights(self) -> int:
+        """Number of codes."""
+        return torch.Size(self.geometry.weight_shape).numel()
+
+    @property
+    def engine(self):
+        """Operators that this layer runs on."""
+        return _ENGINES[self.twin]
+
+    @property
+    def stored_bits(self) -> int:
+        """Bits of a stored code."""
+        return next(bits for bits in (2, 4, 8) if bits >= self.bits.weight)
+
+    @property
+    def stored(self) -> Tensor:
+        return self.weight_codes
+
+    def prepack(self) -> Tensor:
+        return self.engine.integer_prepack(self.weight_codes,
+                                           self.geometry.weight_shape,
+                                           self.geometry.groups,
+                                           self.stored_bits, self._grid[2])
+
+    def loaded(self) -> None:
+        if not self.input_grid.is_meta:
+            self._grid = self.input_grid.tolist()
+        super().loaded()
+
+
+class PackedIntegerLinear(PackedIntegerLayer):
+    """Linear layer of integers: float in, float out."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute the layer.
+
+        Args:
+            x (Tensor): Real-valued, shape (..., C).
+
+        Returns:
+            Tensor: Shape (..., K), in the dtype of ``x``.
+        """
+        self.check_input(x)
+        own = self._buffers
+        y = self.engine.integer_linear(x.float(), self.blob,
+                                       own['input_scale'], own['scale'],
+                                       own['bias'], self.geometry.weight_shape,
+                                       self.stored_bits, self._grid)
+        return y.to(x.dtype)
+
+
+class PackedIntegerConv2d(PackedIntegerLayer):
+    """Convolution of integers with what surrounds it, in one operator.
+
+    See :func:`mmcompress.ops.integer_conv2d`.
+
+    Args:
+        rule, scale, bias: As of :class:`PackedIntegerLayer`.
+        act (str): ``''``, ``'relu'`` or ``'relu6'``, which follows.
+    """
+
+    # layers in a row hand on codes past `forward`
+    other_calls = ('only_codes', )
+
+    def __init__(self,
+                 rule: InferenceRule,
+                 scale: Tensor,
+                 bias: Tensor | None,
+                 act: str = '') -> None:
+        super().__init__(rule, scale, bias)
+        self.act = act
+
+    def extra_repr(self) -> str:
+        return f'{super().extra_repr()}, act={self.act!r}'
+
+    def record(self) -> tuple:
+        """What a file of another architecture differs in."""
+        return (*super().record(), self.act)
+
+    def _arguments(self) -> tuple:
+        return (*self.geometry[:5], self.stored_bits, self._grid, self.act)
+
+    def forward(
+        self,
+        x: Tensor,
+        residual: Tensor | None = None,
+        then: 'PackedIntegerConv2d | None' = None
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Compute real values, and the codes that the next layer makes.
+
+        Args:
+            x (Tensor): Real-valued, shape (N, C, H, W) or (C, H, W); or
+                codes of (N, C, H, W).
+            residual (Tensor | None): Shape of the result; added before the
+                activation.
+            then (PackedIntegerConv2d | None): The next layer.
+
+        Returns:
+            Tensor | tuple[Tensor, Tensor]: Shape (N, K, H', W'), channels-last
+            memory, in the dtype of ``x``; float32 for codes. With ``then``,
+            also its codes.
+        """
+        self.check_input(x)
+        if x.dim() == 3:
+            return self(x[None])[0]
+        own, dtype = self._buffers, x.dtype
+        if dtype == torch.uint8:
+            dtype = torch.float32
+        elif dtype != torch.float32:
+            x = x.float()
+        if residual is not None and residual.dtype != torch.float32:
+            residual = residual.float()
+        scale, grid = None, ()
+        if then is not None:
+            scale, grid = then._buffers['input_scale'], then._grid
+        y, codes = self.engine.integer_conv2d(x, self.blob, own['input_scale'],
+                                              own['scale'], own['bias'],
+                                              residual, scale,
+                                              *self._arguments(), grid)
+        y = y.to(dtype)
+        return y if then is None else (y, codes)
+
+    def only_codes(self, x: Tensor, then: 'PackedIntegerConv2d') -> Tensor:
+        """Compute the codes of the next layer; real values stay inside."""
+        self.check_input(x)
+        if x.is_floating_point():
+            x = x.float()
+        own = self._buffers
+        return self.engine.integer_conv2d_codes(x, self.blob,
+                                                own['input_scale'],
+                                                own['scale'], own['bias'],
+                                                then._buffers['input_scale'],
+                                                *self._arguments(), then._grid)
+
+
+class PackedIntegerChain(nn.Sequential):
+    """Convolutions of integers in a row: all but the last hand on codes only.
+
+    Args:
+        *layers (PackedIntegerConv2d): In the order of execution.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute the chain for real values, shape (N, C, H, W)."""
+        return self.run(x)
+
+    @property
+    def last(self) -> PackedIntegerConv2d:
+        """The layer that gives real values."""
+        return self[-1]
+
+    def run(
+        self,
+        x: Tensor,
+        residual: Tensor | None = None,
+        then: 'PackedIntegerChain | None' = None
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Compute the chain, and the codes of the next.
+
+        Args:
+            x (Tensor): Real values or codes, shape (N, C, H, W).
+            residual (Tensor | None): What the last layer adds.
+            then (PackedIntegerChain | None): The next chain.
+
+        Returns:
+            Tensor | tuple[Tensor, Tensor]: As of the last layer. With
+            ``then``, also the codes that its first layer takes.
+        """
+        for layer, following in pairwise(self):
+            x = layer.only_codes(x, following)
+        return self[-1](x, residual, then[0] if then else None)

@@ -1,0 +1,104 @@
+// Operators that make codes of float32 CPU tensors. Uses
+// only torch's stable ABI.
+#include <torch/csrc/stable/library.h>
+
+#include "arguments.h"
+#include "cpu/quantize.h"
+
+namespace {
+
+using namespace mmcompress::binding;
+using mmcompress::CodesKernels;
+using mmcompress::Grid;
+using mmcompress::Parallel;
+using mmcompress::Planes;
+using torch::headeronly::MemoryFormat;
+
+Parallel torch_threads() {
+  return {int64_t(torch::stable::get_num_threads()),
+          [](int64_t size,
+             const std::function<void(int64_t, int64_t)>& body) {
+            torch::stable::parallel_for(0, size, 1, body);
+          }};
+}
+
+const CodesKernels& kernels() {
+  static const CodesKernels& chosen =
+      mmcompress::codes_of(mmcompress::best_kernels());
+  return chosen;
+}
+
+Grid grid_of(const Tensor& scale, const Ints& grid, const Tensor& x) {
+  check_like("scale", scale, ScalarType::Float, x);
+  check_shape("scale", scale, {1});
+  STD_TORCH_CHECK(grid.size() == 3 && 0 <= grid[1] && grid[1] <= grid[0] &&
+                      grid[0] <= grid[2] && grid[2] <= 255,
+                  "grid must be [zero_point, low, high] with 0 <= low <= "
+                  "zero_point <= high <= 255, it is ",
+                  text(grid));
+  return {*floats(scale), int32_t(grid[0]), int32_t(grid[1]),
+          int32_t(grid[2])};
+}
+
+// Strides of dimensions of size 1 are arbitrary.
+bool is_dense(const Tensor& x, int64_t dimension, int64_t stride) {
+  return x.size(dimension) == 1 || x.stride(dimension) == stride;
+}
+
+bool has_channels_last(const Tensor& x) {
+  const int64_t row = x.size(3) * x.size(1);
+  return is_dense(x, 1, 1) && is_dense(x, 3, x.size(1)) &&
+         is_dense(x, 2, row) && is_dense(x, 0, x.size(2) * row);
+}
+
+bool has_pixels_together(const Tensor& x) {
+  return is_dense(x, 3, 1) && is_dense(x, 2, x.size(3));
+}
+
+Tensor quantize_image(const Tensor& x, const Grid& grid) {
+  check_image("x", x);
+  const Tensor codes =
+      torch::stable::empty(shape_of(x), ScalarType::Byte, std::nullopt,
+                           std::nullopt, std::nullopt,
+                           MemoryFormat::ChannelsLast);
+  if (x.numel() == 0) return codes;
+  if (!has_channels_last(x) && has_pixels_together(x)) {
+    const Planes planes = {floats(x),           x.size(0),
+                           x.size(1),           x.size(2) * x.size(3),
+                           x.stride(0),         x.stride(1)};
+    mmcompress::quantize_planes(planes, grid, bytes(codes), kernels(),
+                                torch_threads());
+    return codes;
+  }
+  const Tensor source =
+      has_channels_last(x)
+          ? x
+          : torch::stable::contiguous(x, MemoryFormat::ChannelsLast);
+  mmcompress::quantize_codes(floats(source), x.numel(), grid, bytes(codes),
+                             kernels(), torch_threads());
+  return codes;
+}
+
+Tensor quantize_codes(const Tensor& x, const Tensor& scale, const Ints& grid,
+                      bool channels_last) {
+  check_type("x", x, ScalarType::Float);
+  const Grid levels = grid_of(scale, grid, x);
+  if (channels_last) return quantize_image(x, levels);
+  const Tensor codes = torch::stable::empty(shape_of(x), ScalarType::Byte);
+  const Tensor source = as_contiguous(x);
+  mmcompress::quantize_codes(floats(source), x.numel(), levels, bytes(codes),
+                             kernels(), torch_threads());
+  return codes;
+}
+
+STABLE_TORCH_LIBRARY_FRAGMENT(mmcompress, m) {
+  m.def(
+      "quantize_codes(Tensor x, Tensor scale, int[] grid, bool "
+      "channels_last=False) -> Tensor");
+}
+
+STABLE_TORCH_LIBRARY_IMPL(mmcompress, CPU, m) {
+  m.impl("quantize_codes", TORCH_BOX(&quantize_codes));
+}
+
+}  // namespace

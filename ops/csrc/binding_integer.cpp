@@ -1,0 +1,301 @@
+// The operators of integers for CPU tensors, see binding.cpp.
+#include <torch/csrc/stable/library.h>
+
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "arguments.h"
+#include "cpu/integer_conv.h"
+#include "cpu_tensors.h"
+
+namespace {
+
+using namespace mmcompress::binding;
+using mmcompress::Activation;
+using mmcompress::CodeGrid;
+using mmcompress::ConvShape;
+using mmcompress::IntegerBlob;
+using mmcompress::IntegerBlobPlan;
+using mmcompress::IntegerInput;
+using mmcompress::IntegerKernels;
+using mmcompress::IntegerOutput;
+using mmcompress::IntegerWeight;
+
+CodeGrid grid_of(const char* name, const Ints& grid) {
+  STD_TORCH_CHECK(grid.size() == 3 && 0 <= grid[1] && grid[1] <= grid[0] &&
+                      grid[0] <= grid[2] && grid[2] <= 255,
+                  name,
+                  " must be [zero_point, low, high] with 0 <= low <= "
+                  "zero_point <= high <= 255, it is ",
+                  text(grid));
+  return {int32_t(grid[0]), int32_t(grid[1]), int32_t(grid[2])};
+}
+
+// The scale of a whole tensor.
+float scale_of(const char* name, const Tensor& scale, const Tensor& input) {
+  return *Vector(name, scale, ScalarType::Float, 1, input).data<float>();
+}
+
+IntegerWeight weight_of(const Ints& shape, int64_t groups, int64_t bits) {
+  check_weight_shape(shape, groups);
+  STD_TORCH_CHECK(bits == 2 || bits == 4 || bits == 8,
+                  "bits must be 2, 4 or 8, it is ", bits);
+  return {{shape[0], shape[1], shape[2], shape[3], groups}, bits};
+}
+
+Activation activation_of(const std::string& name) {
+  STD_TORCH_CHECK(name.empty() || name == "relu" || name == "relu6",
+                  "act must be '', 'relu' or 'relu6', it is '", name, "'");
+  return name.empty()     ? Activation::kNone
+         : name == "relu" ? Activation::kRelu
+                          : Activation::kRelu6;
+}
+
+Tensor integer_prepack(const Tensor& codes, const Ints& weight_shape,
+                       int64_t groups, int64_t bits, int64_t high,
+                       const std::string& isa) {
+  const IntegerWeight weight = weight_of(weight_shape, groups, bits);
+  STD_TORCH_CHECK(0 <= high && high <= 255, "high must be 0 to 255, it is ",
+                  high);
+  check_type("codes", codes, ScalarType::Byte);
+  // a shape of more codes than 64 bits count has no tensor
+  const int64_t products = weight.shape.products();
+  check_shape("codes", codes,
+              {mmcompress::ceil_div(weight.shape.num_outputs * products,
+                                    8 / bits)});
+  const IntegerKernels& kernels =
+      isa.empty() ? mmcompress::best_integer_kernels()
+                  : mmcompress::integer_kernels_by_name(isa);
+  const Tensor source = as_contiguous(codes);
+  const std::vector<int8_t> values =
+      mmcompress::unpack_codes(bytes(source), weight);
+  const IntegerBlobPlan plan =
+      mmcompress::plan_integer_blob(values, weight, high, kernels);
+  Tensor blob = new_bytes({plan.total_bytes});
+  mmcompress::integer_prepack(values, weight, plan, bytes(blob));
+  return blob;
+}
+
+// Weights, kept alive and aligned.
+class OpenBlob {
+ public:
+  OpenBlob(const Tensor& blob, const IntegerWeight& weight, const Tensor& x,
+           const CodeGrid& grid)
+      : tensor_(aligned(blob, 64)) {
+    check_like("blob", blob, ScalarType::Byte, x);
+    blob_ = mmcompress::open_integer_blob(bytes(tensor_), tensor_.numel(),
+                                          weight);
+    STD_TORCH_CHECK(grid.high <= blob_.high, "grid has codes up to ",
+                    grid.high, ", blob was made by integer_prepack for codes "
+                    "up to ", blob_.high);
+  }
+
+  const IntegerBlob& get() const { return blob_; }
+
+ private:
+  Tensor tensor_;
+  IntegerBlob blob_;
+};
+
+// What all of these operators take.
+struct Arguments {
+  const Tensor& blob;
+  const Tensor& input_scale;
+  const Tensor& scale;
+  const MaybeTensor& bias;
+  const Ints& weight_shape;
+  int64_t groups;
+  int64_t bits;
+  const Ints& grid;
+};
+
+// They, checked and kept alive, and the call.
+class Operation {
+ public:
+  Operation(const Tensor& x, const Arguments& args)
+      : weight_(weight_of(args.weight_shape, args.groups, args.bits)),
+        grid_(grid_of("grid", args.grid)),
+        blob_(args.blob, weight_, x, grid_),
+        scale_("scale", args.scale, ScalarType::Float,
+               weight_.shape.num_outputs, x),
+        bias_("bias", args.bias, ScalarType::Float,
+              weight_.shape.num_outputs, x) {
+    output.input_scale = scale_of("input_scale", args.input_scale, x);
+    output.scale = scale_.data<float>();
+    output.bias = bias_.data<float>();
+  }
+
+  const IntegerWeight& weight() const { return weight_; }
+
+  void run(const ConvShape& shape, const Tensor& x,
+           const mmcompress::FloatImage& image) const {
+    const bool is_float = x.scalar_type() == ScalarType::Float;
+    IntegerInput input = {};
+    input.image = image;
+    input.codes = is_float ? nullptr : bytes(x);
+    input.scale = output.input_scale;
+    input.grid = grid_;
+    mmcompress::integer_conv(shape, input, blob_.get(), output,
+                             torch_threads());
+  }
+
+  IntegerOutput output = {};
+
+ private:
+  IntegerWeight weight_;
+  CodeGrid grid_;
+  OpenBlob blob_;
+  Vector scale_, bias_;
+};
+
+void check_input(const Tensor& x) {
+  STD_TORCH_CHECK(x.scalar_type() == ScalarType::Float ||
+                      x.scalar_type() == ScalarType::Byte,
+                  "x must be uint8 codes or float32, it is ",
+                  name_of(x.scalar_type()));
+}
+
+ConvShape conv_shape(const Tensor& x, const IntegerWeight& weight,
+                     const ConvArguments& args) {
+  check_input(x);
+  STD_TORCH_CHECK(x.dim() == 4, "x must be (N, C, H, W), it has shape ",
+                  text(shape_of(x)));
+  check_sizes("x", x);
+  check_channels(x, weight.shape.channels());
+  check_pair("stride", args.stride, 1);
+  check_pair("padding", args.padding, 0);
+  check_pair("dilation", args.dilation, 1);
+  check_fits(x.size(2), x.size(3), args);
+  return {x.size(0),
+          x.size(2),
+          x.size(3),
+          weight.shape,
+          args.stride[0],
+          args.stride[1],
+          args.padding[0],
+          args.padding[1],
+          args.dilation[0],
+          args.dilation[1],
+          0};
+}
+
+Ints output_shape(const ConvShape& shape) {
+  return {shape.batch, shape.weight.num_outputs, shape.out_height(),
+          shape.out_width()};
+}
+
+std::tuple<Tensor, Tensor> integer_conv2d(
+    const Tensor& x, const Tensor& blob, const Tensor& input_scale,
+    const Tensor& scale, const MaybeTensor& bias, const MaybeTensor& residual,
+    const MaybeTensor& next_scale, const Ints& weight_shape,
+    const Ints& stride, const Ints& padding, const Ints& dilation,
+    int64_t groups, int64_t bits, const Ints& grid, const std::string& act,
+    const Ints& next_grid) {
+  STD_TORCH_CHECK(next_scale || next_grid.empty(),
+                  "next_grid needs next_scale");
+  Operation operation(x, {blob, input_scale, scale, bias, weight_shape,
+                          groups, bits, grid});
+  const ConvShape shape =
+      conv_shape(x, operation.weight(),
+                 {weight_shape, stride, padding, dilation, groups, 0});
+  const Ints y_shape = output_shape(shape);
+  IntegerOutput& output = operation.output;
+  output.act = activation_of(act);
+  if (residual) {
+    check_like("residual", *residual, ScalarType::Float, x);
+    check_shape("residual", *residual, y_shape);
+    output.residual = image_of(*residual);
+  }
+  if (next_scale) {
+    output.next_scale = scale_of("next_scale", *next_scale, x);
+    output.grid = grid_of("next_grid", next_grid);
+  }
+  Tensor y = new_image(y_shape, ScalarType::Float);
+  Tensor codes = next_scale ? new_image(y_shape, ScalarType::Byte)
+                            : new_bytes({0});
+  output.y = floats(y);
+  output.codes = next_scale ? bytes(codes) : nullptr;
+  operation.run(shape, x, image_of(x));
+  return {y, codes};
+}
+
+Tensor integer_conv2d_codes(
+    const Tensor& x, const Tensor& blob, const Tensor& input_scale,
+    const Tensor& scale, const MaybeTensor& bias, const Tensor& next_scale,
+    const Ints& weight_shape, const Ints& stride, const Ints& padding,
+    const Ints& dilation, int64_t groups, int64_t bits, const Ints& grid,
+    const std::string& act, const Ints& next_grid) {
+  Operation operation(x, {blob, input_scale, scale, bias, weight_shape,
+                          groups, bits, grid});
+  const ConvShape shape =
+      conv_shape(x, operation.weight(),
+                 {weight_shape, stride, padding, dilation, groups, 0});
+  IntegerOutput& output = operation.output;
+  output.act = activation_of(act);
+  output.next_scale = 1.0f / scale_of("next_scale", next_scale, x);
+  output.reciprocal = true;
+  output.grid = grid_of("next_grid", next_grid);
+  Tensor codes = new_image(output_shape(shape), ScalarType::Byte);
+  output.codes = bytes(codes);
+  operation.run(shape, x, image_of(x));
+  return codes;
+}
+
+Tensor integer_linear(const Tensor& x, const Tensor& blob,
+                      const Tensor& input_scale, const Tensor& scale,
+                      const MaybeTensor& bias, const Ints& weight_shape,
+                      int64_t bits, const Ints& grid) {
+  Operation operation(
+      x, {blob, input_scale, scale, bias, weight_shape, 1, bits, grid});
+  const IntegerWeight& weight = operation.weight();
+  const int64_t channels = weight.shape.channels();
+  STD_TORCH_CHECK(weight.shape.taps() == 1,
+                  "weight_shape must be [K, C, 1, 1], it is ",
+                  text(weight_shape));
+  check_input(x);
+  Ints y_shape = shape_of(x);
+  STD_TORCH_CHECK(!y_shape.empty(), "x must have a dimension of features");
+  STD_TORCH_CHECK(y_shape.back() == channels, "x has ", y_shape.back(),
+                  " channels, weight_shape asks for ", channels);
+  y_shape.back() = weight.shape.num_outputs;
+  Tensor y = new_floats(y_shape);
+  if (x.numel() == 0) return y;
+  const Tensor source = as_contiguous(x);
+  const int64_t rows = x.numel() / channels;
+  ConvShape shape = {1, rows, 1, weight.shape, 1, 1, 0, 0, 1, 1, 0};
+  operation.output.y = floats(y);
+  operation.run(shape, source,
+                {static_cast<const float*>(source.data_ptr()), x.numel(), 1,
+                 channels, channels});
+  return y;
+}
+
+#define MMCOMPRESS_INTEGER_INPUT \
+  "Tensor x, Tensor blob, Tensor input_scale, Tensor scale, Tensor? bias, "
+#define MMCOMPRESS_INTEGER_CONV                         \
+  "int[] weight_shape, int[2] stride, int[2] padding, " \
+  "int[2] dilation, int groups, int bits, int[] grid, "
+
+STABLE_TORCH_LIBRARY_FRAGMENT(mmcompress, m) {
+  m.def(
+      "integer_prepack(Tensor codes, int[] weight_shape, int groups, int "
+      "bits, int high, str isa='') -> Tensor");
+  m.def("integer_conv2d(" MMCOMPRESS_INTEGER_INPUT
+        "Tensor? residual, Tensor? next_scale, " MMCOMPRESS_INTEGER_CONV
+        "str act='', int[] next_grid=[]) -> (Tensor, Tensor)");
+  m.def("integer_conv2d_codes(" MMCOMPRESS_INTEGER_INPUT
+        "Tensor next_scale, " MMCOMPRESS_INTEGER_CONV
+        "str act, int[] next_grid) -> Tensor");
+  m.def("integer_linear(" MMCOMPRESS_INTEGER_INPUT
+        "int[] weight_shape, int bits, int[] grid) -> Tensor");
+}
+
+STABLE_TORCH_LIBRARY_IMPL(mmcompress, CPU, m) {
+  m.impl("integer_prepack", TORCH_BOX(&integer_prepack));
+  m.impl("integer_conv2d", TORCH_BOX(&integer_conv2d));
+  m.impl("integer_conv2d_codes", TORCH_BOX(&integer_conv2d_codes));
+  m.impl("integer_linear", TORCH_BOX(&integer_linear));
+}
+
+}  // namespace

@@ -1,0 +1,38 @@
+#include "quantize.h"
+
+#include "shares.h"
+
+namespace mmcompress {
+namespace {
+
+// Values that take some 50 microseconds.
+constexpr int64_t kGrain = 1 << 18;
+
+}  // namespace
+
+void quantize_codes(const float* x, int64_t count, const Grid& grid,
+                    uint8_t* codes, const CodesKernels& kernels,
+                    const Parallel& parallel) {
+  run_shares(count, kGrain, parallel, [&](int64_t begin, int64_t end) {
+    kernels.quantize(x + begin, end - begin, grid, codes + begin);
+  });
+}
+
+void quantize_planes(const Planes& x, const Grid& grid, uint8_t* codes,
+                     const CodesKernels& kernels, const Parallel& parallel) {
+  const auto body = [&](int64_t begin, int64_t end) {
+    while (begin < end) {
+      const int64_t image = begin / x.num_pixels;
+      const int64_t pixel = begin % x.num_pixels;
+      const int64_t size = std::min(end - begin, x.num_pixels - pixel);
+      kernels.quantize_pixels(x.data + image * x.image_stride + pixel,
+                              x.channel_stride, x.channels, size, grid,
+                              codes + begin * x.channels);
+      begin += size;
+    }
+  };
+  run_shares(x.batch * x.num_pixels, ceil_div(kGrain, x.channels), parallel,
+             body);
+}
+
+}  // namespace mmcompress
