@@ -38,31 +38,12 @@ ConvShape float_conv_shape(const Tensor& x, const ConvArguments& args) {
   return s;
 }
 
-// A blob, kept alive, and the kernel that its size stands for: reading a header
-// would stall the device.
-class Weights {
- public:
-  Weights(const Tensor& blob, const ConvShape& s, const Tensor& input) {
-    check_like("blob", blob, ScalarType::Byte, input);
-    tensor_ = aligned(blob, kAlignment);
-    for (Kernel kernel : {Kernel::kTensorCore, Kernel::kGeneric}) {
-      if (!supports(s, kernel) || blob.dim() != 1) continue;
-      if (blob.size(0) != static_cast<int64_t>(blob_bytes(s, kernel))) continue;
-      kernel_ = kernel;
-      return;
-    }
-    STD_TORCH_CHECK(false,
-                    "blob was not made by binary_prepack for this weight_shape "
-                    "and groups, on this device");
-  }
-
-  Kernel kernel() const { return kernel_; }
-  const uint8_t* data() const { return bytes(*tensor_); }
-
- private:
-  MaybeTensor tensor_;
-  Kernel kernel_;
-};
+Weights weights_of(const Tensor& blob, const ConvShape& s,
+                   const Tensor& input) {
+  return Weights(
+      blob, s, input, [&](Kernel kernel) { return blob_bytes(s, kernel); },
+      "binary_prepack for this weight_shape and groups, on this device");
+}
 
 Ints packed_shape(const ConvShape& s) {
   return {s.batch, s.out_height(), s.out_width(),
@@ -146,7 +127,7 @@ Tensor binary_conv2d(const Tensor& bits, const Tensor& blob,
                      int64_t pad_value) {
   const ConvShape s = packed_conv_shape(
       bits, {weight_shape, stride, padding, dilation, groups, pad_value});
-  const Weights weights(blob, s, bits);
+  const Weights weights = weights_of(blob, s, bits);
   const OnDeviceOf device(bits);
   const Tensor source = aligned(bits, kAlignment);
   Tensor k = new_image(image_shape(s), ScalarType::Int, bits);
@@ -163,7 +144,7 @@ Tensor binary_conv2d_bits(const Tensor& bits, const Tensor& blob,
                           int64_t groups, int64_t pad_value) {
   const ConvShape s = packed_conv_shape(
       bits, {weight_shape, stride, padding, dilation, groups, pad_value});
-  const Weights weights(blob, s, bits);
+  const Weights weights = weights_of(blob, s, bits);
   const Vector limits("limit", limit, ScalarType::Int, s.out_channels, bits);
   const Vector flips("flip", flip, ScalarType::Bool, s.out_channels, bits);
   const OnDeviceOf device(bits);
@@ -191,7 +172,7 @@ std::tuple<Tensor, Tensor> binary_conv2d_fused(
                               dilation,     groups, pad_value};
   const ConvShape s =
       is_packed ? packed_conv_shape(x, args) : float_conv_shape(x, args);
-  const Weights weights(blob, s, x);
+  const Weights weights = weights_of(blob, s, x);
   const auto per_output = [&](const char* name, const MaybeTensor& vector,
                               ScalarType type = ScalarType::Float) {
     return Vector(name, vector, type, s.out_channels, x);

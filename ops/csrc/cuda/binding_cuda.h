@@ -134,5 +134,31 @@ inline Kernel kernel_by_name(const std::string& isa, const ConvShape& s) {
   return kernel;
 }
 
+// A blob, kept alive, and the kernel that its size stands for: reading a header
+// would stall the device.
+class __attribute__((visibility("hidden"))) Weights {
+ public:
+  template <class SizeOf>
+  Weights(const Tensor& blob, const ConvShape& s, const Tensor& input,
+          const SizeOf& size_of, const char* maker) {
+    check_like("blob", blob, ScalarType::Byte, input);
+    tensor_ = aligned(blob, kAlignment);
+    for (Kernel kernel : {Kernel::kTensorCore, Kernel::kGeneric}) {
+      if (!supports(s, kernel) || blob.dim() != 1) continue;
+      if (blob.size(0) != static_cast<int64_t>(size_of(kernel))) continue;
+      kernel_ = kernel;
+      return;
+    }
+    STD_TORCH_CHECK(false, "blob was not made by ", maker);
+  }
+
+  Kernel kernel() const { return kernel_; }
+  const uint8_t* data() const { return bytes(*tensor_); }
+
+ private:
+  MaybeTensor tensor_;
+  Kernel kernel_;
+};
+
 }  // namespace binding
 }  // namespace mmcompress
