@@ -9,7 +9,7 @@ from cuda_device import HAS_CUDA, assert_same, cuda_or_emulator  # noqa: F401
 from signs import LAYOUTS, count, in_layout, randn
 
 from mmcompress import ops
-from mmcompress.ops import reference
+from mmcompress.ops import library, reference
 
 
 def to(device, *values):
