@@ -3,62 +3,13 @@
 ``cuda`` runs them where a GPU and the library are; ``emulated`` runs the same
 binding and kernels on the CPU, through ``ops/csrc/cuda/emulator``.
 """
-import shutil
-import subprocess
-import sys
-from functools import partial
-from pathlib import Path
-
 import pytest
 import torch
+from cuda_device import HAS_CUDA, assert_same, cuda_or_emulator  # noqa: F401
 from signs import LAYOUTS, count, in_layout, randn
 
 from mmcompress import ops
 from mmcompress.ops import library, reference
-from mmcompress.ops.library import SCHEMAS
-from mmcompress.ops.linear import BY_PIXELS
-
-ROOT = Path(__file__).parents[2]
-HAS_CUDA = torch.cuda.is_available(
-) and torch._C._dispatch_has_kernel_for_dispatch_key(  # noqa: E501
-    'mmcompress::binary_pack', 'CUDA')
-
-
-@pytest.fixture(scope='session')
-def emulated():
-    """Load the operators on the emulator, as mmcompress_emulated.*."""
-    if not shutil.which('make') or not shutil.which('g++'):
-        pytest.skip('needs make and g++')
-    subprocess.run([
-        'make', '-s', '-C', ROOT / 'ops/csrc/cuda', 'emulated_library',
-        f'PYTHON={sys.executable}'
-    ], check=True)  # yapf: disable
-    library = torch.library.Library('mmcompress_emulated', 'FRAGMENT')
-    for name, schema in SCHEMAS.items():
-        library.define(name + schema)
-    torch.ops.load_library(ROOT / 'build/cuda/libemulated.so')
-    emulated = torch.ops.mmcompress_emulated
-    for name, (_, by_pixels) in BY_PIXELS.items():
-        library.impl(name, partial(by_pixels, emulated),
-                     'CompositeExplicitAutograd')
-    yield emulated
-    library._destroy()
-
-
-@pytest.fixture(params=[
-    'emulated',
-    pytest.param(
-        'cuda',
-        marks=pytest.mark.skipif(
-            not HAS_CUDA, reason='needs a GPU and the library'))
-])
-def device(request, monkeypatch):
-    """Where tensors go so that ``ops`` takes the CUDA kernels."""
-    if request.param == 'cuda':
-        return 'cuda'
-    namespace = request.getfixturevalue('emulated')
-    monkeypatch.setattr(library, 'operators', namespace)
-    return 'cpu'
 
 
 def to(device, *values):
@@ -68,19 +19,6 @@ def to(device, *values):
 def prepack(weight, device, groups=1, isa=''):
     bits = reference.binary_pack(weight).to(device)
     return ops.binary_prepack(bits, list(weight.shape), groups, isa)
-
-
-def assert_same(result, expected):
-    """Equal to the last bit (any NaN is a NaN), and laid out alike."""
-    assert result.stride() == expected.stride()
-    result = result.cpu()
-    if result.dtype == torch.float32:
-        nan = expected.isnan()
-        assert torch.equal(result.isnan(), nan)
-        result, expected = (
-            t.view(torch.int32).masked_fill(nan, 0)
-            for t in (result, expected))
-    assert torch.equal(result, expected)
 
 
 @pytest.mark.parametrize('layout', LAYOUTS)
