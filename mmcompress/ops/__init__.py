@@ -11,6 +11,7 @@ from .limits import integer_limits
 from .linear import (binary_linear, binary_linear_bits, binary_linear_fused,
                      binary_linear_pack)
 from .packing import binary_pack, binary_unpack
+from .pooling import max_pool_codes
 from .quantize import quantize_codes
 from .roi_align import roi_align
 from .weight_codes import read_codes, store_codes
@@ -21,6 +22,6 @@ __all__ = [
     'binary_linear_pack', 'binary_pack', 'binary_prepack', 'binary_unpack',
     'build_info', 'choose_engine', 'integer_conv2d', 'integer_conv2d_codes',
     'integer_limits', 'integer_linear', 'integer_prepack', 'lsq_fake_quantize',
-    'packed_bytes', 'quantize_codes', 'read_codes', 'reference', 'roi_align',
-    'store_codes', 'why_not'
+    'max_pool_codes', 'packed_bytes', 'quantize_codes', 'read_codes',
+    'reference', 'roi_align', 'store_codes', 'why_not'
 ]

@@ -35,6 +35,10 @@ _MOST_SHAPES = 16
 _LOCK = threading.Lock()
 _MOST_CALLS = 4096
 
+# not public, so a later PyTorch may lack them
+_NEEDED = ('qconv_prepack', 'qconv2d_pointwise', 'qlinear_prepack',
+           'qlinear_pointwise')
+
 _ACTIVATIONS = {
     '': ('none', []),
     'relu': ('relu', []),
@@ -48,8 +52,7 @@ def missing() -> str:
     """Say what this build of PyTorch lacks, empty if nothing."""
     if not torch.backends.mkldnn.is_available():
         return 'PyTorch was built without oneDNN'
-    for name in ('qconv_prepack', 'qconv2d_pointwise', 'qlinear_prepack',
-                 'qlinear_pointwise'):
+    for name in _NEEDED:
         if not hasattr(torch.ops.onednn, name):
             return (f'torch.ops.onednn.{name} is not in PyTorch '
                     f'{torch.__version__}')
