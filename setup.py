@@ -96,6 +96,11 @@ setup(
     extras_require={
         'mim': ['mmengine>=0.10.4', 'mmcv>=2.0.1,<2.2.0'],
         'all': ['matplotlib', 'pillow', 'scikit-learn'],
+        # as tested: see requirements/onnx.txt
+        'onnx': [
+            'onnx==1.23.2', 'onnxruntime==1.32.0', 'onnxscript==0.7.2',
+            'onnx-ir==1.1.0', 'ml_dtypes>=0.5.4,<0.6'
+        ],
         'tests': ['pytest', 'flake8', 'isort', 'yapf'],
     },
     # built by BuildKernels, from ops/csrc/sources.json

@@ -24,6 +24,14 @@ class InferenceOnly(LowBitModule):
                 f'{type(self).__name__} has no gradient; run it under '
                 'torch.no_grad(), or train the model before it is packed')
 
+    def impossible(self, stored: dict[str, Tensor]) -> str | None:
+        """What of its values in a file no packing wrote; None: nothing.
+
+        Args:
+            stored (dict[str, Tensor]): Its own, none of them NaN.
+        """
+        return None
+
     def _apply(self, fn, recurse: bool = True) -> 'InferenceOnly':
 
         def keep_dtype(tensor: Tensor) -> Tensor:

@@ -5,8 +5,9 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from mmcompress.lowbit import Grid, InferenceRule, OperandBits
-from mmcompress.ops import Engine, choose_engine, reference, store_codes
+from mmcompress.lowbit import Grid, InferenceRule, OperandBits, code_range_of
+from mmcompress.ops import (Engine, choose_engine, read_codes, reference,
+                            store_codes)
 from .geometry import Geometry
 from .prepacked import Prepacked
 
@@ -18,17 +19,19 @@ def unsigned(grid: Grid) -> list[int]:
         ValueError: If 0 has no code.
     """
     if not grid.low <= grid.zero_point <= grid.high:
-        raise ValueError(f'0 has no code: the zero point {grid.zero_point} is '
-                         f'not in [{grid.low}, {grid.high}]')
-    shift = -min(grid.low, 0)
-    return [grid.zero_point + shift, grid.low + shift, grid.high + shift]
+        raise ValueError(f'0 has no code: the zero point {grid.zero_point} of '
+                         f'its input is not in [{grid.low}, {grid.high}]. '
+                         'Quantize this input without one, or leave the layer '
+                         'out (exclude)')
+    return [grid.zero_point - grid.low, 0, grid.high - grid.low]
 
 
 class PackedIntegerLayer(Prepacked):
     """What the packed layers of integers share.
 
     An input value becomes the code ``clamp(round(x / input_scale) + zero
-    point, low, high)``, 0 to 255: signed codes are shifted.
+    point, low, high)``, 0 to 255: signed codes are shifted. That of a linear
+    layer may have a real offset, which is taken off before.
 
     Args:
         rule (InferenceRule): What the trained layer computes.
@@ -40,6 +43,7 @@ class PackedIntegerLayer(Prepacked):
                  bias: Tensor | None) -> None:
         super().__init__()
         self.bits = rule.bits
+        self.code_range = rule.code_range
         self.geometry = Geometry.of(rule)
         self.register_buffer('weight_codes',
                              store_codes(rule.codes, rule.bits.weight))
@@ -47,6 +51,10 @@ class PackedIntegerLayer(Prepacked):
         self.register_buffer('bias', bias)
         self.register_buffer('input_scale',
                              rule.grid.scale.detach().float().reshape(1))
+        offset = rule.grid.offset
+        if offset is not None:
+            offset = offset.detach().float().reshape(1)
+        self.register_buffer('input_offset', offset)
         self.register_buffer(
             'input_grid', torch.tensor(unsigned(rule.grid), dtype=torch.uint8))
         self._grid = self.input_grid.tolist()
@@ -60,7 +68,37 @@ class PackedIntegerLayer(Prepacked):
 
     def record(self) -> tuple:
         """What a file of another architecture differs in."""
-        return (*self.geometry, self.bits)
+        return (*self.geometry, self.bits, self.code_range)
+
+    def impossible(self, stored: dict[str, Tensor]) -> str | None:
+        """Constants that are not finite, and codes that nothing has."""
+        for name in ('scale', 'bias', 'input_scale', 'input_offset'):
+            if name in stored and not stored[name].isfinite().all():
+                return f'{name} has infinite values'
+        if not stored['input_scale'] > 0:
+            return 'input_scale is not positive'
+        zero_point, low, high = stored['input_grid'].tolist()
+        # codes of both signs may leave out the least
+        most = 2**self.bits.activations[0] - 1
+        if low or zero_point > high or high not in (most, most - 1):
+            return (f'input_grid is {[zero_point, low, high]}, and not that '
+                    f'of {self.bits.activations[0]} bits')
+        return self._impossible_code(stored['weight_codes'])
+
+    def _impossible_code(self, stored: Tensor) -> str | None:
+        low, high = self.code_range
+        num, per_byte = self.num_packed_weights(), 8 // self.stored_bits
+        filler = num % per_byte * self.stored_bits
+        if filler and int(stored[-1]) >> filler:
+            return 'weight_codes has more codes than weights'
+        if (low, high) == code_range_of(self.stored_bits):
+            # all that fit
+            return None
+        least, largest = read_codes(stored, [num], self.stored_bits).aminmax()
+        if least < low or largest > high:
+            return (f'weight_codes has codes from {least} to {largest}, those '
+                    f'of the layer are from {low} to {high}')
+        return None
 
     def num_packed_weights(self) -> int:
         """Number of codes."""
@@ -111,7 +149,10 @@ class PackedIntegerLinear(PackedIntegerLayer):
         self.check_input(x)
         own = self._buffers
         engine, blob = self.blob
-        y = engine.integer_linear(x.float(), blob, own['input_scale'],
+        values = x.float()
+        if own['input_offset'] is not None:
+            values = values - own['input_offset']
+        y = engine.integer_linear(values, blob, own['input_scale'],
                                   own['scale'], own['bias'],
                                   self.geometry.weight_shape, self.stored_bits,
                                   self._grid)

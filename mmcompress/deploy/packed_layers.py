@@ -75,6 +75,18 @@ class PackedLayer(Prepacked):
             self.geometry.weight_shape, self.geometry.groups,
             'reference' if self.twin == 'folded' else '')
 
+    def impossible(self, stored: dict[str, Tensor]) -> str | None:
+        """Infinite constants; only thresholds may be. Bits beyond the last.
+
+        """
+        for name in ('scale', 'shift', 'pre', 'slope', 'post'):
+            if name in stored and stored[name].isinf().any():
+                return f'{name} has infinite values'
+        filled = self.num_packed_weights() % 8
+        if filled and int(stored['weight_bits'][-1]) >> filled:
+            return 'weight_bits has more bits than weights'
+        return None
+
     def pack(self, x: Tensor) -> Tensor:
         """Bits of a float input, shape (N, C, H, W) or (L, C)."""
         run = self.engine.binary_pack if x.dim() == 4 else \

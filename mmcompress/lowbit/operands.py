@@ -43,16 +43,40 @@ class OperandBits(NamedTuple):
 class Grid:
     """Integers of real values: ``clamp(round(x / scale) + zero_point)``.
 
+    With an offset, of ``x - offset``.
+
     Attributes:
         scale (Tensor): Distance of two levels, positive, of one element.
-        zero_point (int): The integer of 0.
+        zero_point (int): The integer of 0; of the offset, if there is one.
         low (int): The least integer.
         high (int): The largest integer.
+        offset (Tensor | None): A real number, of one element.
     """
     scale: Tensor
     zero_point: int
     low: int
     high: int
+    offset: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Signs:
+    """Two levels of real values: ``scale * (1 or -1) + offset``.
+
+    Attributes:
+        scale (Tensor): Positive, of one element.
+        threshold (Tensor): The upper level is that of what is above it; of
+            one element.
+        offset (Tensor | None): A real number, of one element; None: 0.
+    """
+    scale: Tensor
+    threshold: Tensor
+    offset: Tensor | None = None
+
+
+def code_range_of(bits: int) -> tuple[int, int]:
+    """The least and the largest integer in two's complement."""
+    return -2**(bits - 1), 2**(bits - 1) - 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +100,8 @@ class InferenceRule:
         threshold (Tensor | None): Shape (C_in, ), of a 1-bit input.
         grid (Grid | None): Of an input of more bits.
         bits (OperandBits): Those of the codes.
+        code_range (tuple[int, int]): The least and the largest code that any
+            weight may have; by default those of the bits.
         stride (tuple[int, int]): Of the convolution.
         padding (tuple[int, int]): Of the convolution.
         dilation (tuple[int, int]): Of the convolution.
@@ -91,6 +117,7 @@ class InferenceRule:
     threshold: Tensor | None = None
     grid: Grid | None = None
     bits: OperandBits = OperandBits(1, (1, ))
+    code_range: tuple[int, int] = ()
     stride: tuple[int, int] = (1, 1)
     padding: tuple[int, int] = (0, 0)
     dilation: tuple[int, int] = (1, 1)
@@ -101,6 +128,9 @@ class InferenceRule:
         if (self.threshold is None) == (self.grid is None):
             raise ValueError('an inference rule has either a threshold, for a '
                              '1-bit input, or a grid')
+        if not self.code_range:
+            object.__setattr__(self, 'code_range',
+                               code_range_of(self.bits.weight))
         if self.codes.dim() != 4:
             raise ValueError('codes must have shape (C_out, C_in, kh, kw), '
                              f'got {tuple(self.codes.shape)}')

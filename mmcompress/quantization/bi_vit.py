@@ -27,6 +27,7 @@ import torch.nn as nn
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from mmcompress.lowbit import Signs
 from mmcompress.registry import MODELS
 from .lsq import LSQ
 from .quantizer import Codes, Quantizer, Summary
@@ -78,6 +79,23 @@ class _Shifted(torch.autograd.Function):
         if zero_point is not None and ctx.needs_input_grad[2]:
             d_zero = ((dx - dy) * scale).sum_to_size(zero_point.shape) * factor
         return dx, d_scale, d_zero, None, None
+
+
+def _below(limit: Tensor) -> Tensor:
+    """The number before, so that > stands for >=."""
+    return torch.nextafter(limit, limit.new_tensor(-torch.inf))
+
+
+def _least_that_reaches(scale: Tensor, value: Tensor) -> Tensor:
+    """The least number x whose ``x / scale`` is at least an integer."""
+    x = value * scale
+    for _ in range(4):
+        before = _below(x)
+        x = torch.where(before / scale >= value, before, x)
+    for _ in range(4):
+        after = torch.nextafter(x, x.new_tensor(torch.inf))
+        x = torch.where(x / scale >= value, x, after)
+    return x
 
 
 class _Sign(Quantizer):
@@ -145,6 +163,22 @@ class ActBi(_Sign):
             return None
         return self._along(self.zero_point, x)
 
+    @property
+    def is_symmetric(self) -> bool:
+        """Whether it has no zero point."""
+        return self.zero_point is None
+
+    @torch.no_grad()
+    def signs(self) -> Signs | None:
+        """None with several scales, or a third level."""
+        if self.axis is not None or self.zero_to == 0:
+            return None
+        if self.zero_point is None:
+            return Signs(self.scale, _below(torch.zeros_like(self.scale)))
+        z = self.zero_point.round()
+        limit = _least_that_reaches(self.scale, -z)
+        return Signs(self.scale, _below(limit), -z * self.scale)
+
     def _codes(self, x: Tensor) -> Codes:
         scale, z = self._along(self.scale, x), self._zero_point_along(x)
         z = 0 if z is None else z.round()
@@ -208,6 +242,12 @@ class SignActivation(_Sign):
         super().__init__(bits, axis, size, signed, zero_to)
         self._check('ste', ste, ('bireal', 'clip'))
         self.ste = ste
+
+    def signs(self) -> Signs | None:
+        """None with a third level."""
+        if self.zero_to == 0:
+            return None
+        return Signs(torch.ones(1), _below(torch.zeros(1)))
 
     def _codes(self, x: Tensor) -> Codes:
         return Codes(sign(x, self.zero_to).int(), x.new_ones(1))

@@ -157,10 +157,18 @@ class Dynamic(Quantizer):
             inside = inside.logical_and_(x >= least).logical_and_(x <= largest)
         return straight_through(x, y, inside)
 
+    @property
+    def is_symmetric(self) -> bool:
+        """Whether it has no offset."""
+        return self.kind == 'symmetric'
+
     def grid(self) -> Grid | None:
-        """None without one symmetric scale that is the same for all inputs."""
-        if not (self.stateful and self.axis is None
-                and self.kind == 'symmetric'):
+        """None without one scale that is the same for all inputs."""
+        if not self.stateful or self.axis is not None:
             return None
-        scale = torch.maximum(-self.least, self.largest) / self.high
-        return Grid(torch.where(scale > 0, scale, 1), 0, self.low, self.high)
+        if self.is_symmetric:
+            scale = torch.maximum(-self.least, self.largest) / self.high
+            scale = torch.where(scale > 0, scale, 1)
+            return Grid(scale, 0, self.low, self.high)
+        scale = (self.largest - self.least + _EPS) / self.high
+        return Grid(scale, 0, self.low, self.high, self.least)

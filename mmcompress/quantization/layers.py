@@ -11,6 +11,7 @@ from mmcompress.lowbit import (FLOAT, InferenceRule, LowBitLayer, OperandBits,
                                num_bytes, refuse_packed)
 from mmcompress.precision import at_least_float32
 from mmcompress.registry import MODELS
+from .integers import integer_rule
 from .quantizer import Quantizer
 
 
@@ -62,11 +63,6 @@ def build_quantizer(cfg: dict | None, place: Place) -> Quantizer | None:
 def bits_of(quantizer: Quantizer | None) -> int:
     """Bits of what a quantizer returns; of what has none, a float's."""
     return FLOAT if quantizer is None else quantizer.bits
-
-
-def _per_channel(scale: Tensor, size: int) -> Tensor:
-    return scale.reshape(-1).expand(size) if scale.numel() == 1 else (
-        scale.reshape(size))
 
 
 class QuantLayer(LowBitLayer):
@@ -215,35 +211,13 @@ class QuantLayer(LowBitLayer):
     def inference_rule(self) -> InferenceRule | None:
         """Integers of both operands; None if it has none.
 
-        Integer products need symmetric weights and one scale of the input; a
-        convolution that pads needs a code for 0.
+        See :func:`~mmcompress.quantization.integers.integer_rule`.
         """
         if not self.operand_bits().are_low or isinstance(
                 self, nn.ConvTranspose2d):
             return None
-        grid = self.input_quant.grid()
-        weight = self.weight_quant.quantize_int(self.weight)
-        # neither may shift them: a real offset has no integer, and what an
-        # integer one leads to has more bits
-        if grid is None or any(
-                torch.as_tensor(shift).any()
-                for shift in (weight.offset, weight.zero_point)):
-            return None
-        size = self.weight.shape[0]
-        values = weight.values
-        bits = self.operand_bits()
-        if bits.weight == 1:
-            # a bit holds 0 and 1, not the -1 and 1 of signs
-            bits = bits._replace(weight=2)
-        bias = None if self.bias is None else self.bias.float()
-        return InferenceRule(
-            codes=values.reshape(*values.shape,
-                                 *(1, ) * (4 - values.dim())),
-            scale=_per_channel(weight.scale, size).float(),
-            bias=bias,
-            grid=grid,
-            bits=bits,
-            **self._geometry())
+        return integer_rule(self.weight_quant, self.weight, self.input_quant,
+                            self.bias, **self._geometry())
 
     def _geometry(self) -> dict:
         return {}

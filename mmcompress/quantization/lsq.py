@@ -157,13 +157,14 @@ class LSQ(Quantizer):
             mask=self.mask)
 
     def grid(self) -> Grid | None:
-        """None with a beta, with which 0 may have no code."""
-        if self.axis is not None or self.beta is not None:
+        """None with several scales."""
+        if self.axis is not None:
             return None
         z = 0
         if self.zero_point is not None:
             z = int(self.zero_point.round())
-        return Grid(self.scale.detach(), z, self.low, self.high)
+        beta = None if self.beta is None else self.beta.detach()
+        return Grid(self.scale.detach(), z, self.low, self.high, beta)
 
     def _codes(self, x: Tensor) -> Codes:
         scale, beta, zero_point = (None if p is None else self._along(p, x)

@@ -127,6 +127,11 @@ class Observed(Quantizer):
             low=self.low,
             high=self.high)
 
+    @property
+    def is_symmetric(self) -> bool:
+        """Whether the zero point is 0."""
+        return self.symmetric
+
     def grid(self) -> Grid | None:
         """None with several scales."""
         if self.axis is not None:

@@ -14,7 +14,7 @@ from mmengine.dist import all_reduce
 from torch import Tensor
 from torch.utils.checkpoint import CheckpointFunction
 
-from mmcompress.lowbit import Grid
+from mmcompress.lowbit import Grid, Signs
 from mmcompress.precision import at_least_float32
 from .codes import Codes, Summary
 from .optimizer_rules import watch_optimizers
@@ -366,6 +366,15 @@ class Quantizer(nn.Module):
     def grid(self) -> Grid | None:
         """The integers of one uniform scale; None if they are others."""
         return None
+
+    def signs(self) -> Signs | None:
+        """Its two levels, of one scale; None if they are others."""
+        return None
+
+    @property
+    def is_symmetric(self) -> bool:
+        """Whether a level and its negative have codes of equal distance."""
+        return True
 
     # ---- Shapes ------------------------------------------------------------
 

@@ -263,30 +263,6 @@ Tensor roi_align(const Tensor& x, const Tensor& rois, const Ints& output_size,
   return out;
 }
 
-// What lsq_fake_quantize and its gradient are told of the codes, kept alive.
-struct FakeQuantizeArguments {
-  FakeQuantizeOptions options;
-  Vector scale, beta, zero_point;
-
-  FakeQuantizeArguments(const Tensor& x, const Tensor& scale_,
-                        const MaybeTensor& beta_,
-                        const MaybeTensor& zero_point_,
-                        const FakeQuantizeOptions& options_)
-      : options(options_),
-        scale("scale", scale_, ScalarType::Float, num_scales(x, options_), x),
-        beta("beta", beta_, ScalarType::Float, num_scales(x, options_), x),
-        zero_point("zero_point", zero_point_, ScalarType::Float,
-                   num_scales(x, options_), x) {}
-
-  bool has_offset() const {
-    return beta.data<float>() || zero_point.data<float>();
-  }
-  QuantizedRange range() const {
-    return {scale.data<float>(), beta.data<float>(), zero_point.data<float>(),
-            options.low,         options.high,       options.is_rounded()};
-  }
-};
-
 Tensor lsq_fake_quantize(const Tensor& x, const Tensor& scale,
                          const MaybeTensor& beta,
                          const MaybeTensor& zero_point,

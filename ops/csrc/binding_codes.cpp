@@ -4,27 +4,19 @@
 
 #include "arguments.h"
 #include "cpu/quantize.h"
+#include "cpu_tensors.h"
 
 namespace {
 
 using namespace mmcompress::binding;
 using mmcompress::CodesKernels;
 using mmcompress::Grid;
-using mmcompress::Parallel;
 using mmcompress::Planes;
 using torch::headeronly::MemoryFormat;
 
-Parallel torch_threads() {
-  return {int64_t(torch::stable::get_num_threads()),
-          [](int64_t size,
-             const std::function<void(int64_t, int64_t)>& body) {
-            torch::stable::parallel_for(0, size, 1, body);
-          }};
-}
-
 const CodesKernels& kernels() {
   static const CodesKernels& chosen =
-      mmcompress::codes_of(mmcompress::best_kernels());
+      mmcompress::codes_by_name(mmcompress::best_kernels().name);
   return chosen;
 }
 
@@ -57,10 +49,7 @@ bool has_pixels_together(const Tensor& x) {
 
 Tensor quantize_image(const Tensor& x, const Grid& grid) {
   check_image("x", x);
-  const Tensor codes =
-      torch::stable::empty(shape_of(x), ScalarType::Byte, std::nullopt,
-                           std::nullopt, std::nullopt,
-                           MemoryFormat::ChannelsLast);
+  const Tensor codes = new_image(shape_of(x), ScalarType::Byte);
   if (x.numel() == 0) return codes;
   if (!has_channels_last(x) && has_pixels_together(x)) {
     const Planes planes = {floats(x),           x.size(0),
@@ -84,7 +73,7 @@ Tensor quantize_codes(const Tensor& x, const Tensor& scale, const Ints& grid,
   check_type("x", x, ScalarType::Float);
   const Grid levels = grid_of(scale, grid, x);
   if (channels_last) return quantize_image(x, levels);
-  const Tensor codes = torch::stable::empty(shape_of(x), ScalarType::Byte);
+  const Tensor codes = new_bytes(shape_of(x));
   const Tensor source = as_contiguous(x);
   mmcompress::quantize_codes(floats(source), x.numel(), levels, bytes(codes),
                              kernels(), torch_threads());

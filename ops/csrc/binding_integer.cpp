@@ -7,6 +7,7 @@
 
 #include "arguments.h"
 #include "cpu/integer_conv.h"
+#include "cpu/integer_row.h"
 #include "cpu_tensors.h"
 
 namespace {
@@ -21,6 +22,7 @@ using mmcompress::IntegerInput;
 using mmcompress::IntegerKernels;
 using mmcompress::IntegerOutput;
 using mmcompress::IntegerWeight;
+using mmcompress::Result;
 
 CodeGrid grid_of(const char* name, const Ints& grid) {
   STD_TORCH_CHECK(grid.size() == 3 && 0 <= grid[1] && grid[1] <= grid[0] &&
@@ -140,6 +142,23 @@ class Operation {
                              torch_threads());
   }
 
+  // Contiguous rows, which are few.
+  bool takes_rows(int64_t count) const {
+    return count <= mmcompress::kMostRows && blob_.get().rows;
+  }
+  void run_rows(int64_t count, const Tensor& x, float* y) const {
+    const bool is_float = x.scalar_type() == ScalarType::Float;
+    const mmcompress::Rows rows = {
+        is_float ? nullptr : bytes(x), is_float ? floats(x) : nullptr, count,
+        {output.input_scale, grid_.zero_point, grid_.low, grid_.high}};
+    mmcompress::linear_rows(
+        {weight_.shape.num_outputs, weight_.shape.channels(),
+         int(weight_.bits)},
+        blob_.get().rows, rows, output.scale, output.bias, y,
+        mmcompress::codes_by_name(blob_.get().kernels->name),
+        torch_threads());
+  }
+
   IntegerOutput output = {};
 
  private:
@@ -210,6 +229,7 @@ std::tuple<Tensor, Tensor> integer_conv2d(
   if (next_scale) {
     output.next_scale = scale_of("next_scale", *next_scale, x);
     output.grid = grid_of("next_grid", next_grid);
+    output.result = Result::kFloatsAndCodes;
   }
   Tensor y = new_image(y_shape, ScalarType::Float);
   Tensor codes = next_scale ? new_image(y_shape, ScalarType::Byte)
@@ -234,7 +254,7 @@ Tensor integer_conv2d_codes(
   IntegerOutput& output = operation.output;
   output.act = activation_of(act);
   output.next_scale = 1.0f / scale_of("next_scale", next_scale, x);
-  output.reciprocal = true;
+  output.result = Result::kCodes;
   output.grid = grid_of("next_grid", next_grid);
   Tensor codes = new_image(output_shape(shape), ScalarType::Byte);
   output.codes = bytes(codes);
@@ -263,6 +283,10 @@ Tensor integer_linear(const Tensor& x, const Tensor& blob,
   if (x.numel() == 0) return y;
   const Tensor source = as_contiguous(x);
   const int64_t rows = x.numel() / channels;
+  if (operation.takes_rows(rows)) {
+    operation.run_rows(rows, source, floats(y));
+    return y;
+  }
   ConvShape shape = {1, rows, 1, weight.shape, 1, 1, 0, 0, 1, 1, 0};
   operation.output.y = floats(y);
   operation.run(shape, source,

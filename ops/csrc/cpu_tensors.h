@@ -22,11 +22,13 @@ inline FloatImage image_of(const Tensor& x) {
 }
 
 inline Parallel torch_threads() {
-  return {int64_t(torch::stable::get_num_threads()),
-          [](int64_t size,
-             const std::function<void(int64_t, int64_t)>& body) {
-            torch::stable::parallel_for(0, size, 1, body);
-          }};
+  Parallel parallel;
+  parallel.num_threads = int64_t(torch::stable::get_num_threads());
+  parallel.run = [](int64_t size,
+                    const std::function<void(int64_t, int64_t)>& body) {
+    torch::stable::parallel_for(0, size, 1, body);
+  };
+  return parallel;
 }
 
 inline Tensor new_bytes(const Ints& shape) {

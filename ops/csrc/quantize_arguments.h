@@ -6,7 +6,7 @@
 #include <string>
 
 #include "arguments.h"
-#include "cpu/fake_quantize.h"
+#include "quantized.h"
 
 namespace mmcompress {
 namespace binding {
@@ -44,6 +44,27 @@ inline int64_t num_scales(const Tensor& x,
   return x.size(axis < 0 ? axis + x.dim() : axis);
 }
 
+// What lsq_fake_quantize and its gradient are told of the codes, kept alive.
+struct __attribute__((visibility("hidden"))) FakeQuantizeArguments {
+  FakeQuantizeOptions options;
+  Vector scale, beta, zero_point;
+
+  FakeQuantizeArguments(const Tensor& x, const Tensor& scale_,
+                        const MaybeTensor& beta_,
+                        const MaybeTensor& zero_point_,
+                        const FakeQuantizeOptions& options_)
+      : options(options_),
+        scale("scale", scale_, ScalarType::Float, num_scales(x, options_), x),
+        beta("beta", beta_, ScalarType::Float, num_scales(x, options_), x),
+        zero_point("zero_point", zero_point_, ScalarType::Float,
+                   num_scales(x, options_), x) {}
+
+  QuantizedRange range() const {
+    return {scale.data<float>(), beta.data<float>(), zero_point.data<float>(),
+            options.low,         options.high,       options.is_rounded()};
+  }
+};
+
 // Dimensions of more than one element, in the order of memory.
 inline Ints order_of(const Tensor& x) {
   Ints order;
@@ -56,7 +77,7 @@ inline Ints order_of(const Tensor& x) {
 }
 
 // Values whose memory has no gaps, and as much for a result.
-struct Dense {
+struct __attribute__((visibility("hidden"))) Dense {
   Tensor source, result;
 
   // Any order of the dimensions is kept; where there are gaps, the values are

@@ -3,62 +3,13 @@
 ``cuda`` runs them where a GPU and the library are; ``emulated`` runs the same
 binding and kernels on the CPU, through ``ops/csrc/cuda/emulator``.
 """
-import shutil
-import subprocess
-import sys
-from functools import partial
-from pathlib import Path
-
 import pytest
 import torch
+from cuda_device import HAS_CUDA, assert_same, cuda_or_emulator  # noqa: F401
 from signs import LAYOUTS, count, in_layout, randn
 
 from mmcompress import ops
 from mmcompress.ops import library, reference
-from mmcompress.ops.library import SCHEMAS
-from mmcompress.ops.linear import BY_PIXELS
-
-ROOT = Path(__file__).parents[2]
-HAS_CUDA = torch.cuda.is_available(
-) and torch._C._dispatch_has_kernel_for_dispatch_key(  # noqa: E501
-    'mmcompress::binary_pack', 'CUDA')
-
-
-@pytest.fixture(scope='session')
-def emulated():
-    """Load the operators on the emulator, as mmcompress_emulated.*."""
-    if not shutil.which('make') or not shutil.which('g++'):
-        pytest.skip('needs make and g++')
-    subprocess.run([
-        'make', '-s', '-C', ROOT / 'ops/csrc/cuda', 'emulated_library',
-        f'PYTHON={sys.executable}'
-    ], check=True)  # yapf: disable
-    library = torch.library.Library('mmcompress_emulated', 'FRAGMENT')
-    for name, schema in SCHEMAS.items():
-        library.define(name + schema)
-    torch.ops.load_library(ROOT / 'build/cuda/libemulated.so')
-    emulated = torch.ops.mmcompress_emulated
-    for name, (_, by_pixels) in BY_PIXELS.items():
-        library.impl(name, partial(by_pixels, emulated),
-                     'CompositeExplicitAutograd')
-    yield emulated
-    library._destroy()
-
-
-@pytest.fixture(params=[
-    'emulated',
-    pytest.param(
-        'cuda',
-        marks=pytest.mark.skipif(
-            not HAS_CUDA, reason='needs a GPU and the library'))
-])
-def device(request, monkeypatch):
-    """Where tensors go so that ``ops`` takes the CUDA kernels."""
-    if request.param == 'cuda':
-        return 'cuda'
-    namespace = request.getfixturevalue('emulated')
-    monkeypatch.setattr(library, 'operators', namespace)
-    return 'cpu'
 
 
 def to(device, *values):
@@ -68,19 +19,6 @@ def to(device, *values):
 def prepack(weight, device, groups=1, isa=''):
     bits = reference.binary_pack(weight).to(device)
     return ops.binary_prepack(bits, list(weight.shape), groups, isa)
-
-
-def assert_same(result, expected):
-    """Equal to the last bit (any NaN is a NaN), and laid out alike."""
-    assert result.stride() == expected.stride()
-    result = result.cpu()
-    if result.dtype == torch.float32:
-        nan = expected.isnan()
-        assert torch.equal(result.isnan(), nan)
-        result, expected = (
-            t.view(torch.int32).masked_fill(nan, 0)
-            for t in (result, expected))
-    assert torch.equal(result, expected)
 
 
 @pytest.mark.parametrize('layout', LAYOUTS)
@@ -257,6 +195,43 @@ def test_one_tensor_per_token(device):
     assert torch.equal(k.cpu(), (signs @ ((weight > 0) * 2.0 - 1).T).int())
 
 
+@pytest.mark.parametrize('shape, axis', [((7, ), None), ((9001, ), None),
+                                         ((3, 2, 4100), 1), ((20, 3, 3), 0),
+                                         ((600, 40), -1), ((2, 3, 5, 7), 1)])
+def test_fake_quantization(device, shape, axis):
+    num = 1 if axis is None else shape[axis]
+    x, dy = 3 * randn(*shape), randn(*shape, seed=1)
+    scale = randn(num, seed=2).abs() + 0.1
+    x.view(-1)[:5] = scale[0] * torch.tensor([-2, 1, 1.5, -0.0, 1e9])
+    if len(shape) == 4:
+        x = x.contiguous(memory_format=torch.channels_last)
+    run = library.operators
+    for beta, zero in ((False, False), (True, False), (False, True)):
+        args = (scale, randn(num, seed=3) if beta else None,
+                3 * randn(num, seed=4) if zero else None, axis, -2, 1, 0.5,
+                'rounded' if zero else 'clip')
+        moved = to(device, x, *args)
+        assert_same(
+            run.lsq_fake_quantize(*moved),
+            reference.lsq_fake_quantize(x, *args))
+        found = run.lsq_fake_quantize_backward(dy.to(device), *moved)
+        wanted = reference.lsq_fake_quantize_backward(dy, x, *args)
+        assert_same(found[0], wanted[0])
+        for a, b in zip(found[1:], wanted[1:]):
+            torch.testing.assert_close(a.cpu(), b, rtol=1e-5, atol=1e-4)
+        again = run.lsq_fake_quantize_backward(dy.to(device), *moved)
+        assert all(torch.equal(a, b) for a, b in zip(again, found))
+
+
+def test_fake_quantization_of_nothing(device):
+    x, vector = torch.zeros(4, 0, device=device), torch.ones(4, device=device)
+    args = x, vector, vector, None, 0, -2, 1, 0.5, 'clip'
+    assert library.operators.lsq_fake_quantize(*args).shape == (4, 0)
+    _, *gradients = library.operators.lsq_fake_quantize_backward(x, *args)
+    assert [len(g) for g in gradients] == [4, 4, 0]
+    assert not any(g.any() for g in gradients)
+
+
 def test_errors_name_the_argument(device):
     shape = [70, 66, 3, 3]
     bits = torch.zeros(1, 5, 5, 16, dtype=torch.uint8, device=device)
@@ -306,6 +281,7 @@ def test_errors_name_the_argument(device):
         ('residual', lambda: fused(residual=x)),
         ('next_threshold', lambda: fused(bits_only=True)),
         ('threshold', lambda: fused(bits, threshold=vector[:66])),
+        ('scale', lambda: ops.lsq_fake_quantize(x, vector, low=0, high=1)),
     ]  # yapf: disable
     for name, call in calls:
         with pytest.raises(RuntimeError, match=rf'\b{name}\b'):

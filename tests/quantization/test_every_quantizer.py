@@ -117,13 +117,14 @@ def test_a_grid_gives_the_same_integers(name, place, sign):
     grid = quantizer.grid()
     if grid is not None:
         x = 2 * values(name, 1)
-        codes = (x / grid.scale).round() + grid.zero_point
+        offset = 0 if grid.offset is None else grid.offset
+        codes = ((x - offset) / grid.scale).round() + grid.zero_point
         expected = quantizer.quantize_int(x)
         assert (grid.low, grid.high) == (quantizer.low, quantizer.high)
         assert torch.equal(
             codes.clamp(grid.low, grid.high).int(), expected.values)
         assert torch.equal(expected.scale.view(1), grid.scale)
-        assert expected.offset == 0
+        assert expected.offset == offset
 
 
 @everywhere

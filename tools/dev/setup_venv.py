@@ -125,8 +125,10 @@ def main() -> None:
     pip(python, '-r', str(REQUIREMENTS / 'build.txt'), f'torch=={TORCH}',
         *(['--extra-index-url', index] if index else []))
     say('installing what the OpenMMLab packages import')
-    pip(python, '-r', str(REQUIREMENTS / 'runtime.txt'), '-r',
-        str(REQUIREMENTS / 'tests.txt'))
+    pip(
+        python,
+        *(argument for name in ('runtime', 'tests', 'onnx')
+          for argument in ('-r', str(REQUIREMENTS / f'{name}.txt'))))
     install_libraries(python, args.onedl)
     if args.wheel is None:
         say('linking the checkout')

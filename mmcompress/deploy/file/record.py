@@ -7,6 +7,7 @@ from torch import Tensor
 
 from mmcompress.lowbit import LowBitModule
 from ..packed_layers import PackedBackbone
+from .values import impossible_value
 
 # raised when files of before can't be read any more
 FORMAT_VERSION = 2
@@ -155,6 +156,11 @@ def _check(model: nn.Module, state: dict) -> None:
         raise RuntimeError(
             'the packed file is damaged: its values do not have the checksum '
             'that was stored with them. Copy it again, or pack again')
+    problem = impossible_value(model, state)
+    if problem is not None:
+        raise RuntimeError(
+            f'the packed file is damaged: {problem}, which no packing wrote. '
+            'Copy it again, or pack again')
 
 
 def check_packed_state(model: nn.Module, state_dict: dict, prefix: str,

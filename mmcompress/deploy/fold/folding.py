@@ -213,6 +213,23 @@ class Folding:
             shortcut = self.shortcut(shortcut)
         return PackedBlock(self.layers(links, residual, block), shortcut)
 
+    def with_norms(self, block: nn.Module, pairs: dict[str, str]) -> None:
+        """Convolutions of integers in a block, each with its norm.
+
+        For blocks in which something else, such as a float layer, stands in
+        the way of one chain. Activations stay: others may use them.
+
+        Args:
+            block (nn.Module): Calls its modules by their names; changed.
+            pairs (dict[str, str]): Names of convolutions and of their norms.
+        """
+        for conv, norm in pairs.items():
+            row = [block._modules[conv], block._modules[norm]]
+            links, end = read_links(row)
+            if links and links[0].is_integer and end == len(row):
+                block._modules[conv] = self.chain(links)
+                block._modules[norm] = nn.Identity()
+
     def shortcut(self, shortcut: nn.Module) -> nn.Module:
         """A shortcut, its norm folded into its convolution."""
         if isinstance(shortcut, nn.Sequential):

@@ -95,13 +95,25 @@ def _shortcut_of(block: nn.Module) -> nn.Module:
     return nn.Identity() if block.downsample is None else block.downsample
 
 
+def _fold_block(block: nn.Module, num_convs: int,
+                folding: Folding) -> nn.Module | None:
+    """A block as one operator each, or what of it can be folded."""
+    main, pairs = [], {}
+    for i in range(1, num_convs + 1):
+        norm = getattr(block, f'norm{i}_name')
+        pairs[f'conv{i}'] = norm
+        main += [getattr(block, f'conv{i}'), getattr(block, norm), block.relu]
+    # the last activation follows the sum
+    packed = folding.block(block, main[:-1], _shortcut_of(block), main[-1:])
+    if packed is None:
+        folding.with_norms(block, pairs)
+    return packed
+
+
 @folds(*(f'{path}.BasicBlock' for path in _RESNETS))
 def fold_basic_block(block: nn.Module, folding: Folding) -> nn.Module | None:
-    """Float block whose convolutions a step has made 1-bit."""
-    return folding.block(
-        block,
-        [block.conv1, block.norm1, block.relu, block.conv2, block.norm2],
-        _shortcut_of(block), [block.relu])
+    """Float block whose convolutions a step has made low-bit."""
+    return _fold_block(block, 2, folding)
 
 
 # the others' have no plugins
@@ -111,11 +123,8 @@ _WITH_PLUGINS = [path for path in _RESNETS if path[:5] in ('mmdet', 'mmseg')]
 @folds(*(f'{path}.Bottleneck' for path in _RESNETS
          if path not in _WITH_PLUGINS))
 def fold_bottleneck(block: nn.Module, folding: Folding) -> nn.Module | None:
-    """Float block whose convolutions a step has made 1-bit."""
-    return folding.block(block, [
-        block.conv1, block.norm1, block.relu, block.conv2, block.norm2,
-        block.relu, block.conv3, block.norm3
-    ], _shortcut_of(block), [block.relu])
+    """Float block whose convolutions a step has made low-bit."""
+    return _fold_block(block, 3, folding)
 
 
 @folds(*(f'{path}.Bottleneck' for path in _WITH_PLUGINS))
@@ -123,3 +132,33 @@ def fold_bottleneck_with_plugins(block: nn.Module,
                                  folding: Folding) -> nn.Module | None:
     """The same; plugins stand between the layers."""
     return None if block.with_plugins else fold_bottleneck(block, folding)
+
+
+def _fold_inverted(block: nn.Module, layers: list[nn.Module], adds: bool,
+                   folding: Folding) -> nn.Module | None:
+    # 1-bit layers have been packed one by one, and their files' keys say so
+    if not is_integer_conv(parts_of(layers[0])[0]):
+        return None
+    main = [part for layer in layers for part in parts_of(layer)]
+    return folding.block(block, main, nn.Identity() if adds else None, [])
+
+
+@folds('mmpretrain.models.backbones.mobilenet_v2.InvertedResidual',
+       'mmpose.models.backbones.mobilenet_v2.InvertedResidual',
+       'mmseg.models.utils.inverted_residual.InvertedResidual')
+def fold_inverted_residual(block: nn.Module,
+                           folding: Folding) -> nn.Module | None:
+    """Convolutions of integers, and the sum that has no activation."""
+    return _fold_inverted(block, list(block.conv), block.use_res_connect,
+                          folding)
+
+
+@folds('mmdet.models.layers.inverted_residual.InvertedResidual')
+def fold_inverted_residual_of_mmdet(block: nn.Module,
+                                    folding: Folding) -> nn.Module | None:
+    """The same, unless an attention to channels stands between."""
+    if block.with_se:
+        return None
+    layers = [block.expand_conv] if block.with_expand_conv else []
+    layers += [block.depthwise_conv, block.linear_conv]
+    return _fold_inverted(block, layers, block.with_res_shortcut, folding)

@@ -15,7 +15,11 @@ def is_one_bit(module: nn.Module) -> bool:
     if not isinstance(module, LowBitLayer):
         return False
     bits = module.operand_bits()
-    return bits.weight == 1 and bits.activations == (1, )
+    if bits.weight != 1 or bits.activations != (1, ):
+        return False
+    # attentions have no rule, and quantizers may have a third level
+    rule = module.inference_rule()
+    return rule is not None and rule.is_one_bit
 
 
 def is_integer_conv(module: nn.Module) -> bool:

@@ -106,6 +106,7 @@ class QuantDeformableAttention(InPlace, LowBitLayer):
         if not self.batch_first:
             query, value = query.transpose(0, 1), value.transpose(0, 1)
         value = self.value_proj(value)
+        dtype = value.dtype
         if key_padding_mask is not None:
             value = value.masked_fill(key_padding_mask[..., None], 0)
         points = (self.num_heads, self.num_levels, self.num_points)
@@ -120,7 +121,7 @@ class QuantDeformableAttention(InPlace, LowBitLayer):
         locations = _locations(reference_points, offsets, spatial_shapes)
         out = _sample(value, spatial_shapes, level_start_index, locations,
                       weights, self.im2col_step)
-        out = self.output_proj(out.to(self.output_proj.weight.dtype))
+        out = self.output_proj(out.to(dtype))
         if not self.batch_first:
             out = out.transpose(0, 1)
         return self.dropout(out) + identity

@@ -13,8 +13,6 @@ namespace {
 constexpr int64_t kOperandBytes = 192 * 1024;
 // Pixels that are packed at once; their bits stay in the L1 cache.
 constexpr int64_t kPackPixels = 256;
-// Below this many products per thread (25 us) another thread doesn't pay.
-constexpr int64_t kProductsPerThread = 12500000;
 constexpr int64_t kMaxTile = 32;
 
 int64_t clamp(int64_t value, int64_t low, int64_t high) {
@@ -38,6 +36,9 @@ struct Workspace {
   Scratch<uint8_t> operand;
   Scratch<uint8_t> bits;
   Scratch<uint8_t> regrouped;
+  Scratch<const uint8_t*> pixels;
+  Scratch<int64_t> places;
+  Scratch<int32_t> corrections;
   Scratch<int32_t> k;
 };
 
@@ -108,6 +109,17 @@ class Output {
   // Called before a tile is counted: asks for memory that `write` touches.
   virtual void prefetch(const Tile&) const {}
   virtual void write(const Tile& tile) const = 0;
+  // Where nothing is to be corrected in between.
+  virtual void count_and_write(const Kernels& kernels, const CountArgs& args,
+                               const Tile& tile) const {
+    kernels.count(args);
+    write(tile);
+  }
+  // Where `args` has starts; false, and nothing done, if that is impossible.
+  virtual bool count_from(const Kernels&, const CountArgs&,
+                          const Tile&) const {
+    return false;
+  }
 };
 
 void prefetch_for_writing(const float* first, int64_t size) {
@@ -144,16 +156,39 @@ class BitsOutput : public Output {
         pixels_(shape.out_height() * shape.out_width()),
         row_bytes_(packed_bytes(shape.weight.num_outputs)),
         limit_(row_bytes_ * 8, 0),
+        most_(row_bytes_ * 8, 0),
         flip_(row_bytes_ / 8, 0),
         bits_(bits) {
+    const int64_t n = shape.weight.products();
     std::copy_n(limit, shape.weight.num_outputs, limit_.begin());
-    for (int64_t o = 0; o < shape.weight.num_outputs; ++o)
+    for (int64_t o = 0; o < shape.weight.num_outputs; ++o) {
+      // n - 2 * mismatches >= limit; a shift rounds down
+      most_[o] = int32_t(clamp((n - limit[o]) >> 1, -1, n));
       flip_[o / 64] |= uint64_t(flip[o]) << (o % 64);
+    }
   }
 
   void write(const Tile& tile) const override {
+    kernels_.finish_bits(arguments(tile));
+  }
+
+  void count_and_write(const Kernels& kernels, const CountArgs& args,
+                       const Tile& tile) const override {
+    if (!count_from(kernels, args, tile))
+      Output::count_and_write(kernels, args, tile);
+  }
+
+  bool count_from(const Kernels& kernels, const CountArgs& args,
+                  const Tile& tile) const override {
+    if (kernels.count_bits) kernels.count_bits(args, arguments(tile));
+    return kernels.count_bits != nullptr;
+  }
+
+ private:
+  BitsEpilogue arguments(const Tile& tile) const {
     BitsEpilogue args;
     args.limit = limit_.data() + tile.channel;
+    args.most = most_.data() + tile.channel;
     args.flip = flip_[tile.channel / 64];
     args.channels = tile.channels;
     args.num_pixels = tile.num_pixels;
@@ -162,14 +197,14 @@ class BitsOutput : public Output {
     args.bits = bits_ + (tile.image * pixels_ + tile.first) * row_bytes_ +
                 tile.channel / 8;
     args.bits_stride = row_bytes_;
-    kernels_.finish_bits(args);
+    return args;
   }
 
- private:
   const Kernels& kernels_;
   int64_t pixels_;
   int64_t row_bytes_;
   std::vector<int32_t> limit_;
+  std::vector<int32_t> most_;
   std::vector<uint64_t> flip_;
   uint8_t* bits_;
 };
@@ -276,11 +311,51 @@ TapRange taps_inside(int64_t start, int64_t dilation, int64_t taps,
   return {low, std::max(low, high), low == 0 && high == taps};
 }
 
+// Which taps lie in the image, along one axis. Number 0: all of them.
+class TapRanges {
+ public:
+  void add(const TapRange& range) {
+    int64_t number = 0;
+    if (!range.is_whole) {
+      // those of neighbours are often the same
+      number = int64_t(ranges_.size()) - 1;
+      while (number > 0 && !same(ranges_[number], range)) --number;
+      if (number == 0) {
+        number = int64_t(ranges_.size());
+        ranges_.push_back(range);
+      }
+    }
+    numbers_.push_back(number);
+  }
+
+  // At an output row or column.
+  int64_t number(int64_t position) const { return numbers_[position]; }
+  const TapRange& range(int64_t number) const { return ranges_[number]; }
+  int64_t count() const { return int64_t(ranges_.size()); }
+  void set_whole(int64_t taps) { ranges_ = {{0, taps, true}}; }
+
+ private:
+  static bool same(const TapRange& a, const TapRange& b) {
+    return a.low == b.low && a.high == b.high;
+  }
+
+  std::vector<TapRange> ranges_;
+  std::vector<int64_t> numbers_;
+};
+
 // A part of the output that one thread computes on its own.
 struct Task {
   int64_t image;
   int64_t row_begin, row_end;
   int64_t segment_begin, segment_end;  // of every group
+};
+
+// Output pixels of a task, row by row.
+struct Band {
+  Task task;
+  int64_t size;
+  const uint8_t* const* pixels;  // operand at the first tap
+  const int64_t* places;  // 0: inside; else the number of a correction
 };
 
 class Conv {
@@ -312,22 +387,21 @@ class Conv {
                       (shape.padding_h > 0 || shape.padding_w > 0);
     make_chunks(steps);
     if (!correct_border_) return;
+    row_taps_.set_whole(weight_.kernel_h);
     for (int64_t y = 0; y < out_h_; ++y)
-      row_taps_.push_back(taps_inside(y * shape.stride_h - shape.padding_h,
-                                      shape.dilation_h, weight_.kernel_h,
-                                      shape.height));
+      row_taps_.add(taps_inside(y * shape.stride_h - shape.padding_h,
+                                shape.dilation_h, weight_.kernel_h,
+                                shape.height));
+    column_taps_.set_whole(weight_.kernel_w);
     for (int64_t x = 0; x < out_w_; ++x)
-      column_taps_.push_back(taps_inside(x * shape.stride_w - shape.padding_w,
-                                         shape.dilation_w, weight_.kernel_w,
-                                         shape.width));
+      column_taps_.add(taps_inside(x * shape.stride_w - shape.padding_w,
+                                   shape.dilation_w, weight_.kernel_w,
+                                   shape.width));
   }
 
   void run(const Parallel& parallel) const {
-    const int64_t products =
-        shape_.batch * out_h_ * out_w_ * weight_.num_outputs *
-        weight_.products();
-    const int64_t threads =
-        clamp(products / kProductsPerThread, 1, parallel.num_threads);
+    const double expected = microseconds();
+    const int64_t threads = parallel.threads_for(expected);
     const int64_t bands = num_bands(threads);
     // blocks of a band that doesn't fill the threads: each repeats the
     // conversion of the input, which is cheap beside the counting
@@ -340,14 +414,27 @@ class Conv {
       for (int64_t i = begin; i < end; ++i)
         run(make_task(i, bands, splits));
     };
-    const int64_t tasks = shape_.batch * bands * splits;
-    if (threads == 1)
-      body(0, tasks);
-    else
-      parallel.run(tasks, body);
+    parallel.run_in(threads, expected, shape_.batch * bands * splits, body);
   }
 
  private:
+  // About how long one thread takes.
+  double microseconds() const {
+    // with what fills vectors and words: most of a depthwise convolution
+    const double per_pixel =
+        double(weight_.groups * weight_.segments_per_group() * blob_.lanes) *
+        double(weight_.taps()) *
+        double(group_bytes_ / kernels_.step_bytes * kernels_.step_channels);
+    const double products =
+        double(shape_.batch * out_h_ * out_w_) * per_pixel;
+    const double values =
+        input_.bits ? 0.0
+                    : double(shape_.batch * shape_.height * shape_.width) *
+                          double(weight_.channels());
+    return products / kernels_.products_per_microsecond +
+           values / kernels_.values_per_microsecond;
+  }
+
   // Groups whose outputs don't end at a multiple of 64: bytes of packed
   // output belong to two groups, so all of a tile's channels are kept.
   bool needs_all_segments() const {
@@ -479,48 +566,116 @@ class Conv {
     return operand;
   }
 
-  void run(const Task& task) const {
+  // Of every output pixel of a band: where its first tap lies, and at which
+  // border.
+  Band make_band(const Task& task) const {
     const uint8_t* operand = make_operand(task);
-    const int64_t first = task.row_begin * out_w_;
-    const int64_t last = task.row_end * out_w_;
+    Workspace& work = workspace();
+    const int64_t size = (task.row_end - task.row_begin) * out_w_;
+    const uint8_t** pixels = work.pixels.get(size);
+    int64_t* places = correct_border_ ? work.places.get(size) : nullptr;
+    const int64_t row_step = shape_.stride_h * row_bytes_;
+    const int64_t column_step = shape_.stride_w * pixel_bytes_;
+    int64_t i = 0;
+    for (int64_t y = task.row_begin; y < task.row_end; ++y) {
+      for (int64_t x = 0; x < out_w_; ++x)
+        pixels[i + x] = operand + x * column_step;
+      if (places) {
+        const int64_t row = row_taps_.number(y) * column_taps_.count();
+        for (int64_t x = 0; x < out_w_; ++x)
+          places[i + x] = row + column_taps_.number(x);
+      }
+      operand += row_step;
+      i += out_w_;
+    }
+    return {task, size, pixels, places};
+  }
+
+  void run(const Task& task) const {
+    const Band band = make_band(task);
     if (needs_all_segments()) {
-      for (int64_t p = first; p < last; p += kernels_.tile)
-        run_all_segments(task, operand, p, std::min(kernels_.tile, last - p));
+      for (int64_t p = 0; p < band.size; p += kernels_.tile)
+        run_all_segments(band, p, std::min(kernels_.tile, band.size - p));
       return;
     }
     for (int64_t group = 0; group < weight_.groups; ++group)
-      for (int64_t s = task.segment_begin; s < task.segment_end; ++s)
-        for (int64_t p = first; p < last; p += kernels_.tile)
-          run_segment(task, operand, p, std::min(kernels_.tile, last - p),
-                      group, s);
+      for (int64_t s = task.segment_begin; s < task.segment_end; ++s) {
+        const int32_t* corrections =
+            correct_border_ ? make_corrections(band, group, s) : nullptr;
+        for (int64_t p = 0; p < band.size; p += kernels_.tile)
+          run_segment(band, p, std::min(kernels_.tile, band.size - p), group,
+                      s, corrections);
+      }
   }
 
-  void run_segment(const Task& task, const uint8_t* operand, int64_t first,
-                   int64_t num_pixels, int64_t group, int64_t segment) const {
+  // Tile of a segment; `first` is the number of a pixel in the band.
+  void run_segment(const Band& band, int64_t first, int64_t num_pixels,
+                   int64_t group, int64_t segment,
+                   const int32_t* corrections) const {
     alignas(64) int32_t k[kMaxTile * kSegment];
-    const int64_t channel =
-        group * weight_.outputs_per_group() + segment * kSegment;
-    const Tile tile = {task.image, first, num_pixels, channel,
-                       segment_channels(segment), k, kSegment};
+    const Tile tile = {band.task.image,
+                       band.task.row_begin * out_w_ + first,
+                       num_pixels,
+                       first_channel(group, segment),
+                       segment_channels(segment),
+                       k,
+                       kSegment};
     output_.prefetch(tile);
-    count(task, operand, first, num_pixels, group, segment, k, kSegment);
+    if (blob_.dense && !corrections && band.size <= kernels_.few_rows) {
+      kernels_.count_dense({blob_.dense + segment * blob_.dense_bytes,
+                            blob_.lanes, band.pixels + first, num_pixels,
+                            nullptr, 0, int32_t(weight_.products()), k,
+                            kSegment, nullptr});
+      return output_.write(tile);
+    }
+    const uint8_t* of_group[kMaxTile];
+    CountArgs args = count_arguments(band, first, num_pixels, group, segment,
+                                     of_group, k, kSegment);
+    if (!corrections || !is_at_border(band, first, num_pixels))
+      return output_.count_and_write(kernels_, args, tile);
+    const int32_t* starts[kMaxTile];
+    for (int64_t p = 0; p < num_pixels; ++p)
+      starts[p] = corrections + band.places[first + p] * kSegment;
+    args.starts = starts;
+    if (is_halved() && output_.count_from(kernels_, args, tile)) return;
+    kernels_.count(args);
+    for (int64_t p = 0; p < num_pixels; ++p)
+      if (band.places[first + p])
+        subtract(starts[p], tile.channels, k + p * kSegment);
     output_.write(tile);
   }
 
-  void run_all_segments(const Task& task, const uint8_t* operand,
-                        int64_t first, int64_t num_pixels) const {
+  void run_all_segments(const Band& band, int64_t first,
+                        int64_t num_pixels) const {
     const int64_t num_outputs = weight_.num_outputs;
     // a segment writes 64 sums; the next group overwrites what is too much
     const int64_t stride = num_outputs + kSegment;
     int32_t* k = workspace().k.get(kMaxTile * stride);
+    const bool corrects =
+        correct_border_ && is_at_border(band, first, num_pixels);
     for (int64_t group = 0; group < weight_.groups; ++group)
-      for (int64_t s = 0; s < weight_.segments_per_group(); ++s)
-        count(task, operand, first, num_pixels, group, s,
-              k + group * weight_.outputs_per_group() + s * kSegment, stride);
+      for (int64_t s = 0; s < weight_.segments_per_group(); ++s) {
+        int32_t* sums =
+            k + group * weight_.outputs_per_group() + s * kSegment;
+        const uint8_t* of_group[kMaxTile];
+        kernels_.count(count_arguments(band, first, num_pixels, group, s,
+                                       of_group, sums, stride));
+        for (int64_t p = 0; corrects && p < num_pixels; ++p)
+          if (band.places[first + p]) {
+            int32_t correction[kSegment];
+            make_correction(band.places[first + p], group, s, correction);
+            subtract(correction, segment_channels(s), sums + p * stride);
+          }
+      }
     for (int64_t channel = 0; channel < num_outputs; channel += kSegment)
-      output_.write({task.image, first, num_pixels, channel,
+      output_.write({band.task.image, band.task.row_begin * out_w_ + first,
+                     num_pixels, channel,
                      std::min(kSegment, num_outputs - channel), k + channel,
                      stride});
+  }
+
+  int64_t first_channel(int64_t group, int64_t segment) const {
+    return group * weight_.outputs_per_group() + segment * kSegment;
   }
 
   int64_t segment_channels(int64_t segment) const {
@@ -528,52 +683,80 @@ class Conv {
                     weight_.outputs_per_group() - segment * kSegment);
   }
 
-  void count(const Task& task, const uint8_t* operand, int64_t first,
-             int64_t num_pixels, int64_t group, int64_t segment, int32_t* k,
-             int64_t k_stride) const {
-    const uint8_t* pixels[kMaxTile];
-    const int64_t row = first / out_w_;
-    const int64_t column = first % out_w_;
-    const int64_t row_step = shape_.stride_h * row_bytes_;
-    const int64_t column_step = shape_.stride_w * pixel_bytes_;
-    const uint8_t* line = operand + (row - task.row_begin) * row_step +
-                          group * group_bytes_;
-    for (int64_t p = 0, x = column; p < num_pixels; ++p) {
-      pixels[p] = line + x * column_step;
-      if (++x == out_w_) {
-        x = 0;
-        line += row_step;
-      }
+  // `of_group` is memory for pointers.
+  CountArgs count_arguments(const Band& band, int64_t first,
+                            int64_t num_pixels, int64_t group,
+                            int64_t segment, const uint8_t** of_group,
+                            int32_t* k, int64_t k_stride) const {
+    const uint8_t* const* pixels = band.pixels + first;
+    if (group > 0) {
+      for (int64_t p = 0; p < num_pixels; ++p)
+        of_group[p] = pixels[p] + group * group_bytes_;
+      pixels = of_group;
     }
     const int64_t index = group * weight_.segments_per_group() + segment;
-    kernels_.count({blob_.weights + index * blob_.segment_bytes, blob_.lanes,
-                    pixels, num_pixels, chunks_.data(),
-                    int64_t(chunks_.size()), int32_t(weight_.products()), k,
-                    k_stride});
-    if (!correct_border_) return;
-    const int64_t channel =
-        group * weight_.outputs_per_group() + segment * kSegment;
-    for (int64_t p = 0, y = row, x = column; p < num_pixels; ++p) {
-      if (!row_taps_[y].is_whole || !column_taps_[x].is_whole)
-        correct(row_taps_[y], column_taps_[x], channel,
-                segment_channels(segment), k + p * k_stride);
-      if (++x == out_w_) {
-        x = 0;
-        ++y;
-      }
-    }
+    return {blob_.weights + index * blob_.segment_bytes,
+            blob_.lanes,
+            pixels,
+            num_pixels,
+            chunks_.data(),
+            int64_t(chunks_.size()),
+            int32_t(weight_.products()),
+            k,
+            k_stride,
+            nullptr};
   }
 
-  // Takes back what out-of-image taps added as -1.
-  void correct(const TapRange& y, const TapRange& x, int64_t channel,
-               int64_t channels, int32_t* k) const {
+  // An even number of channels makes corrections even: halves of them are
+  // mismatches.
+  bool is_halved() const { return weight_.channels_per_group % 2 == 0; }
+
+  static bool is_at_border(const Band& band, int64_t first,
+                           int64_t num_pixels) {
+    int64_t any = 0;
+    for (int64_t p = 0; p < num_pixels; ++p) any |= band.places[first + p];
+    return any != 0;
+  }
+
+  void subtract(const int32_t* correction, int64_t channels,
+                int32_t* k) const {
+    const int32_t unit = is_halved() ? 2 : 1;
+    for (int64_t o = 0; o < channels; ++o) k[o] -= unit * correction[o];
+  }
+
+  // What out-of-image taps add as -1, or half of it, at each border of a
+  // band.
+  const int32_t* make_corrections(const Band& band, int64_t group,
+                                  int64_t segment) const {
+    const int64_t columns = column_taps_.count();
+    int32_t* corrections = workspace().corrections.get(
+        row_taps_.count() * columns * kSegment);
+    std::fill_n(corrections, kSegment, 0);  // inside
+    int64_t done = -1;
+    for (int64_t y = band.task.row_begin; y < band.task.row_end; ++y) {
+      const int64_t row = row_taps_.number(y);
+      if (row == done) continue;
+      for (int64_t place = row * columns; place < (row + 1) * columns; ++place)
+        make_correction(place, group, segment,
+                        corrections + place * kSegment);
+      done = row;
+    }
+    return corrections;
+  }
+
+  void make_correction(int64_t place, int64_t group, int64_t segment,
+                       int32_t* correction) const {
+    const TapRange& y = row_taps_.range(place / column_taps_.count());
+    const TapRange& x = column_taps_.range(place % column_taps_.count());
+    const int64_t channel = first_channel(group, segment);
     const int32_t* all = border(weight_.kernel_h, weight_.kernel_w, channel);
     const int32_t* a = border(y.low, x.low, channel);
     const int32_t* b = border(y.low, x.high, channel);
     const int32_t* c = border(y.high, x.low, channel);
     const int32_t* d = border(y.high, x.high, channel);
+    const int64_t channels = segment_channels(segment);
     for (int64_t o = 0; o < channels; ++o)
-      k[o] -= all[o] - (d[o] - c[o] - b[o] + a[o]);
+      correction[o] = (all[o] - (d[o] - c[o] - b[o] + a[o])) >> is_halved();
   }
 
   const int32_t* border(int64_t y, int64_t x, int64_t channel) const {
@@ -596,7 +779,7 @@ class Conv {
   uint8_t halo_;
   bool correct_border_;
   std::vector<Chunk> chunks_;
-  std::vector<TapRange> row_taps_, column_taps_;  // if correct_border_
+  TapRanges row_taps_, column_taps_;  // if correct_border_
 };
 
 bool is_uniform(const FloatImage& x, int64_t width) {
@@ -638,11 +821,11 @@ void pack(const FloatImage& x, int64_t batch, int64_t channels, int64_t height,
       row += run;
     }
   };
-  // a value costs about as much as 64 products
-  if (batch * height * width * channels < 2 * kProductsPerThread / 64)
-    body(0, batch * height);
-  else
-    parallel.run(batch * height, body);
+  const double values =
+      double(batch * height) * double(width) * double(channels);
+  const double microseconds = values / kernels.values_per_microsecond;
+  parallel.run_in(parallel.threads_for(microseconds), microseconds,
+                  batch * height, body);
 }
 
 void unpack(const uint8_t* bits, int64_t num_pixels, int64_t channels,

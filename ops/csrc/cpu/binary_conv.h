@@ -8,10 +8,10 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 
 #include "blob.h"
 #include "kernels.h"
+#include "parallel.h"
 
 namespace mmcompress {
 
@@ -66,14 +66,6 @@ struct FloatOutput {
   Thresholds next;
   float* y;       // null: not wanted
   uint8_t* bits;  // null: not wanted
-};
-
-// Runs `body(begin, end)` on parts of [0, size) in up to `num_threads`.
-struct Parallel {
-  int64_t num_threads;
-  std::function<void(int64_t size,
-                     const std::function<void(int64_t, int64_t)>& body)>
-      run;
 };
 
 void pack(const FloatImage& x, int64_t batch, int64_t channels, int64_t height,

@@ -64,8 +64,13 @@ BlobLayout::BlobLayout(const WeightShape& shape, const Kernels& kernels) {
   weights_offset =
       align(border_offset + (shape.kernel_h + 1) * (shape.kernel_w + 1) *
                                 shape.num_outputs * int64_t(sizeof(int32_t)));
-  total_bytes = weights_offset +
-                shape.groups * shape.segments_per_group() * segment_bytes;
+  const int64_t segments = shape.groups * shape.segments_per_group();
+  const bool has_dense =
+      kernels.count_dense && shape.taps() == 1 && shape.groups == 1;
+  dense_offset = weights_offset + segments * segment_bytes;
+  dense_bytes =
+      has_dense ? align(ceil_div(shape.channels_per_group, 8) * lanes) : 0;
+  total_bytes = dense_offset + segments * dense_bytes;
 }
 
 void prepack(const uint8_t* bits, const WeightShape& shape,
@@ -85,12 +90,17 @@ void prepack(const uint8_t* bits, const WeightShape& shape,
   const int64_t channels = shape.channels_per_group;
   const int64_t output_bytes = shape.taps() * packed_bytes(channels);
   uint8_t* weights = blob + layout.weights_offset;
+  uint8_t* dense = blob + layout.dense_offset;
   for (int64_t group = 0; group < shape.groups; ++group) {
     int64_t left = shape.outputs_per_group();
     for (; left > 0; left -= kSegment) {
       const int64_t num_outputs = left < kSegment ? left : kSegment;
       kernels.prepack(bits, num_outputs, shape.taps(), channels, layout.lanes,
                       weights);
+      if (layout.dense_bytes)
+        kernels.prepack_dense(bits, num_outputs, channels, layout.lanes,
+                              dense);
+      dense += layout.dense_bytes;
       bits += num_outputs * output_bytes;
       weights += layout.segment_bytes;
     }
@@ -113,7 +123,9 @@ Blob open_blob(const uint8_t* blob, int64_t size, const WeightShape& shape) {
     throw std::runtime_error("blob is truncated or damaged");
   return {&kernels, layout.lanes, layout.segment_bytes,
           reinterpret_cast<const int32_t*>(blob + layout.border_offset),
-          blob + layout.weights_offset};
+          blob + layout.weights_offset,
+          layout.dense_bytes ? blob + layout.dense_offset : nullptr,
+          layout.dense_bytes};
 }
 
 }  // namespace mmcompress

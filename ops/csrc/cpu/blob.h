@@ -34,6 +34,8 @@ struct BlobLayout {
   int64_t segment_bytes;
   int64_t border_offset;
   int64_t weights_offset;
+  int64_t dense_offset;
+  int64_t dense_bytes;  // of a segment; 0 where there is no dense form
   int64_t total_bytes;
 
   BlobLayout(const WeightShape& shape, const Kernels& kernels);
@@ -47,6 +49,8 @@ struct Blob {
   // taps above y and left of x of what a pixel of -1 adds to the dot product
   const int32_t* border;
   const uint8_t* weights;  // (groups, segments) times segment_bytes
+  const uint8_t* dense;    // for few rows, segments times dense_bytes; or null
+  int64_t dense_bytes;
 };
 
 // `bits` are packed weights (K, kernel_h, kernel_w, packed_bytes(C / groups)).

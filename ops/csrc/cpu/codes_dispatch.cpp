@@ -1,12 +1,9 @@
 // Which table of codes_kernels.h goes with which of kernels.h.
-#include <string>
-
 #include "codes_kernels.h"
 
 namespace mmcompress {
 
-const CodesKernels& codes_of(const Kernels& kernels) {
-  const std::string name = kernels.name;
+const CodesKernels& codes_by_name(const std::string& name) {
 #ifdef __x86_64__
   if (name == "avx512" && __builtin_cpu_supports("avx512vnni"))
     return avx512_codes();

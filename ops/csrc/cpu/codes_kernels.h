@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 #include "kernels.h"
 
@@ -70,8 +71,8 @@ const CodesKernels& avx2_codes();
 const CodesKernels& avx512_codes();
 const CodesKernels& neon_codes();
 
-// The table that belongs to these kernels, or a slower one where this CPU
-// lacks what it needs on top.
-const CodesKernels& codes_of(const Kernels& kernels);
+// The table for kernels of this name, which this CPU can run, or a slower one
+// where it lacks what codes need on top.
+const CodesKernels& codes_by_name(const std::string& name);
 
 }  // namespace mmcompress

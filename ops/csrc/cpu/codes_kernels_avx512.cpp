@@ -21,7 +21,8 @@ __m512i broadcast4(const uint8_t* p) {
   return _mm512_set1_epi32(four);
 }
 
-// Far enough ahead for the memory behind the second cache.
+// Weights of 8 bits wait for the memory behind the second cache: this far
+// ahead. Narrower ones wait for the loads of codes more than that.
 constexpr int64_t kAhead = 2048;
 
 void prefetch(const uint8_t* p) {
@@ -69,7 +70,6 @@ void multiply_rows2(const PanelProducts& args) {
   Sums<kRows, 4> sums;
   for (int64_t k = 0; k < args.channels; k += 16)
     for (int step = 0; step < 2; ++step, weights += 64) {
-      prefetch(weights);
       const __m512i packed = load(weights);
       const __m512i fields[] = {_mm512_and_si512(packed, mask(0x0f)),
                                 _mm512_and_si512(packed, mask(0x0c)),
@@ -101,7 +101,6 @@ void multiply_rows4(const PanelProducts& args) {
   Sums<kRows, 2> sums;
   for (int64_t k = 0; k < args.channels; k += 16)
     for (int step = 0; step < 4; ++step, weights += 64) {
-      prefetch(weights);
       const __m512i packed = load(weights);
       const __m512i high = _mm512_and_si512(packed, mask);
       for (int r = 0; r < kRows; ++r) {

@@ -1,7 +1,6 @@
 #include "fake_quantize.h"
 
 #include <algorithm>
-#include <cfloat>
 #include <cmath>
 #include <vector>
 
@@ -32,7 +31,7 @@ struct Task {
 class Division {
  public:
   explicit Division(const QuantizedShape& shape)
-      : shape_(shape), size_(shape.outer * shape.groups * shape.inner) {
+      : shape_(shape), size_(shape.size()) {
     per_value_ = shape.groups > 1 && shape.inner < kFewNeighbours;
     if (per_value_) {
       const int64_t least = shape.groups * shape.inner;
@@ -122,13 +121,6 @@ class Parameters {
   bool has_offset_;
   std::vector<float> scale_, beta_in_, beta_out_, zero_in_, zero_out_;
 };
-
-// The number next to a limit, away from 0; those that are not normal count as
-// 0, so that it does not matter whether they are flushed.
-float beyond(int64_t limit, float towards) {
-  if (limit == 0) return std::copysign(FLT_MIN, towards);
-  return std::nextafter(float(limit), towards);
-}
 
 QuantizedRun run_of(const Division& division, const QuantizedRange& range) {
   QuantizedRun run = {};

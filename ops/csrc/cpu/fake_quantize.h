@@ -7,25 +7,10 @@
 // Every operation is rounded to float32, ties of `round` go to even.
 #pragma once
 
-#include <cstdint>
-
+#include "../quantized.h"
 #include "binary_conv.h"
 
 namespace mmcompress {
-
-// How values lie in memory: (outer, groups, inner), a scale for each group.
-struct QuantizedShape {
-  int64_t outer, groups, inner;
-};
-
-// Of all groups. Null: there is none.
-struct QuantizedRange {
-  const float* scale;
-  const float* beta;
-  const float* zero_point;
-  int64_t low, high;
-  bool rounded;  // the mask asks whether round(u), not u, is in the range
-};
 
 void fake_quantize(const QuantizedShape& shape, const QuantizedRange& range,
                    const float* x, float* y, const Kernels& kernels,

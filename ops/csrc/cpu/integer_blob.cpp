@@ -6,6 +6,8 @@
 #include <stdexcept>
 #include <string>
 
+#include "integer_row.h"
+
 namespace mmcompress {
 namespace {
 
@@ -33,34 +35,80 @@ bool is_depthwise(const WeightShape& shape) {
          shape.groups > 1;
 }
 
-// What must be known of a weight to choose its layout.
-struct Extent {
-  int64_t largest_sum = 0;   // of the absolute weights of an output
-  int64_t largest_pair = 0;  // of those of two neighbouring channels
-};
-
-Extent measure(const std::vector<int8_t>& codes, const WeightShape& shape) {
-  Extent extent;
-  const int64_t taps = shape.taps();
-  int64_t i = 0;
+// Of the absolute weights of an output.
+int64_t largest_sum(const std::vector<int8_t>& codes,
+                    const WeightShape& shape) {
+  const int64_t products = shape.products();
+  int64_t largest = 0;
   for (int64_t o = 0; o < shape.num_outputs; ++o) {
     int64_t sum = 0;
-    for (int64_t c = 0; c < shape.channels_per_group; ++c)
-      for (int64_t tap = 0; tap < taps; ++tap, ++i) {
-        const int64_t value = std::abs(int(codes[i]));
-        sum += value;
-        const int64_t pair =
-            c % 2 ? value + std::abs(int(codes[i - taps])) : value;
-        extent.largest_pair = std::max(extent.largest_pair, pair);
-      }
-    extent.largest_sum = std::max(extent.largest_sum, sum);
+    for (int64_t i = 0; i < products; ++i)
+      sum += std::abs(int(codes[o * products + i]));
+    largest = std::max(largest, sum);
   }
-  return extent;
+  return largest;
 }
 
-IntegerBlobPlan make_plan(const WeightShape& shape,
+// Two weights that are multiplied and added together.
+struct Pair {
+  int64_t positive = 0, negative = 0;
+
+  void add(int weight) { (weight > 0 ? positive : negative) += weight; }
+};
+
+// Steps after which sums of 16 bits may overflow: codes are 0 to `high`, so
+// that a sum lies between those of the negative and of the positive weights.
+int64_t steps_in_16_bits(const std::vector<Pair>& pairs, int64_t high) {
+  const int64_t limit = INT16_MAX / std::max<int64_t>(high, 1);
+  int64_t fewest = kNever;
+  Pair sum;
+  for (int64_t end = 0, begin = 0; end < int64_t(pairs.size()); ++end) {
+    sum.positive += pairs[end].positive;
+    sum.negative += pairs[end].negative;
+    for (; sum.positive > limit || sum.negative < -limit; ++begin) {
+      fewest = std::min(fewest, end - begin);
+      sum.positive -= pairs[begin].positive;
+      sum.negative -= pairs[begin].negative;
+    }
+  }
+  return fewest;
+}
+
+// The same for all outputs and both pairs of a step, wherever one starts.
+int64_t steps_in_16_bits(const std::vector<int8_t>& codes,
+                         const WeightShape& shape, int64_t high) {
+  const int64_t channels = shape.channels_per_group;
+  const int64_t taps = shape.taps();
+  const int64_t quads = ceil_div(channels, kQuad);
+  int64_t fewest = kNever;
+  for (int64_t o = 0; o < shape.num_outputs; ++o)
+    for (int64_t first = 0; first < kQuad; first += 2) {
+      std::vector<Pair> pairs(taps * quads);
+      for (int64_t c = first; c < channels; c += c % 2 ? kQuad - 1 : 1)
+        for (int64_t tap = 0; tap < taps; ++tap)
+          pairs[tap * quads + c / kQuad].add(
+              codes[(o * channels + c) * taps + tap]);
+      fewest = std::min(fewest, steps_in_16_bits(pairs, high));
+    }
+  return fewest;
+}
+
+RowShape row_shape(const IntegerWeight& weight) {
+  return {weight.shape.num_outputs, weight.shape.channels_per_group,
+          int(weight.bits)};
+}
+
+// Whether one row waits for memory less with weights for it alone: bytes are
+// no larger than those of kQuads.
+bool has_rows(const IntegerWeight& weight, WeightFormat format) {
+  return weight.shape.groups == 1 && weight.shape.taps() == 1 &&
+         (weight.bits < 8 || format == WeightFormat::kPairs);
+}
+
+IntegerBlobPlan make_plan(const IntegerWeight& weight,
                           const IntegerKernels& kernels, WeightFormat format,
                           int64_t high, int64_t flush) {
+  const WeightShape& shape = weight.shape;
   IntegerBlobPlan plan = {};
   IntegerBlob& blob = plan.blob;
   blob.kernels = &kernels;
@@ -78,6 +126,10 @@ IntegerBlobPlan make_plan(const WeightShape& shape,
       align(sizeof(Header) + shape.num_outputs * int64_t(sizeof(int32_t)));
   plan.total_bytes =
       plan.weights_offset + blob.segment_offset(blob.groups, 0);
+  if (has_rows(weight, format)) {
+    plan.rows_offset = align(plan.total_bytes);
+    plan.total_bytes = plan.rows_offset + row_shape(weight).total_bytes();
+  }
   return plan;
 }
 
@@ -156,24 +208,23 @@ IntegerBlobPlan plan_integer_blob(const std::vector<int8_t>& codes,
                                   const IntegerWeight& weight, int64_t high,
                                   const IntegerKernels& kernels) {
   const WeightShape& shape = weight.shape;
-  const Extent extent = measure(codes, shape);
-  if (extent.largest_sum * 255 > INT32_MAX)
+  const int64_t largest = largest_sum(codes, shape) * 255;
+  if (largest > INT32_MAX)
     throw std::runtime_error("an output sums up to " +
-                             std::to_string(extent.largest_sum * 255) +
+                             std::to_string(largest) +
                              ", which is more than 32 bits hold");
   WeightFormat format = WeightFormat::kQuads;
   int64_t flush = kNever;
   if (is_depthwise(shape)) {
     format = WeightFormat::kDepthwise;
   } else if (kernels.saturates) {
-    const int64_t step = extent.largest_pair * high;
-    flush = step == 0 ? kNever : std::min(kNever, INT16_MAX / step);
+    flush = steps_in_16_bits(codes, shape, high);
     if (flush == 0) {
       format = WeightFormat::kPairs;
       flush = kNever;
     }
   }
-  return make_plan(shape, kernels, format, high, flush);
+  return make_plan(weight, kernels, format, high, flush);
 }
 
 void integer_prepack(const std::vector<int8_t>& codes,
@@ -203,6 +254,8 @@ void integer_prepack(const std::vector<int8_t>& codes,
       fill_segment(codes, shape, blob,
                    group * blob.outputs_per_group + s * blob.kernels->segment,
                    s, out + plan.weights_offset + blob.segment_offset(group, s));
+  if (plan.rows_offset)
+    prepack_rows(codes.data(), row_shape(weight), out + plan.rows_offset);
 }
 
 IntegerBlob open_integer_blob(const uint8_t* bytes, int64_t size,
@@ -221,13 +274,14 @@ IntegerBlob open_integer_blob(const uint8_t* bytes, int64_t size,
   if (!is_allowed(weight, kernels, header))
     throw std::runtime_error("blob is truncated or damaged");
   IntegerBlobPlan plan =
-      make_plan(weight.shape, kernels, WeightFormat(header.format),
-                header.high, header.flush);
+      make_plan(weight, kernels, WeightFormat(header.format), header.high,
+                header.flush);
   if (header.total_bytes != size || plan.total_bytes != size)
     throw std::runtime_error("blob is truncated or damaged");
   plan.blob.weight_sums =
       reinterpret_cast<const int32_t*>(bytes + sizeof header);
   plan.blob.weights = bytes + plan.weights_offset;
+  if (plan.rows_offset) plan.blob.rows = bytes + plan.rows_offset;
   return plan.blob;
 }
 

@@ -2,7 +2,9 @@
 //
 // A blob is one block of bytes: a header that says what it is, the sum of each
 // output channel's weights, and the weights of each group and segment of
-// output channels. It is made at load time and never stored.
+// output channels. Weights that a linear layer may have follow once more, as
+// integer_row.h reads them, where that is worth the memory. It is made at load
+// time and never stored.
 #pragma once
 
 #include <cstdint>
@@ -27,6 +29,7 @@ struct IntegerBlob {
   int64_t flush;  // see SumArgs
   const int32_t* weight_sums;  // (K, )
   const uint8_t* weights;
+  const uint8_t* rows;  // the same weights for linear_rows; null: there are none
 
   int64_t groups;            // 1 if kDepthwise, else those of the weight
   int64_t outputs_per_group;
@@ -45,6 +48,7 @@ struct IntegerBlob {
 struct IntegerBlobPlan {
   IntegerBlob blob;  // without its pointers to data
   int64_t weights_offset;
+  int64_t rows_offset;  // 0: there are none
   int64_t total_bytes;
 };
 

@@ -3,6 +3,7 @@
 #include "integer_conv.h"
 
 #include <algorithm>
+#include <limits>
 #include <vector>
 
 #include "integer_operand.h"
@@ -20,11 +21,15 @@ constexpr int64_t kWeightBytes = 128 * 1024;
 constexpr int64_t kBlockPixels = 96;
 // Below this many products per thread (20 us) another thread doesn't pay.
 constexpr int64_t kProductsPerThread = 8000000;
-constexpr int64_t kMaxTile = 16;
 constexpr int64_t kMaxSegment = 64;
 
 int64_t clamp(int64_t value, int64_t low, int64_t high) {
   return std::max(low, std::min(value, high));
+}
+
+// The first of parts of about the same size, none larger than `most`.
+int64_t even_part(int64_t size, int64_t most) {
+  return ceil_div(size, ceil_div(size, most));
 }
 
 // A part of the output that one thread computes on its own.
@@ -52,6 +57,9 @@ class IntegerConv {
         out_h_(shape.out_height()),
         out_w_(shape.out_width()),
         num_outputs_(shape.weight.num_outputs) {
+    sum_ = blob.format == WeightFormat::kQuads   ? kernels_.sum_quads
+           : blob.format == WeightFormat::kPairs ? kernels_.sum_pairs
+                                                 : kernels_.sum_depthwise;
     make_chunks();
     pad_vectors(input.grid.zero_point);
     const FloatImage& r = output.residual;
@@ -119,15 +127,15 @@ class IntegerConv {
     const bool flips = blob_.format == WeightFormat::kQuads;
     // of codes that are read as signed
     const int32_t zero = zero_point - (flips ? kernels_.flip : 0);
-    correction_.resize(num_outputs_ + kMaxSegment);
-    scale_.resize(num_outputs_ + kMaxSegment);
+    const int64_t size = num_outputs_ + kMaxSegment;
+    start_.resize(size);
+    scale_.resize(size);
+    bias_.resize(size, -0.0f);
     for (int64_t o = 0; o < num_outputs_; ++o) {
-      correction_[o] = zero * blob_.weight_sums[o];
+      start_[o] = -zero * blob_.weight_sums[o];
       scale_[o] = output_.scale[o];
+      if (output_.bias) bias_[o] = output_.bias[o];
     }
-    if (!output_.bias) return;
-    bias_.resize(num_outputs_ + kMaxSegment);
-    std::copy_n(output_.bias, num_outputs_, bias_.begin());
   }
 
   int64_t num_bands(int64_t threads) const {
@@ -176,118 +184,128 @@ class IntegerConv {
   // The operand at the first tap of each output pixel.
   void find_pixels(const Task& task, const uint8_t* operand,
                    std::vector<const uint8_t*>& pixels) const {
-    pixels.clear();
-    for (int64_t y = 0; y < task.row_end - task.row_begin; ++y)
-      for (int64_t x = 0; x < out_w_; ++x)
-        pixels.push_back(operand +
-                         y * shape_.stride_h * operand_.row_bytes() +
-                         x * shape_.stride_w * operand_.pixel_bytes());
+    const int64_t right = shape_.stride_w * operand_.pixel_bytes();
+    const int64_t down = shape_.stride_h * operand_.row_bytes();
+    int64_t rows = task.row_end - task.row_begin, columns = out_w_;
+    pixels.resize(rows * columns);
+    if (columns == 1) std::swap(rows, columns);
+    const int64_t step = columns == out_w_ ? right : down;
+    const uint8_t** pixel = pixels.data();
+    for (int64_t y = 0; y < rows; ++y, operand += down, pixel += columns)
+      for (int64_t x = 0; x < columns; ++x) pixel[x] = operand + x * step;
+  }
+
+  int64_t channel(int64_t group, int64_t segment) const {
+    return group * blob_.outputs_per_group + segment * kernels_.segment;
   }
 
   void run_segment(const Task& task, const std::vector<const uint8_t*>& pixels,
                    int64_t group, int64_t segment) const {
     alignas(64) int32_t sums[kBlockPixels * kMaxSegment];
-    const int64_t lanes = blob_.lanes(segment);
+    SumArgs args = sum_args(group, segment);
+    IntegerEpilogue epilogue = epilogue_args(task, group, segment);
+    epilogue.sums = sums;
+    epilogue.sums_stride = args.sums_stride = args.lanes;
     const auto count = int64_t(pixels.size());
-    const int64_t most =
-        blocks_.size() == 1 ? kernels_.tile : kBlockPixels;
+    const int64_t most = blocks_.size() == 1 ? kernels_.tile : kBlockPixels;
     for (int64_t first = 0; first < count;) {
-      const int64_t parts = ceil_div(count - first, most);
-      const int64_t now = ceil_div(count - first, parts);
+      epilogue.num_pixels = even_part(count - first, most);
       for (const Block& block : blocks_)
-        sum(pixels.data() + first, now, group, segment, block, sums);
-      finish(task, first, now, group, segment, sums, lanes);
-      first += now;
+        sum(pixels.data() + first, epilogue.num_pixels, block, args, sums);
+      finish(task, first, epilogue);
+      first += epilogue.num_pixels;
+      if (epilogue.y) epilogue.y += epilogue.num_pixels * num_outputs_;
+      if (epilogue.codes) epilogue.codes += epilogue.num_pixels * num_outputs_;
     }
   }
 
-  // One block of the reduction for some pixels.
-  void sum(const uint8_t* const* pixels, int64_t count, int64_t group,
-           int64_t segment, const Block& block, int32_t* sums) const {
-    const bool depthwise = blob_.format == WeightFormat::kDepthwise;
-    const int64_t skip = depthwise ? segment * kernels_.segment
-                                   : group * operand_.group_bytes();
-    SumArgs args;
+  // What all pixels of a segment have in common.
+  SumArgs sum_args(int64_t group, int64_t segment) const {
+    SumArgs args = {};
+    args.weights = blob_.weights + blob_.segment_offset(group, segment);
     args.lanes = blob_.lanes(segment);
-    args.weights = blob_.weights + blob_.segment_offset(group, segment) +
-                   block.first_step * args.lanes * blob_.lane_bytes;
+    args.skip = blob_.format == WeightFormat::kDepthwise
+                    ? segment * kernels_.segment
+                    : group * operand_.group_bytes();
+    args.flush = blob_.flush;
+    args.start = start_.data() + channel(group, segment);
+    return args;
+  }
+
+  // One block of the reduction for some pixels; changes parts of `args` that
+  // the next call sets. They are not copied: that would wait for the stores.
+  void sum(const uint8_t* const* pixels, int64_t count, const Block& block,
+           SumArgs& args, int32_t* sums) const {
+    const uint8_t* weights = args.weights;
+    const int32_t* start = args.start;
+    args.weights += block.first_step * args.lanes * blob_.lane_bytes;
     args.chunks = chunks_.data() + block.first_chunk;
     args.num_chunks = block.num_chunks;
-    args.flush = blob_.flush;
-    args.accumulate = block.first_step > 0;
-    args.sums_stride = args.lanes;
-    const auto kernel = depthwise ? kernels_.sum_depthwise
-                        : blob_.format == WeightFormat::kPairs
-                            ? kernels_.sum_pairs
-                            : kernels_.sum_quads;
-    const uint8_t* tile[kMaxTile];
-    for (int64_t first = 0; first < count;) {
-      const int64_t tiles = ceil_div(count - first, kernels_.tile);
-      args.num_pixels = ceil_div(count - first, tiles);
-      for (int64_t p = 0; p < args.num_pixels; ++p)
-        tile[p] = pixels[first + p] + skip;
-      args.pixels = tile;
+    if (block.first_step > 0) args.start = nullptr;
+    for (int64_t first = 0; first < count; first += args.num_pixels) {
+      args.num_pixels = even_part(count - first, kernels_.tile);
+      args.pixels = pixels + first;
       args.sums = sums + first * args.sums_stride;
-      kernel(args);
-      first += args.num_pixels;
+      sum_(args);
     }
+    args.weights = weights;
+    args.start = start;
   }
 
-  void finish(const Task& task, int64_t first, int64_t count, int64_t group,
-              int64_t segment, const int32_t* sums, int64_t stride) const {
-    const int64_t channel =
-        group * blob_.outputs_per_group + segment * kernels_.segment;
-    const int64_t pixel =
-        (task.image * out_h_ + task.row_begin) * out_w_ + first;
-    IntegerEpilogue args;
-    args.correction = correction_.data() + channel;
-    args.scale = scale_.data() + channel;
-    args.bias = bias_.empty() ? nullptr : bias_.data() + channel;
+  IntegerEpilogue epilogue_args(const Task& task, int64_t group,
+                                int64_t segment) const {
+    const int64_t first = channel(group, segment);
+    const int64_t offset =
+        (task.image * out_h_ + task.row_begin) * out_w_ * num_outputs_ + first;
+    IntegerEpilogue args = {};
+    args.scale = scale_.data() + first;
+    args.bias = bias_.data() + first;
     args.input_scale = output_.input_scale;
-    args.act = output_.act;
+    constexpr float kInfinity = std::numeric_limits<float>::infinity();
+    args.lowest = output_.act == Activation::kNone ? -kInfinity : 0.0f;
+    args.highest = output_.act == Activation::kRelu6 ? 6.0f : kInfinity;
     args.channels =
         std::min(kernels_.segment,
                  blob_.outputs_per_group - segment * kernels_.segment);
-    args.num_pixels = count;
-    args.sums = sums;
-    args.sums_stride = stride;
-    const int64_t offset = pixel * num_outputs_ + channel;
-    args.y = output_.y ? output_.y + offset : nullptr;
-    args.y_stride = num_outputs_;
-    args.codes = output_.codes ? output_.codes + offset : nullptr;
-    args.codes_stride = num_outputs_;
+    args.result = output_.result;
+    if (output_.y) args.y = output_.y + offset;
+    if (output_.codes) args.codes = output_.codes + offset;
+    args.y_stride = args.codes_stride = num_outputs_;
     args.next_scale = output_.next_scale;
-    args.reciprocal = output_.reciprocal;
     args.grid = output_.grid;
+    return args;
+  }
+
+  // The pixels of a task from `first` on.
+  void finish(const Task& task, int64_t first, IntegerEpilogue& args) const {
+    const FloatImage& r = output_.residual;
+    if (!r.data) return kernels_.finish(args);
+    const int64_t pixel = task.row_begin * out_w_ + first;
+    const float* origin = r.data + task.image * r.stride_n +
+                          (args.scale - scale_.data()) * r.stride_c;
+    if (residual_in_place_) {
+      args.residual = origin + pixel * r.stride_w;
+      args.residual_stride = r.stride_w;
+      return kernels_.finish(args);
+    }
     alignas(64) float gathered[kBlockPixels * kMaxSegment];
-    set_residual(task, first, channel, gathered, args);
+    gather(origin, pixel, args, gathered);
+    args.residual = gathered;
+    args.residual_stride = kMaxSegment;
     kernels_.finish(args);
   }
 
-  // Points at the residual where its channels are contiguous, else copies it.
-  void set_residual(const Task& task, int64_t first, int64_t channel,
-                    float* gathered, IntegerEpilogue& args) const {
+  // Copies a residual whose channels are not contiguous.
+  void gather(const float* origin, int64_t pixel, const IntegerEpilogue& args,
+              float* gathered) const {
     const FloatImage& r = output_.residual;
-    args.residual = nullptr;
-    args.residual_stride = 0;
-    if (!r.data) return;
-    const int64_t pixel = task.row_begin * out_w_ + first;
-    const float* data =
-        r.data + task.image * r.stride_n + channel * r.stride_c;
-    if (residual_in_place_) {
-      args.residual = data + pixel * r.stride_w;
-      args.residual_stride = r.stride_w;
-      return;
-    }
     for (int64_t p = 0; p < args.num_pixels; ++p) {
       const int64_t row = (pixel + p) / out_w_;
       const int64_t column = (pixel + p) % out_w_;
-      const float* from = data + row * r.stride_h + column * r.stride_w;
+      const float* from = origin + row * r.stride_h + column * r.stride_w;
       for (int64_t c = 0; c < args.channels; ++c)
         gathered[p * kMaxSegment + c] = from[c * r.stride_c];
     }
-    args.residual = gathered;
-    args.residual_stride = kMaxSegment;
   }
 
   const ConvShape& shape_;
@@ -296,9 +314,10 @@ class IntegerConv {
   const IntegerOutput& output_;
   const IntegerOperand operand_;
   int64_t out_h_, out_w_, num_outputs_;
+  void (*sum_)(const SumArgs& args);
   std::vector<Chunk> chunks_;
   std::vector<Block> blocks_;
-  std::vector<int32_t> correction_;
+  std::vector<int32_t> start_;  // of the sums: what the zero point adds
   std::vector<float> scale_, bias_;
   bool residual_in_place_;
 };

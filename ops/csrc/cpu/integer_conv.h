@@ -20,17 +20,19 @@ struct IntegerInput {
   CodeGrid grid;
 };
 
+enum class Activation { kNone, kRelu, kRelu6 };
+
 // See IntegerEpilogue.
 struct IntegerOutput {
   float input_scale;
   const float* scale;
-  const float* bias;
+  const float* bias;  // null: none
   FloatImage residual;
   Activation act;
-  float* y;        // null: not wanted
-  uint8_t* codes;  // null: not wanted
+  Result result;
+  float* y;
+  uint8_t* codes;
   float next_scale;
-  bool reciprocal;
   CodeGrid grid;
 };
 

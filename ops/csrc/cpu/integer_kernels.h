@@ -35,40 +35,43 @@ struct SumArgs {
   int64_t lanes;           // a multiple of `granule`
   const uint8_t* const* pixels;  // operand at the first tap of each pixel
   int64_t num_pixels;            // 1..tile
+  int64_t skip;                  // bytes from there to the wanted channels
   const Chunk* chunks;
   int64_t num_chunks;
   // Steps after which sums of 16 bits may overflow, at least 1.
   int64_t flush;
-  bool accumulate;  // add to `sums`
+  const int32_t* start;  // of `lanes`, or null: `sums` go on
   int32_t* sums;
   int64_t sums_stride;  // from pixel to pixel; `lanes` are written
 };
 
-enum class Activation { kNone, kRelu, kRelu6 };
+// What is wanted of sums.
+enum class Result {
+  kFloats,         // y
+  kFloatsAndCodes, // y, and clamp(round(y / next_scale) + zero_point)
+  kCodes           // clamp(round(y * next_scale + zero_point))
+};
 
-// y = (float(sum - correction) * input_scale) * scale; y += bias;
-// y += residual; y = act(y); every operation is rounded to float32. All
-// pointers are at the first of up to `segment` channels; null where a step is
-// absent. Codes: of y / next_scale, or where `reciprocal` is set,
-// clamp(round(y * next_scale + zero_point), low, high).
+// y = (float(sum) * input_scale) * scale; y += bias; y += residual;
+// y = min(max(y, lowest), highest); every operation is rounded to float32, NaN
+// stays. All pointers are at the first of up to `segment` channels.
 struct IntegerEpilogue {
-  const int32_t* correction;  // these two are padded to a multiple of 16
-  const float* scale;
-  const float* bias;
+  const float* scale;  // these two are padded to a multiple of 16
+  const float* bias;   // -0.0 adds nothing
   float input_scale;
-  Activation act;
+  float lowest, highest;
   int64_t channels;
   int64_t num_pixels;
   const int32_t* sums;
   int64_t sums_stride;
-  const float* residual;
+  const float* residual;  // null: none
   int64_t residual_stride;
+  Result result;
   float* y;
   int64_t y_stride;
   uint8_t* codes;
   int64_t codes_stride;
   float next_scale;
-  bool reciprocal;
   CodeGrid grid;
 };
 
@@ -89,8 +92,6 @@ struct IntegerKernels {
   void (*sum_quads)(const SumArgs& args);
   void (*sum_pairs)(const SumArgs& args);  // null unless `saturates`
   void (*sum_depthwise)(const SumArgs& args);
-  void (*quantize)(const float* x, int64_t count, float scale,
-                   const CodeGrid& grid, uint8_t* codes);
   void (*finish)(const IntegerEpilogue& args);
 };
 

@@ -36,6 +36,10 @@ __m256i broadcast(const uint8_t* x) {
 
 // ---- sums ----------------------------------------------------------------
 
+const int32_t* first_sums(const SumArgs& args, int64_t p) {
+  return args.start ? args.start : args.sums + p * args.sums_stride;
+}
+
 // Sums of 32 bits of two vectors of output channels and P pixels.
 template <int P>
 struct Sums {
@@ -46,9 +50,7 @@ struct Sums {
     for (int p = 0; p < P; ++p)
 #pragma GCC unroll 2
       for (int v = 0; v < 2; ++v)
-        of[p][v] = args.accumulate
-                       ? load(args.sums + p * args.sums_stride + v * kLanes)
-                       : _mm256_setzero_si256();
+        of[p][v] = load(first_sums(args, p) + v * kLanes);
   }
 
   void write(const SumArgs& args) const {
@@ -69,7 +71,7 @@ void sum_each(const SumArgs& args) {
   for (int64_t i = 0; i < args.num_chunks; ++i) {
     const uint8_t* x[P];
 #pragma GCC unroll 8
-    for (int p = 0; p < P; ++p) x[p] = args.pixels[p] + args.chunks[i].offset;
+    for (int p = 0; p < P; ++p) x[p] = args.pixels[p] + args.chunks[i].offset + args.skip;
     const int64_t bytes = args.chunks[i].steps * kQuad;
     for (int64_t c = 0; c < bytes; c += kQuad, weights += 64) {
       const __m256i w0 = load(weights), w1 = load(weights + 32);
@@ -117,9 +119,9 @@ struct ShortSums {
 // Several steps fit into 16 bits.
 template <int P>
 void sum_several(const SumArgs& args) {
-  if (!args.accumulate)
+  if (args.start)
     for (int p = 0; p < P; ++p)
-      std::memset(args.sums + p * args.sums_stride, 0, 64);
+      std::memcpy(args.sums + p * args.sums_stride, args.start, 64);
   ShortSums<P> sums;
   sums.clear();
   const uint8_t* weights = args.weights;
@@ -127,7 +129,7 @@ void sum_several(const SumArgs& args) {
   for (int64_t i = 0; i < args.num_chunks; ++i) {
     const uint8_t* x[P];
 #pragma GCC unroll 8
-    for (int p = 0; p < P; ++p) x[p] = args.pixels[p] + args.chunks[i].offset;
+    for (int p = 0; p < P; ++p) x[p] = args.pixels[p] + args.chunks[i].offset + args.skip;
     int64_t c = 0;
     for (int64_t left = args.chunks[i].steps; left > 0;) {
       const int64_t now = std::min(left, free);
@@ -162,7 +164,7 @@ void sum_wide(const SumArgs& args) {
   for (int64_t i = 0; i < args.num_chunks; ++i) {
     const uint8_t* x[P];
 #pragma GCC unroll 8
-    for (int p = 0; p < P; ++p) x[p] = args.pixels[p] + args.chunks[i].offset;
+    for (int p = 0; p < P; ++p) x[p] = args.pixels[p] + args.chunks[i].offset + args.skip;
     const int64_t bytes = args.chunks[i].steps * kQuad * 2;
     for (int64_t c = 0; c < bytes; c += 4, weights += 64) {
       const __m256i w0 = load(weights), w1 = load(weights + 32);
@@ -202,13 +204,11 @@ void sum_depthwise(const SumArgs& args) {
   for (int64_t p = 0; p < args.num_pixels; ++p) {
     int32_t* sums = args.sums + p * args.sums_stride;
     for (int64_t lane = 0; lane < args.lanes; lane += 16) {
-      __m256i sum0 = _mm256_setzero_si256(), sum1 = sum0;
-      if (args.accumulate) {
-        sum0 = load(sums + lane);
-        sum1 = load(sums + lane + 8);
-      }
+      const int32_t* first = first_sums(args, p) + lane;
+      __m256i sum0 = load(first), sum1 = load(first + 8);
       for (int64_t i = 0; i < args.num_chunks; ++i) {
-        const uint8_t* x = args.pixels[p] + args.chunks[i].offset + lane;
+        const uint8_t* x =
+            args.pixels[p] + args.chunks[i].offset + args.skip + lane;
         const uint8_t* w = args.weights + i * args.lanes + lane;
         const __m256i products = _mm256_mullo_epi16(
             _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i*)x)),
@@ -261,75 +261,81 @@ void store_codes(uint8_t* out, __m256i codes) {
   _mm_storel_epi64((__m128i*)out, _mm_packus_epi16(words, words));
 }
 
-void quantize(const float* x, int64_t count, float scale, const CodeGrid& grid,
-              uint8_t* codes) {
-  const Limits limits = division(scale, grid);
-  int64_t i = 0;
-  for (; i + kLanes <= count; i += kLanes)
-    store_codes(codes + i, divided(_mm256_loadu_ps(x + i), limits));
-  quantize_loop(x + i, count - i, scale, grid, codes + i);
-}
-
 // ---- what follows the sums -----------------------------------------------
 
 // Whole vectors of channels.
-void finish_whole(const IntegerEpilogue& args) {
+template <Result kResult, bool kHasResidual>
+void finish_vectors(const IntegerEpilogue& args) {
   const __m256 input_scale = _mm256_set1_ps(args.input_scale);
-  const __m256 zero = _mm256_setzero_ps(), six = _mm256_set1_ps(6.0f);
+  const __m256 lowest = _mm256_set1_ps(args.lowest);
+  const __m256 highest = _mm256_set1_ps(args.highest);
   const __m256 zero_point = _mm256_set1_ps(float(args.grid.zero_point));
   Limits limits = division(args.next_scale, args.grid);
-  if (args.reciprocal) {
+  if (kResult == Result::kCodes) {
+    // the zero point is added before the value is rounded
     limits.low = _mm256_set1_ps(float(args.grid.low));
     limits.high = _mm256_set1_ps(float(args.grid.high));
   }
   for (int64_t c = 0; c < args.channels; c += kLanes) {
-    const __m256i correction = load(args.correction + c);
     const __m256 scale = _mm256_loadu_ps(args.scale + c);
-    const __m256 bias =
-        args.bias ? _mm256_loadu_ps(args.bias + c) : _mm256_setzero_ps();
+    const __m256 bias = _mm256_loadu_ps(args.bias + c);
     for (int64_t p = 0; p < args.num_pixels; ++p) {
-      const __m256i sum = _mm256_sub_epi32(
-          load(args.sums + p * args.sums_stride + c), correction);
+      const __m256i sum = load(args.sums + p * args.sums_stride + c);
       __m256 y = _mm256_mul_ps(_mm256_cvtepi32_ps(sum), input_scale);
-      y = _mm256_mul_ps(y, scale);
-      if (args.bias) y = _mm256_add_ps(y, bias);
-      if (args.residual)
+      y = _mm256_add_ps(_mm256_mul_ps(y, scale), bias);
+      if (kHasResidual)
         y = _mm256_add_ps(y, _mm256_loadu_ps(args.residual +
                                              p * args.residual_stride + c));
       // the second operand, if it is NaN
-      if (args.act != Activation::kNone) y = _mm256_max_ps(zero, y);
-      if (args.act == Activation::kRelu6) y = _mm256_min_ps(six, y);
-      if (args.y) _mm256_storeu_ps(args.y + p * args.y_stride + c, y);
-      if (!args.codes) continue;
-      const __m256i codes =
-          args.reciprocal
-              ? round_codes(
-                    _mm256_add_ps(_mm256_mul_ps(y, limits.scale), zero_point),
-                    limits)
-              : divided(y, limits);
-      store_codes(args.codes + p * args.codes_stride + c, codes);
+      y = _mm256_min_ps(highest, _mm256_max_ps(lowest, y));
+      if (kResult != Result::kCodes)
+        _mm256_storeu_ps(args.y + p * args.y_stride + c, y);
+      uint8_t* codes = args.codes + p * args.codes_stride + c;
+      if (kResult == Result::kFloatsAndCodes)
+        store_codes(codes, divided(y, limits));
+      if (kResult == Result::kCodes)
+        store_codes(codes, round_codes(_mm256_add_ps(_mm256_mul_ps(
+                                                         y, limits.scale),
+                                                     zero_point),
+                                       limits));
     }
   }
 }
 
-void finish(IntegerEpilogue args) {
-  const int64_t whole = args.channels / kLanes * kLanes;
-  const int64_t rest = args.channels - whole;
-  args.channels = whole;
-  finish_whole(args);
-  if (rest == 0) return;
-  args.channels = rest;
-  args.correction += whole;
-  args.scale += whole;
-  if (args.bias) args.bias += whole;
-  args.sums += whole;
-  if (args.residual) args.residual += whole;
-  if (args.y) args.y += whole;
-  if (args.codes) args.codes += whole;
-  finish_loop(args);
+template <Result kResult>
+void finish_result(const IntegerEpilogue& args) {
+  if (args.residual)
+    finish_vectors<kResult, true>(args);
+  else
+    finish_vectors<kResult, false>(args);
 }
 
-void finish_by_reference(const IntegerEpilogue& args) { finish(args); }
+void finish_whole(const IntegerEpilogue& args) {
+  switch (args.result) {
+    case Result::kFloats:
+      return finish_result<Result::kFloats>(args);
+    case Result::kFloatsAndCodes:
+      return finish_result<Result::kFloatsAndCodes>(args);
+    case Result::kCodes:
+      return finish_result<Result::kCodes>(args);
+  }
+}
+
+void finish(const IntegerEpilogue& args) {
+  const int64_t whole = args.channels / kLanes * kLanes;
+  IntegerEpilogue part = args;
+  part.channels = whole;
+  finish_whole(part);
+  part.channels = args.channels - whole;
+  if (part.channels == 0) return;
+  part.scale += whole;
+  part.bias += whole;
+  part.sums += whole;
+  if (part.residual) part.residual += whole;
+  if (part.y) part.y += whole;
+  if (part.codes) part.codes += whole;
+  finish_loop(part);
+}
 
 }  // namespace
 
@@ -345,8 +351,7 @@ const IntegerKernels& avx2_integer_kernels() {
       sum_quads,
       sum_pairs,
       sum_depthwise,
-      quantize,
-      finish_by_reference,
+      finish,
   };
   return table;
 }

@@ -29,6 +29,10 @@ __m512i broadcast(const uint8_t* x) {
   return _mm512_set1_epi32(quad);
 }
 
+const int32_t* first_sums(const SumArgs& args, int64_t p) {
+  return args.start ? args.start : args.sums + p * args.sums_stride;
+}
+
 // V vectors of output channels, P pixels.
 template <int V, int P>
 void sum_tile(const SumArgs& args) {
@@ -37,16 +41,13 @@ void sum_tile(const SumArgs& args) {
   for (int p = 0; p < P; ++p)
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v)
-      sums[p][v] = args.accumulate
-                       ? _mm512_loadu_si512(args.sums + p * args.sums_stride +
-                                            v * kLanes)
-                       : _mm512_setzero_si512();
+      sums[p][v] = _mm512_loadu_si512(first_sums(args, p) + v * kLanes);
   const uint8_t* weights = args.weights;
   for (int64_t i = 0; i < args.num_chunks; ++i) {
     const Chunk& chunk = args.chunks[i];
     const uint8_t* x[P];
 #pragma GCC unroll 8
-    for (int p = 0; p < P; ++p) x[p] = args.pixels[p] + chunk.offset;
+    for (int p = 0; p < P; ++p) x[p] = args.pixels[p] + chunk.offset + args.skip;
     const int64_t bytes = chunk.steps * kQuad;
     for (int64_t c = 0; c < bytes; c += kQuad, weights += 64 * V) {
       __m512i w[V];
@@ -95,10 +96,10 @@ void sum_depthwise(const SumArgs& args) {
   for (int64_t p = 0; p < args.num_pixels; ++p) {
     int32_t* sums = args.sums + p * args.sums_stride;
     for (int64_t lane = 0; lane < args.lanes; lane += kLanes) {
-      __m512i sum = args.accumulate ? _mm512_loadu_si512(sums + lane)
-                                    : _mm512_setzero_si512();
+      __m512i sum = _mm512_loadu_si512(first_sums(args, p) + lane);
       for (int64_t i = 0; i < args.num_chunks; ++i) {
-        const uint8_t* x = args.pixels[p] + args.chunks[i].offset + lane;
+        const uint8_t* x =
+            args.pixels[p] + args.chunks[i].offset + args.skip + lane;
         const uint8_t* w = args.weights + i * args.lanes + lane;
         const __m256i products = _mm256_mullo_epi16(
             _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i*)x)),
@@ -133,68 +134,126 @@ __m512i round_codes(__m512 x, const Limits& limits) {
   return _mm512_cvtps_epi32(x);
 }
 
-__m128i divided(__m512 x, const Limits& limits) {
-  // rounding is monotone and the limits are integers: they may come first
-  const __m512i codes = round_codes(_mm512_div_ps(x, limits.scale), limits);
-  return _mm512_cvtepi32_epi8(_mm512_add_epi32(codes, limits.zero_point));
-}
-
-void quantize(const float* x, int64_t count, float scale, const CodeGrid& grid,
-              uint8_t* codes) {
-  const Limits limits = division(scale, grid);
-  int64_t i = 0;
-  for (; i + kLanes <= count; i += kLanes)
-    _mm_storeu_si128((__m128i*)(codes + i),
-                     divided(_mm512_loadu_ps(x + i), limits));
-  if (i == count) return;
-  const __mmask16 lanes = first_lanes(count - i);
-  _mm_mask_storeu_epi8(codes + i, lanes,
-                       divided(_mm512_maskz_loadu_ps(lanes, x + i), limits));
-}
-
 // ---- what follows the sums -----------------------------------------------
 
-void finish(const IntegerEpilogue& args) {
-  const __m512 input_scale = _mm512_set1_ps(args.input_scale);
-  const __m512 zero = _mm512_setzero_ps(), six = _mm512_set1_ps(6.0f);
-  const __m512 zero_point = _mm512_set1_ps(float(args.grid.zero_point));
-  Limits limits = division(args.next_scale, args.grid);
-  if (args.reciprocal) {
+// How y becomes codes.
+template <Result kResult>
+struct Requantization {
+  Limits limits;
+  __m512 zero_point;
+
+  explicit Requantization(const IntegerEpilogue& args)
+      : limits(division(args.next_scale, args.grid)),
+        zero_point(_mm512_set1_ps(float(args.grid.zero_point))) {
+    if (kResult != Result::kCodes) return;
+    // the zero point is added before the value is rounded
     limits.low = _mm512_set1_ps(float(args.grid.low));
     limits.high = _mm512_set1_ps(float(args.grid.high));
   }
-  for (int64_t c = 0; c < args.channels; c += kLanes) {
-    const __mmask16 lanes = first_lanes(args.channels - c);
-    const __m512i correction = _mm512_loadu_si512(args.correction + c);
-    const __m512 scale = _mm512_loadu_ps(args.scale + c);
-    const __m512 bias =
-        args.bias ? _mm512_loadu_ps(args.bias + c) : _mm512_setzero_ps();
-    for (int64_t p = 0; p < args.num_pixels; ++p) {
-      const __m512i sum = _mm512_sub_epi32(
-          _mm512_loadu_si512(args.sums + p * args.sums_stride + c),
-          correction);
-      __m512 y = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), input_scale);
-      y = _mm512_mul_ps(y, scale);
-      if (args.bias) y = _mm512_add_ps(y, bias);
-      if (args.residual)
-        y = _mm512_add_ps(
-            y, _mm512_maskz_loadu_ps(
-                   lanes, args.residual + p * args.residual_stride + c));
+
+  __m512i operator()(__m512 y) const {
+    if (kResult == Result::kCodes)
+      return round_codes(
+          _mm512_add_ps(_mm512_mul_ps(y, limits.scale), zero_point), limits);
+    // rounding is monotone and the limits are integers: they may come first
+    return _mm512_add_epi32(
+        round_codes(_mm512_div_ps(y, limits.scale), limits),
+        limits.zero_point);
+  }
+};
+
+// V vectors of channels; if not whole, one with so many lanes: stores with a
+// mask are slow on some processors.
+template <Result kResult, bool kHasResidual, int V, bool kIsWhole>
+void finish_vectors(const IntegerEpilogue& args, int64_t c, __mmask16 lanes) {
+  const __m512 input_scale = _mm512_set1_ps(args.input_scale);
+  const __m512 lowest = _mm512_set1_ps(args.lowest);
+  const __m512 highest = _mm512_set1_ps(args.highest);
+  const Requantization<kResult> requantize(args);
+  // packing works on the quarters of vectors
+  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10,
+                                          14, 3, 7, 11, 15);
+  __m512 scale[V], bias[V];
+#pragma GCC unroll 4
+  for (int v = 0; v < V; ++v) {
+    scale[v] = _mm512_loadu_ps(args.scale + c + v * kLanes);
+    bias[v] = _mm512_loadu_ps(args.bias + c + v * kLanes);
+  }
+  const int32_t* sums = args.sums + c;
+  const float* residual = kHasResidual ? args.residual + c : nullptr;
+  float* out = kResult == Result::kCodes ? nullptr : args.y + c;
+  uint8_t* codes = kResult == Result::kFloats ? nullptr : args.codes + c;
+  for (int64_t p = args.num_pixels; p > 0; --p) {
+    __m512 y[V];
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) {
+      const __m512i sum = _mm512_loadu_si512(sums + v * kLanes);
+      y[v] = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), input_scale);
+      y[v] = _mm512_mul_ps(y[v], scale[v]);
+      y[v] = _mm512_add_ps(y[v], bias[v]);
+      if (kHasResidual)
+        y[v] = _mm512_add_ps(
+            y[v], kIsWhole ? _mm512_loadu_ps(residual + v * kLanes)
+                           : _mm512_maskz_loadu_ps(lanes, residual));
       // the second operand, if it is NaN
-      if (args.act != Activation::kNone) y = _mm512_max_ps(zero, y);
-      if (args.act == Activation::kRelu6) y = _mm512_min_ps(six, y);
-      if (args.y)
-        _mm512_mask_storeu_ps(args.y + p * args.y_stride + c, lanes, y);
-      if (!args.codes) continue;
-      const __m128i codes =
-          args.reciprocal
-              ? _mm512_cvtepi32_epi8(round_codes(
-                    _mm512_add_ps(_mm512_mul_ps(y, limits.scale), zero_point),
-                    limits))
-              : divided(y, limits);
-      _mm_mask_storeu_epi8(args.codes + p * args.codes_stride + c, lanes,
-                           codes);
+      y[v] = _mm512_min_ps(highest, _mm512_max_ps(lowest, y[v]));
+      if (kResult == Result::kCodes) continue;
+      if (kIsWhole)
+        _mm512_storeu_ps(out + v * kLanes, y[v]);
+      else
+        _mm512_mask_storeu_ps(out, lanes, y[v]);
     }
+    if (kResult != Result::kFloats) {
+      if (V == 4) {
+        const __m512i words0 =
+            _mm512_packus_epi32(requantize(y[0]), requantize(y[1 % V]));
+        const __m512i words1 =
+            _mm512_packus_epi32(requantize(y[2 % V]), requantize(y[3 % V]));
+        const __m512i all = _mm512_packus_epi16(words0, words1);
+        _mm512_storeu_si512(codes, _mm512_permutexvar_epi32(order, all));
+      } else {
+        const __m128i all = _mm512_cvtepi32_epi8(requantize(y[0]));
+        if (kIsWhole)
+          _mm_storeu_si128((__m128i*)codes, all);
+        else
+          _mm_mask_storeu_epi8(codes, lanes, all);
+      }
+    }
+    sums += args.sums_stride;
+    if (kHasResidual) residual += args.residual_stride;
+    if (kResult != Result::kCodes) out += args.y_stride;
+    if (kResult != Result::kFloats) codes += args.codes_stride;
+  }
+}
+
+template <Result kResult, bool kHasResidual>
+void finish_channels(const IntegerEpilogue& args) {
+  int64_t c = 0;
+  for (; c + 4 * kLanes <= args.channels; c += 4 * kLanes)
+    finish_vectors<kResult, kHasResidual, 4, true>(args, c, 0);
+  for (; c + kLanes <= args.channels; c += kLanes)
+    finish_vectors<kResult, kHasResidual, 1, true>(args, c, 0);
+  if (c < args.channels)
+    finish_vectors<kResult, kHasResidual, 1, false>(
+        args, c, first_lanes(args.channels - c));
+}
+
+template <Result kResult>
+void finish_result(const IntegerEpilogue& args) {
+  if (args.residual)
+    finish_channels<kResult, true>(args);
+  else
+    finish_channels<kResult, false>(args);
+}
+
+void finish(const IntegerEpilogue& args) {
+  switch (args.result) {
+    case Result::kFloats:
+      return finish_result<Result::kFloats>(args);
+    case Result::kFloatsAndCodes:
+      return finish_result<Result::kFloatsAndCodes>(args);
+    case Result::kCodes:
+      return finish_result<Result::kCodes>(args);
   }
 }
 
@@ -212,7 +271,6 @@ const IntegerKernels& avx512_integer_kernels() {
       sum_quads,
       nullptr,
       sum_depthwise,
-      quantize,
       finish,
   };
   return table;

@@ -20,6 +20,10 @@ int8x16_t broadcast(const uint8_t* x) {
   return vreinterpretq_s8_s32(vdupq_n_s32(quad));
 }
 
+const int32_t* first_sums(const SumArgs& args, int64_t p) {
+  return args.start ? args.start : args.sums + p * args.sums_stride;
+}
+
 template <int P>
 void sum_tile(const SumArgs& args) {
   int32x4_t sums[P][kVectors];
@@ -27,14 +31,12 @@ void sum_tile(const SumArgs& args) {
   for (int p = 0; p < P; ++p)
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v)
-      sums[p][v] = args.accumulate
-                       ? vld1q_s32(args.sums + p * args.sums_stride + 4 * v)
-                       : vdupq_n_s32(0);
+      sums[p][v] = vld1q_s32(first_sums(args, p) + 4 * v);
   const auto* weights = reinterpret_cast<const int8_t*>(args.weights);
   for (int64_t i = 0; i < args.num_chunks; ++i) {
     const uint8_t* x[P];
 #pragma GCC unroll 8
-    for (int p = 0; p < P; ++p) x[p] = args.pixels[p] + args.chunks[i].offset;
+    for (int p = 0; p < P; ++p) x[p] = args.pixels[p] + args.chunks[i].offset + args.skip;
     const int64_t bytes = args.chunks[i].steps * kQuad;
     for (int64_t c = 0; c < bytes; c += kQuad, weights += 64) {
       int8x16_t w[kVectors];
@@ -77,7 +79,6 @@ const IntegerKernels& neon_integer_kernels() {
       sum_quads,
       nullptr,
       sum_depthwise_loop,
-      quantize_loop,
       finish_loop,
   };
   return table;

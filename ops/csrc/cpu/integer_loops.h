@@ -48,29 +48,24 @@ void finish_loop(const IntegerEpilogue& args) {
     float y[64];
     const int32_t* sums = args.sums + p * args.sums_stride;
     for (int64_t o = 0; o < args.channels; ++o)
-      y[o] = float(int32_t(uint32_t(sums[o]) - uint32_t(args.correction[o]))) *
-             args.input_scale;
+      y[o] = float(sums[o]) * args.input_scale;
     for (int64_t o = 0; o < args.channels; ++o) y[o] *= args.scale[o];
-    if (args.bias)
-      for (int64_t o = 0; o < args.channels; ++o) y[o] += args.bias[o];
+    for (int64_t o = 0; o < args.channels; ++o) y[o] += args.bias[o];
     if (args.residual) {
       const float* residual = args.residual + p * args.residual_stride;
       for (int64_t o = 0; o < args.channels; ++o) y[o] += residual[o];
     }
-    if (args.act != Activation::kNone)
-      for (int64_t o = 0; o < args.channels; ++o)
-        y[o] = y[o] < 0.0f ? 0.0f : y[o];
-    if (args.act == Activation::kRelu6)
-      for (int64_t o = 0; o < args.channels; ++o)
-        y[o] = y[o] > 6.0f ? 6.0f : y[o];
-    if (args.y)
-      std::memcpy(args.y + p * args.y_stride, y,
-                  args.channels * sizeof(float));
-    if (!args.codes) continue;
+    for (int64_t o = 0; o < args.channels; ++o) {
+      y[o] = y[o] < args.lowest ? args.lowest : y[o];
+      y[o] = y[o] > args.highest ? args.highest : y[o];
+    }
     uint8_t* codes = args.codes + p * args.codes_stride;
-    if (args.reciprocal)
+    if (args.result == Result::kCodes) {
       reciprocal_loop(y, args.channels, args.next_scale, args.grid, codes);
-    else
+      continue;
+    }
+    std::memcpy(args.y + p * args.y_stride, y, args.channels * sizeof(float));
+    if (args.result == Result::kFloatsAndCodes)
       quantize_loop(y, args.channels, args.next_scale, args.grid, codes);
   }
 }
@@ -79,11 +74,11 @@ void finish_loop(const IntegerEpilogue& args) {
 [[maybe_unused]] void sum_depthwise_loop(const SumArgs& args) {
   for (int64_t p = 0; p < args.num_pixels; ++p) {
     int32_t* sums = args.sums + p * args.sums_stride;
-    if (!args.accumulate)
-      std::memset(sums, 0, args.lanes * sizeof(int32_t));
+    if (args.start)
+      std::memcpy(sums, args.start, args.lanes * sizeof(int32_t));
     const auto* weights = reinterpret_cast<const int8_t*>(args.weights);
     for (int64_t i = 0; i < args.num_chunks; ++i, weights += args.lanes) {
-      const uint8_t* x = args.pixels[p] + args.chunks[i].offset;
+      const uint8_t* x = args.pixels[p] + args.chunks[i].offset + args.skip;
       for (int64_t lane = 0; lane < args.lanes; ++lane)
         sums[lane] += int16_t(int16_t(x[lane]) * int16_t(weights[lane]));
     }

@@ -47,7 +47,9 @@ IntegerOperand::IntegerOperand(const ConvShape& shape,
                                const IntegerBlob& blob)
     : shape_(shape),
       input_(input),
-      kernels_(*blob.kernels),
+      codes_(codes_by_name(blob.kernels->name)),
+      grid_{input.scale, input.grid.zero_point, input.grid.low,
+            input.grid.high},
       channels_(shape.weight.channels()),
       group_channels_(channels_ / blob.groups) {
   const WeightShape& w = shape.weight;
@@ -55,7 +57,7 @@ IntegerOperand::IntegerOperand(const ConvShape& shape,
   padded_ = depthwise ? group_channels_
                       : ceil_div(group_channels_, kQuad) * kQuad;
   element_bytes_ = blob.format == WeightFormat::kPairs ? 2 : 1;
-  flip_ = blob.format == WeightFormat::kQuads ? kernels_.flip : 0;
+  flip_ = blob.format == WeightFormat::kQuads ? blob.kernels->flip : 0;
   is_plain_ = padded_ == group_channels_ && element_bytes_ == 1 && flip_ == 0;
   width_ = (shape.out_width() - 1) * shape.stride_w +
            (w.kernel_w - 1) * shape.dilation_w + 1;
@@ -154,12 +156,17 @@ void IntegerOperand::convert_pixels(int64_t offset, int64_t count,
 void IntegerOperand::convert_planes(int64_t offset, int64_t count,
                                     uint8_t* out) const {
   const FloatImage& x = input_.image;
-  uint8_t* planes = sized(workspace().planes, kPixels * channels_);
-  for (int64_t c = 0; c < channels_; ++c)
-    take(offset + c * x.stride_c, x.stride_w, count, planes + c * kPixels);
   uint8_t* codes =
       is_plain_ ? out : sized(workspace().codes, kPixels * channels_);
-  interleave(planes, kPixels, channels_, count, codes);
+  if (!input_.codes && x.stride_w == 1) {
+    codes_.quantize_pixels(x.data + offset, x.stride_c, channels_, count,
+                           grid_, codes);
+  } else {
+    uint8_t* planes = sized(workspace().planes, kPixels * channels_);
+    for (int64_t c = 0; c < channels_; ++c)
+      take(offset + c * x.stride_c, x.stride_w, count, planes + c * kPixels);
+    interleave(planes, kPixels, channels_, count, codes);
+  }
   if (!is_plain_) spread(codes, count, out);
 }
 
@@ -180,13 +187,23 @@ void IntegerOperand::take(int64_t offset, int64_t stride, int64_t count,
     for (int64_t i = 0; i < count; ++i) values[i] = from[i * stride];
     from = values;
   }
-  kernels_.quantize(from, count, input_.scale, input_.grid, codes);
+  codes_.quantize(from, count, grid_, codes);
 }
 
 // (count, channels) codes -> the operand.
 void IntegerOperand::spread(const uint8_t* codes, int64_t count,
                             uint8_t* out) const {
   const int64_t groups = count * (channels_ / group_channels_);
+  if (group_channels_ == 3 && padded_ == kQuad && element_bytes_ == 1) {
+    // images of three colours; the filler has weights of 0
+    const uint32_t flip = flip_ * 0x01010101u;
+    for (int64_t g = 0; g < groups; ++g, codes += 3, out += 4) {
+      const uint32_t quad = codes[0] | codes[1] << 8 | codes[2] << 16;
+      const uint32_t flipped = quad ^ flip;
+      std::memcpy(out, &flipped, 4);
+    }
+    return;
+  }
   if (element_bytes_ == 2) {
     for (int64_t g = 0; g < groups; ++g, codes += group_channels_)
       for (int64_t c = 0; c < padded_; ++c, out += 2) {

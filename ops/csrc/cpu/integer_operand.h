@@ -7,6 +7,7 @@
 
 #include <cstdint>
 
+#include "codes_kernels.h"
 #include "integer_conv.h"
 
 namespace mmcompress {
@@ -38,7 +39,8 @@ class IntegerOperand {
 
   const ConvShape& shape_;
   const IntegerInput& input_;
-  const IntegerKernels& kernels_;
+  const CodesKernels& codes_;
+  Grid grid_;
   int64_t channels_;       // of all groups
   int64_t group_channels_;
   int64_t padded_;         // of a group, with filler

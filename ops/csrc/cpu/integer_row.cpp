@@ -9,8 +9,8 @@
 namespace mmcompress {
 namespace {
 
-// Bytes of weights that take some 20 microseconds.
-constexpr int64_t kGrain = 1 << 20;
+// Bytes of weights that take 20 to 40 microseconds.
+constexpr int64_t kGrain = 1 << 21;
 
 // What is added to a weight, and subtracted from a code.
 uint32_t weight_offset(int bits) { return bits == 8 ? 0 : 1 << (bits - 1); }

@@ -62,6 +62,8 @@ struct CountArgs {
   int32_t n;  // products per dot product: k = n - 2 * mismatches
   int32_t* k;
   int64_t k_stride;  // from pixel to pixel; 64 values are written per pixel
+  // 64 mismatches of each pixel to begin with, null: 0. Only for count_bits
+  const int32_t* const* starts;
 };
 
 // Float epilogue of up to 64 channels of some pixels, see binary_conv.h. All
@@ -88,6 +90,7 @@ struct FloatEpilogue {
 // Integer epilogue: bit = (k >= limit) ^ flip.
 struct BitsEpilogue {
   const int32_t* limit;  // padded to a multiple of 64
+  const int32_t* most;   // the same: mismatches <= most
   uint64_t flip;
   int64_t channels;
   int64_t num_pixels;
@@ -158,6 +161,10 @@ struct Kernels {
   const char* name;
   uint32_t id;  // stored in blobs
   int64_t tile;  // most pixels per call of `count`
+  // Measured on one thread of a processor of 4.2 GHz, rounded up: products of
+  // signs, and floats that become bits. Threads are shared out by them.
+  double products_per_microsecond;
+  double values_per_microsecond;
 
   // The operand: what the input pixels look like to `count`. One step of the
   // reduction covers `step_channels` input channels.
@@ -185,10 +192,21 @@ struct Kernels {
   void (*prepack)(const uint8_t* bits, int64_t num_outputs, int64_t taps,
                   int64_t channels, int64_t lanes, uint8_t* weights);
   void (*count)(const CountArgs& args);
+  // Both in one, without k; null: they are two.
+  void (*count_bits)(const CountArgs& args, const BitsEpilogue& bits);
   void (*finish_float)(const FloatEpilogue& args);
   void (*finish_bits)(const BitsEpilogue& args);
   void (*average_region)(const RegionAverage& args);
   void (*fake_quantize)(const QuantizedRun& run);
+
+  // Up to `few_rows` pixels of a linear layer: reading the weights takes
+  // longer than counting, so there they lie once more, a byte per 8 input
+  // channels, [byte][lane]. Null: those of `prepack` are as small.
+  int64_t few_rows = 0;
+  void (*prepack_dense)(const uint8_t* bits, int64_t num_outputs,
+                        int64_t channels, int64_t lanes,
+                        uint8_t* weights) = nullptr;
+  void (*count_dense)(const CountArgs& args) = nullptr;
 };
 
 const Kernels& portable_kernels();

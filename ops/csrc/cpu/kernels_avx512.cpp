@@ -77,24 +77,27 @@ void pack_columns(const float* x, int64_t stride, int64_t channels,
                   const Comparison& compare, __mmask16 lanes,
                   uint32_t* words) {
   __m512i bits[V];
-#pragma GCC unroll 8
+#pragma GCC unroll 16
   for (int v = 0; v < V; ++v) bits[v] = _mm512_setzero_si512();
   for (int64_t c = 0; c < channels; ++c) {
     const __m512 threshold = _mm512_set1_ps(compare.threshold[c]);
     const __m512i sign =
         _mm512_set1_epi32(compare.sign ? int(compare.sign[c]) : 0);
     const __m512i bit = _mm512_set1_epi32(int(1u << c));
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int v = 0; v < V; ++v) {
+      const float* from = x + c * stride + 16 * v;
+      // processors don't foresee short stretches of many channels
+      _mm_prefetch(from + 16 * V, _MM_HINT_T0);
       const __mmask16 valid = v == V - 1 ? lanes : __mmask16(0xffff);
-      const __m512i values = _mm512_xor_si512(
-          _mm512_maskz_loadu_epi32(valid, x + c * stride + 16 * v), sign);
+      const __m512i values =
+          _mm512_xor_si512(_mm512_maskz_loadu_epi32(valid, from), sign);
       const __mmask16 above = _mm512_cmp_ps_mask(_mm512_castsi512_ps(values),
                                                  threshold, _CMP_GT_OQ);
       bits[v] = _mm512_mask_or_epi32(bits[v], above, bits[v], bit);
     }
   }
-#pragma GCC unroll 8
+#pragma GCC unroll 16
   for (int v = 0; v < V; ++v) _mm512_storeu_si512(words + 16 * v, bits[v]);
 }
 
@@ -117,11 +120,13 @@ void pack_channels_first(const Pixels& x, int64_t channels, int64_t num_pixels,
                          const Comparison& compare, uint8_t* bits) {
   using Pack = void (*)(const Pixels&, int64_t, int64_t, const Comparison&,
                         uint8_t*);
-  static const Pack by_vectors[8] = {
-      pack_pixels<1>, pack_pixels<2>, pack_pixels<3>, pack_pixels<4>,
-      pack_pixels<5>, pack_pixels<6>, pack_pixels<7>, pack_pixels<8>};
+  static const Pack by_vectors[16] = {
+      pack_pixels<1>,  pack_pixels<2>,  pack_pixels<3>,  pack_pixels<4>,
+      pack_pixels<5>,  pack_pixels<6>,  pack_pixels<7>,  pack_pixels<8>,
+      pack_pixels<9>,  pack_pixels<10>, pack_pixels<11>, pack_pixels<12>,
+      pack_pixels<13>, pack_pixels<14>, pack_pixels<15>, pack_pixels<16>};
   // long stretches of a channel: the next channel is far away in memory
-  constexpr int64_t kMost = 8 * 16;
+  constexpr int64_t kMost = 16 * 16;
   for (int64_t p = 0; p < num_pixels; p += kMost) {
     const int64_t count = num_pixels - p < kMost ? num_pixels - p : kMost;
     by_vectors[ceil_div(count, 16) - 1]({x.data + p, x.channel_stride, 1},
@@ -174,15 +179,10 @@ void prepack(const uint8_t* bits, int64_t num_outputs, int64_t taps,
 // Unrolled before the compiler decides what lives in registers.
 #define MMCOMPRESS_UNROLL _Pragma("GCC unroll 8")
 
-// P pixels, V times 16 outputs.
+// Adds the mismatches of P pixels and V times 16 outputs.
 template <int P, int V>
-void count_pixels(const CountArgs& args) {
-  __m512i sums[P][V];
-  MMCOMPRESS_UNROLL
-  for (int p = 0; p < P; ++p)
-    MMCOMPRESS_UNROLL
-    for (int v = 0; v < V; ++v) sums[p][v] = _mm512_setzero_si512();
-
+__attribute__((always_inline)) inline void count_mismatches(
+    const CountArgs& args, __m512i (&sums)[P][V]) {
   const uint8_t* weights = args.weights;
   for (int64_t i = 0; i < args.num_chunks; ++i) {
     const Chunk chunk = args.chunks[i];
@@ -211,6 +211,16 @@ void count_pixels(const CountArgs& args) {
     }
   }
 
+}
+
+template <int P, int V>
+void count_pixels(const CountArgs& args) {
+  __m512i sums[P][V];
+  MMCOMPRESS_UNROLL
+  for (int p = 0; p < P; ++p)
+    MMCOMPRESS_UNROLL
+    for (int v = 0; v < V; ++v) sums[p][v] = _mm512_setzero_si512();
+  count_mismatches(args, sums);
   const __m512i n = _mm512_set1_epi32(args.n);
   MMCOMPRESS_UNROLL
   for (int p = 0; p < P; ++p)
@@ -221,9 +231,6 @@ void count_pixels(const CountArgs& args) {
           _mm512_sub_epi32(n, _mm512_add_epi32(sums[p][v], sums[p][v])));
 }
 
-#undef MMCOMPRESS_PIN
-#undef MMCOMPRESS_UNROLL
-
 template <int V>
 void count_outputs(const CountArgs& args) {
   using Count = void (*)(const CountArgs&);
@@ -232,6 +239,45 @@ void count_outputs(const CountArgs& args) {
       count_pixels<4, V>, count_pixels<5, V>, count_pixels<6, V>};
   by_pixels[args.num_pixels - 1](args);
 }
+
+template <int P, int V>
+void count_bits_of_pixels(const CountArgs& args, const BitsEpilogue& bits) {
+  __m512i sums[P][V];
+  MMCOMPRESS_UNROLL
+  for (int p = 0; p < P; ++p)
+    MMCOMPRESS_UNROLL
+    for (int v = 0; v < V; ++v)
+      sums[p][v] = args.starts
+                       ? _mm512_loadu_si512(args.starts[p] + 16 * v)
+                       : _mm512_setzero_si512();
+  count_mismatches(args, sums);
+  const uint64_t valid = ~uint64_t(0) >> (64 - bits.channels);
+  const uint64_t flip = bits.flip & valid;
+  MMCOMPRESS_UNROLL
+  for (int p = 0; p < P; ++p) {
+    uint64_t word = 0;
+    MMCOMPRESS_UNROLL
+    for (int v = 0; v < V; ++v)
+      word |= uint64_t(_mm512_cmple_epi32_mask(
+                  sums[p][v], _mm512_loadu_si512(bits.most + 16 * v)))
+              << (16 * v);
+    word = (word & valid) ^ flip;
+    std::memcpy(bits.bits + p * bits.bits_stride, &word, sizeof word);
+  }
+}
+
+template <int V>
+void count_bits_of_outputs(const CountArgs& args, const BitsEpilogue& bits) {
+  using Count = void (*)(const CountArgs&, const BitsEpilogue&);
+  static const Count by_pixels[kTile] = {
+      count_bits_of_pixels<1, V>, count_bits_of_pixels<2, V>,
+      count_bits_of_pixels<3, V>, count_bits_of_pixels<4, V>,
+      count_bits_of_pixels<5, V>, count_bits_of_pixels<6, V>};
+  by_pixels[args.num_pixels - 1](args, bits);
+}
+
+#undef MMCOMPRESS_PIN
+#undef MMCOMPRESS_UNROLL
 
 void count(const CountArgs& args) {
   switch (args.lanes / 16) {
@@ -243,6 +289,19 @@ void count(const CountArgs& args) {
       return count_outputs<3>(args);
     default:
       return count_outputs<4>(args);
+  }
+}
+
+void count_bits(const CountArgs& args, const BitsEpilogue& bits) {
+  switch (args.lanes / 16) {
+    case 1:
+      return count_bits_of_outputs<1>(args, bits);
+    case 2:
+      return count_bits_of_outputs<2>(args, bits);
+    case 3:
+      return count_bits_of_outputs<3>(args, bits);
+    default:
+      return count_bits_of_outputs<4>(args, bits);
   }
 }
 
@@ -264,11 +323,13 @@ struct Affine {
     post = parameter(args.post);
   }
 
-  __m512 operator()(const FloatEpilogue& args, __m512i k,
-                    __m512 residual) const {
+  // With `kMore`, what stands behind the residual.
+  template <bool kResidual, bool kMore>
+  __m512 apply(const FloatEpilogue& args, __m512i k, __m512 residual) const {
     __m512 y = _mm512_add_ps(_mm512_mul_ps(scale, _mm512_cvtepi32_ps(k)),
                              shift);
-    if (args.residual) y = _mm512_add_ps(y, residual);
+    if (kResidual) y = _mm512_add_ps(y, residual);
+    if (!kMore) return y;
     if (args.pre) y = _mm512_add_ps(y, pre);
     if (args.slope) {
       const __mmask16 positive =
@@ -280,34 +341,60 @@ struct Affine {
   }
 };
 
-void finish_float(const FloatEpilogue& source) {
-  const FloatEpilogue args = source;  // stores cannot change a local
+// 16 channels from `c`, of which `lanes` exist. What is left out is known
+// when it is compiled: branches would take as long as the arithmetic.
+template <bool kWhole, bool kResidual, bool kMore, bool kBits>
+void finish_channels(const FloatEpilogue& args, int64_t c, __mmask16 lanes,
+                      uint64_t* words) {
+  const Affine affine(args, c, lanes);
+  const int32_t* k = args.k + c;
+  const float* from = args.residual + (kResidual ? c : 0);
+  float* to = args.y ? args.y + c : nullptr;
+  for (int64_t p = 0; p < args.num_pixels; ++p) {
+    __m512 residual = _mm512_setzero_ps();
+    if (kResidual)
+      residual = kWhole ? load(from) : _mm512_maskz_loadu_ps(lanes, from);
+    const __m512 y = affine.apply<kResidual, kMore>(
+        args, _mm512_loadu_si512(k), residual);
+    if (kBits) words[p] |= (compare16(y, args.next, c) & lanes) << c;
+    if (to) {
+      // masked stores are slow on some CPUs
+      if (kWhole)
+        _mm512_storeu_ps(to, y);
+      else
+        _mm512_mask_storeu_ps(to, lanes, y);
+      to += args.y_stride;
+    }
+    k += args.k_stride;
+    if (kResidual) from += args.residual_stride;
+  }
+}
+
+template <bool kResidual, bool kMore, bool kBits>
+void finish_pixels(const FloatEpilogue& args) {
   uint64_t words[kTile] = {};
   for (int64_t c = 0; c < args.channels; c += 16) {
     const __mmask16 lanes = first_lanes(args.channels - c);
-    const bool is_whole = lanes == 0xffff;
-    const Affine affine(args, c, lanes);
-    for (int64_t p = 0; p < args.num_pixels; ++p) {
-      const float* from = args.residual + p * args.residual_stride + c;
-      __m512 residual = _mm512_setzero_ps();
-      if (args.residual)
-        residual = is_whole ? load(from) : _mm512_maskz_loadu_ps(lanes, from);
-      const __m512 y = affine(
-          args, _mm512_loadu_si512(args.k + p * args.k_stride + c), residual);
-      if (args.y) {
-        float* to = args.y + p * args.y_stride + c;
-        // masked stores are slow on some CPUs
-        if (is_whole)
-          _mm512_storeu_ps(to, y);
-        else
-          _mm512_mask_storeu_ps(to, lanes, y);
-      }
-      if (args.bits) words[p] |= (compare16(y, args.next, c) & lanes) << c;
-    }
+    const auto finish = lanes == 0xffff
+                            ? finish_channels<true, kResidual, kMore, kBits>
+                            : finish_channels<false, kResidual, kMore, kBits>;
+    finish(args, c, lanes, words);
   }
-  if (!args.bits) return;
+  if (!kBits) return;
   for (int64_t p = 0; p < args.num_pixels; ++p)
     std::memcpy(args.bits + p * args.bits_stride, &words[p], 8);
+}
+
+void finish_float(const FloatEpilogue& args) {
+  using Finish = void (*)(const FloatEpilogue&);
+  static const Finish by_parts[8] = {
+      finish_pixels<false, false, false>, finish_pixels<false, false, true>,
+      finish_pixels<false, true, false>,  finish_pixels<false, true, true>,
+      finish_pixels<true, false, false>,  finish_pixels<true, false, true>,
+      finish_pixels<true, true, false>,   finish_pixels<true, true, true>};
+  const bool has_more = args.pre || args.slope || args.post;
+  by_parts[4 * (args.residual != nullptr) + 2 * has_more +
+           (args.bits != nullptr)](args);
 }
 
 void finish_bits(const BitsEpilogue& args) {
@@ -342,6 +429,8 @@ const Kernels& avx512_kernels() {
       "avx512",
       /*id=*/3,
       kTile,
+      /*products_per_microsecond=*/2.5e6,
+      /*values_per_microsecond=*/2.5e4,
       /*step_channels=*/32,
       /*step_bytes=*/4,
       /*max_chunk_steps=*/int64_t(1) << 40,
@@ -354,6 +443,7 @@ const Kernels& avx512_kernels() {
       expand,
       prepack,
       count,
+      count_bits,
       finish_float,
       finish_bits,
       average_region<64>,

@@ -7,6 +7,9 @@
 namespace mmcompress {
 namespace {
 
+// Outputs of regions with one or two samples per bin, on one thread.
+constexpr double kValuesPerMicrosecond = 1000;
+
 // One axis of a region. Every operation is rounded to float32 as in the
 // official code, so that the same samples count as outside of the image.
 struct Axis {
@@ -134,11 +137,15 @@ void roi_align(const RoIAlignShape& shape, const FloatImage& x,
                const float* rois, float* out, const Kernels& kernels,
                const Parallel& parallel) {
   const int64_t out_size = shape.channels * shape.bins_h * shape.bins_w;
-  parallel.run(shape.num_regions, [&](int64_t begin, int64_t end) {
+  const double microseconds =
+      double(shape.num_regions) * double(out_size) / kValuesPerMicrosecond;
+  const int64_t threads = parallel.threads_for(microseconds);
+  const auto body = [&](int64_t begin, int64_t end) {
     Pooling pooling(shape, x, kernels);
     for (int64_t i = begin; i < end; ++i)
       pooling.run(rois + 5 * i, out + i * out_size);
-  });
+  };
+  parallel.run_in(threads, microseconds, shape.num_regions, body);
 }
 
 }  // namespace mmcompress

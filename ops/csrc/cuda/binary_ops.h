@@ -11,37 +11,10 @@
 // device and returns nullptr, or the reason why it could not.
 #pragma once
 
-#include <cstddef>
-#include <cstdint>
+#include "conv_shape.h"
 
 namespace mmcompress {
 namespace cuda {
-
-// A convolution; a linear layer is a 1x1 convolution of a 1x1 map per token.
-struct ConvShape {
-  int batch, channels, height, width;
-  int out_channels, kernel_h, kernel_w;
-  int stride_h = 1, stride_w = 1;
-  int pad_h = 0, pad_w = 0;
-  int dilation_h = 1, dilation_w = 1;
-  int groups = 1;
-  bool pad_minus_one = false;  // else out-of-image taps count nothing
-
-  int out_height() const {
-    return (height + 2 * pad_h - dilation_h * (kernel_h - 1) - 1) / stride_h + 1;
-  }
-  int out_width() const {
-    return (width + 2 * pad_w - dilation_w * (kernel_w - 1) - 1) / stride_w + 1;
-  }
-  int64_t out_pixels() const {
-    return int64_t(batch) * out_height() * out_width();
-  }
-};
-
-// kTensorCore takes any channel count, but one group and kernels up to 255.
-enum class Kernel { kGeneric, kTensorCore };
-
-bool supports(const ConvShape& shape, Kernel kernel);
 
 // Depends on the weight's shape and `groups` only. The sizes differ between
 // kernels, so that a blob tells for which one it was made.
@@ -49,14 +22,6 @@ size_t blob_bytes(const ConvShape& shape, Kernel kernel);
 
 const char* prepack(const ConvShape& shape, Kernel kernel,
                     const uint8_t* weight_bits, uint8_t* blob, void* stream);
-
-struct Plan {
-  Kernel kernel = Kernel::kGeneric;
-  int block_channels = 0;  // output channels per thread block: 64 or 128
-};
-
-// Small blocks where large ones would leave multiprocessors idle.
-Plan plan_conv(const ConvShape& shape, Kernel kernel);
 
 // k, the dot product of signs: (N, OH, OW, K).
 const char* conv_counts(const ConvShape& shape, Plan plan, const uint8_t* bits,

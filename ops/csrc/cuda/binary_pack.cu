@@ -5,7 +5,6 @@ namespace mmcompress {
 namespace cuda {
 namespace {
 
-constexpr int kThreads = 256;
 constexpr int kWordsPerWarp = 8;  // loads of a warp that are under way at once
 
 struct Map {
@@ -90,10 +89,6 @@ __global__ void unpack_channels(const uint8_t* bits, int64_t count,
   const int channel = static_cast<int>(index % channels);
   const int bit = bits[pixel * pixel_bytes + channel / 8] >> channel % 8 & 1;
   x[index] = static_cast<float>(2 * bit - 1);
-}
-
-int64_t blocks_for(int64_t threads) {
-  return (threads + kThreads - 1) / kThreads;
 }
 
 }  // namespace

@@ -5,170 +5,51 @@
 // it, and the kernels' objects are linked to it. With MMCOMPRESS_EMULATE the
 // operators are registered for CPU tensors as mmcompress_emulated.*, on top of
 // the emulator, so that this file is tested without a GPU.
-#include <torch/csrc/inductor/aoti_torch/c/shim.h>
-#include <torch/csrc/stable/accelerator.h>
-#include <torch/csrc/stable/library.h>
-
-#include <climits>
 #include <optional>
 #include <string>
 #include <tuple>
 
-#include "../arguments.h"
+#include "../quantize_arguments.h"
 #include "binary_ops.h"
+#include "binding_cuda.h"
+#include "quantize_ops.h"
 
 namespace {
 
 using namespace mmcompress::binding;
 using mmcompress::cuda::AffineArguments;
 using mmcompress::cuda::blob_bytes;
-using mmcompress::cuda::ConvShape;
-using mmcompress::cuda::Kernel;
-using torch::headeronly::MemoryFormat;
 
 // --- Arguments -------------------------------------------------------------
 
-// What the kernels read at once.
-constexpr uintptr_t kAlignment = 16;
-
 int64_t packed_bytes(int64_t channels) { return 8 * ((channels + 63) / 64); }
-
-void copy_strides(const Tensor& x, int64_t (&strides)[4]) {
-  for (int i = 0; i < 4; ++i) strides[i] = x.stride(i);
-}
-
-int narrow(const char* name, int64_t value) {
-  STD_TORCH_CHECK(value <= INT_MAX / 16, name, " is too large: ", value);
-  return static_cast<int>(value);
-}
-
-// The part of a ConvShape that belongs to the weight.
-ConvShape weight_shape_of(const Ints& shape, int64_t groups) {
-  check_weight_shape(shape, groups);
-  narrow("the bytes of weight_shape's window",
-         packed_bytes(shape[1] * groups) * shape[2] * shape[3]);
-  ConvShape s = {};
-  s.out_channels = narrow("weight_shape[0]", shape[0]);
-  s.channels = narrow("weight_shape[1] * groups", shape[1] * groups);
-  s.kernel_h = narrow("weight_shape[2]", shape[2]);
-  s.kernel_w = narrow("weight_shape[3]", shape[3]);
-  s.groups = narrow("groups", groups);
-  s.stride_h = s.stride_w = s.dilation_h = s.dilation_w = 1;
-  return s;
-}
-
-void set_pair(const char* name, const Ints& pair, int64_t least, int& first,
-              int& second) {
-  check_pair(name, pair, least);
-  first = narrow(name, pair[0]);
-  second = narrow(name, pair[1]);
-}
-
-ConvShape conv_shape(int64_t batch, int64_t height, int64_t width,
-                     const ConvArguments& args) {
-  ConvShape s = weight_shape_of(args.weight_shape, args.groups);
-  set_pair("stride", args.stride, 1, s.stride_h, s.stride_w);
-  set_pair("padding", args.padding, 0, s.pad_h, s.pad_w);
-  set_pair("dilation", args.dilation, 1, s.dilation_h, s.dilation_w);
-  check_pad_value(args.pad_value);
-  check_fits(height, width, args);
-  s.pad_minus_one = args.pad_value == -1;
-  s.batch = narrow("the batch", batch);
-  s.height = narrow("the height", height);
-  s.width = narrow("the width", width);
-  return s;
-}
 
 ConvShape packed_conv_shape(const Tensor& bits, const ConvArguments& args) {
   check_packed("bits", bits);
   const ConvShape s =
-      conv_shape(bits.size(0), bits.size(1), bits.size(2), args);
+      conv_shape(bits.size(0), bits.size(1), bits.size(2), args, packed_bytes);
   check_pixel_bytes(bits, packed_bytes(s.channels), s.channels);
   return s;
 }
 
 ConvShape float_conv_shape(const Tensor& x, const ConvArguments& args) {
   check_image("x", x);
-  const ConvShape s = conv_shape(x.size(0), x.size(2), x.size(3), args);
+  const ConvShape s =
+      conv_shape(x.size(0), x.size(2), x.size(3), args, packed_bytes);
   check_channels(x, s.channels);
   return s;
 }
 
-// A blob, kept alive, and the kernel that its size stands for: reading a header
-// would stall the device.
-class Weights {
- public:
-  Weights(const Tensor& blob, const ConvShape& s, const Tensor& input) {
-    check_like("blob", blob, ScalarType::Byte, input);
-    tensor_ = aligned(blob, kAlignment);
-    for (Kernel kernel : {Kernel::kTensorCore, Kernel::kGeneric}) {
-      if (!supports(s, kernel) || blob.dim() != 1) continue;
-      if (blob.size(0) != static_cast<int64_t>(blob_bytes(s, kernel))) continue;
-      kernel_ = kernel;
-      return;
-    }
-    STD_TORCH_CHECK(false,
-                    "blob was not made by binary_prepack for this weight_shape "
-                    "and groups, on this device");
-  }
-
-  Kernel kernel() const { return kernel_; }
-  const uint8_t* data() const { return bytes(*tensor_); }
-
- private:
-  MaybeTensor tensor_;
-  Kernel kernel_;
-};
-
-// --- Results -----------------------------------------------------------------
-
-Tensor new_tensor(const Ints& shape, ScalarType type, const Tensor& like) {
-  return torch::stable::new_empty(like, shape, type);
-}
-
-Tensor new_image(const Ints& shape, ScalarType type, const Tensor& like) {
-  return torch::stable::empty(shape, type, std::nullopt, like.device(),
-                              std::nullopt, MemoryFormat::ChannelsLast);
-}
-
-Ints image_shape(const ConvShape& s) {
-  return {s.batch, s.out_channels, s.out_height(), s.out_width()};
+Weights weights_of(const Tensor& blob, const ConvShape& s,
+                   const Tensor& input) {
+  return Weights(
+      blob, s, input, [&](Kernel kernel) { return blob_bytes(s, kernel); },
+      "binary_prepack for this weight_shape and groups, on this device");
 }
 
 Ints packed_shape(const ConvShape& s) {
   return {s.batch, s.out_height(), s.out_width(),
           packed_bytes(s.out_channels)};
-}
-
-// --- The device ----------------------------------------------------------------
-
-#ifdef MMCOMPRESS_EMULATE
-struct OnDeviceOf {
-  explicit OnDeviceOf(const Tensor&) {}
-  void* stream() const { return nullptr; }
-};
-#else
-// Makes the tensor's device the current one; its stream is PyTorch's.
-class OnDeviceOf {
- public:
-  explicit OnDeviceOf(const Tensor& x)
-      : index_(x.get_device_index()), guard_(index_) {}
-
-  void* stream() const {
-    void* stream = nullptr;
-    STD_TORCH_CHECK(aoti_torch_get_current_cuda_stream(index_, &stream) == 0,
-                    "no stream of CUDA device ", index_);
-    return stream;
-  }
-
- private:
-  int32_t index_;
-  torch::stable::accelerator::DeviceGuard guard_;
-};
-#endif
-
-void check_launch(const char* error) {
-  STD_TORCH_CHECK(error == nullptr, error);
 }
 
 // --- Operators -------------------------------------------------------------------
@@ -225,24 +106,9 @@ Tensor binary_unpack(const Tensor& bits, int64_t channels) {
   return signs;
 }
 
-Kernel kernel_by_name(const std::string& isa, const ConvShape& s) {
-  if (isa.empty())
-    return supports(s, Kernel::kTensorCore) ? Kernel::kTensorCore
-                                            : Kernel::kGeneric;
-  STD_TORCH_CHECK(isa == "tensor_core" || isa == "generic", "isa is '", isa,
-                  "', CUDA has '', 'tensor_core' and 'generic'");
-  const Kernel kernel =
-      isa == "generic" ? Kernel::kGeneric : Kernel::kTensorCore;
-  STD_TORCH_CHECK(supports(s, kernel),
-                  "isa 'tensor_core' needs groups 1 and kernels up to 255, not "
-                  "groups ",
-                  s.groups, " and (", s.kernel_h, ", ", s.kernel_w, ")");
-  return kernel;
-}
-
 Tensor binary_prepack(const Tensor& weight_bits, const Ints& weight_shape,
                       int64_t groups, const std::string& isa) {
-  const ConvShape s = weight_shape_of(weight_shape, groups);
+  const ConvShape s = weight_shape_of(weight_shape, groups, packed_bytes);
   check_packed("weight_bits", weight_bits);
   check_shape("weight_bits", weight_bits,
               {s.out_channels, s.kernel_h, s.kernel_w,
@@ -263,7 +129,7 @@ Tensor binary_conv2d(const Tensor& bits, const Tensor& blob,
                      int64_t pad_value) {
   const ConvShape s = packed_conv_shape(
       bits, {weight_shape, stride, padding, dilation, groups, pad_value});
-  const Weights weights(blob, s, bits);
+  const Weights weights = weights_of(blob, s, bits);
   const OnDeviceOf device(bits);
   const Tensor source = aligned(bits, kAlignment);
   Tensor k = new_image(image_shape(s), ScalarType::Int, bits);
@@ -280,7 +146,7 @@ Tensor binary_conv2d_bits(const Tensor& bits, const Tensor& blob,
                           int64_t groups, int64_t pad_value) {
   const ConvShape s = packed_conv_shape(
       bits, {weight_shape, stride, padding, dilation, groups, pad_value});
-  const Weights weights(blob, s, bits);
+  const Weights weights = weights_of(blob, s, bits);
   const Vector limits("limit", limit, ScalarType::Int, s.out_channels, bits);
   const Vector flips("flip", flip, ScalarType::Bool, s.out_channels, bits);
   const OnDeviceOf device(bits);
@@ -308,7 +174,7 @@ std::tuple<Tensor, Tensor> binary_conv2d_fused(
                               dilation,     groups, pad_value};
   const ConvShape s =
       is_packed ? packed_conv_shape(x, args) : float_conv_shape(x, args);
-  const Weights weights(blob, s, x);
+  const Weights weights = weights_of(blob, s, x);
   const auto per_output = [&](const char* name, const MaybeTensor& vector,
                               ScalarType type = ScalarType::Float) {
     return Vector(name, vector, type, s.out_channels, x);
@@ -351,6 +217,57 @@ std::tuple<Tensor, Tensor> binary_conv2d_fused(
   return {y, bits};
 }
 
+Tensor lsq_fake_quantize(const Tensor& x, const Tensor& scale,
+                         const MaybeTensor& beta,
+                         const MaybeTensor& zero_point,
+                         std::optional<int64_t> axis, int64_t low,
+                         int64_t high, double factor,
+                         const std::string& mask) {
+  const FakeQuantizeArguments args(x, scale, beta, zero_point,
+                                   {axis, low, high, factor, mask});
+  const OnDeviceOf device(x);
+  const Dense values(x);
+  if (x.numel() > 0)
+    check_launch(mmcompress::cuda::fake_quantize(
+        quantized_shape(values.source, axis), args.range(),
+        floats(values.source), floats(values.result), device.stream()));
+  return values.result;
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor> lsq_fake_quantize_backward(
+    const Tensor& dy, const Tensor& x, const Tensor& scale,
+    const MaybeTensor& beta, const MaybeTensor& zero_point,
+    std::optional<int64_t> axis, int64_t low, int64_t high, double factor,
+    const std::string& mask) {
+  const FakeQuantizeArguments args(x, scale, beta, zero_point,
+                                   {axis, low, high, factor, mask});
+  check_like("dy", dy, ScalarType::Float, x);
+  check_shape("dy", dy, shape_of(x));
+  const OnDeviceOf device(x);
+  const Dense values(x);
+  const Tensor dy_values = laid_out_as(values.source, dy);
+  const auto new_gradient = [&](bool given) {
+    const Ints shape = {given ? scale.numel() : 0};
+    return x.numel() > 0 ? new_tensor(shape, ScalarType::Float, x)
+                         : torch::stable::new_zeros(x, shape);
+  };
+  Tensor d_scale = new_gradient(true), d_beta = new_gradient(bool(beta));
+  Tensor d_zero = new_gradient(bool(zero_point));
+  if (x.numel() > 0) {
+    const auto shape = quantized_shape(values.source, axis);
+    Tensor scratch =
+        new_tensor({mmcompress::cuda::fake_quantize_scratch(shape)},
+                   ScalarType::Double, x);
+    check_launch(mmcompress::cuda::fake_quantize_backward(
+        shape, args.range(), factor, floats(values.source),
+        floats(dy_values), floats(values.result),
+        static_cast<double*>(scratch.data_ptr()), floats(d_scale),
+        beta ? floats(d_beta) : nullptr, zero_point ? floats(d_zero) : nullptr,
+        device.stream()));
+  }
+  return {values.result, d_scale, d_beta, d_zero};
+}
+
 }  // namespace
 
 #ifdef MMCOMPRESS_EMULATE
@@ -364,4 +281,7 @@ STABLE_TORCH_LIBRARY_IMPL(mmcompress, CUDA, m) {
   m.impl("binary_conv2d", TORCH_BOX(&binary_conv2d));
   m.impl("binary_conv2d_bits", TORCH_BOX(&binary_conv2d_bits));
   m.impl("binary_conv2d_fused", TORCH_BOX(&binary_conv2d_fused));
+  m.impl("lsq_fake_quantize", TORCH_BOX(&lsq_fake_quantize));
+  m.impl("lsq_fake_quantize_backward",
+         TORCH_BOX(&lsq_fake_quantize_backward));
 }

@@ -1,28 +1,14 @@
-// Implicit GEMM on the 1-bit tensor cores (mma.sync), any map and kernel size.
-//
-// With bits a and w of a tap that counts, the product of the signs is
-//   (2a - 1)(2w - 1) = 4aw - 2a - 2w + 1,
-// so k = 4 popc(a & w) - 2 popc(a) - 2 popc(w) + n over these taps. The tensor
-// core gives popc(a & w), and popc(a) as its product with a column of ones;
-// popc(w) is a table of the blob, and n is the taps times the channels. Taps
-// outside of the image are read as zero bits and add nothing to the first two:
-// zero padding is exact without a special case in the loop.
+// Implicit GEMM on the tensor cores (mma.sync), any map and kernel size, for
+// bits and for integers: a step multiplies 32 bytes of each row, whatever they
+// hold (products.cuh). Taps outside of the image are read as zeros and add
+// nothing; the epilogue knows which taps count.
 #pragma once
 
 #include "epilogues.cuh"
+#include "products.cuh"
 
 namespace mmcompress {
 namespace cuda {
-
-// k from the tensor core's sums. `weights` is the number of weight bits in the
-// taps that count, `all_weights` in all taps, `valid` the number of products.
-__device__ inline int dot_product(int product, int activations, int weights,
-                                  int all_weights, int valid) {
-  if (kProductIsAnd)
-    return 4 * product - 2 * activations - 2 * weights + valid;
-  // XOR against the zero bits of taps that don't count gave popc(w) too much
-  return valid - 2 * (product - (all_weights - weights));
-}
 
 // One row of a tile of 16 pixels on its way from the accumulators, which are
 // spread over the lanes, to the epilogue, which wants a pixel's channels side by
@@ -39,21 +25,26 @@ struct StagedRow {
 };
 static_assert(sizeof(StagedRow) == 72 * sizeof(int), "see above");
 
-template <int kBlockChannels, int kCopyBytes>
+template <int kBlockChannels, int kPacking>
 struct Tiling {
   static constexpr int kGroups = kBlockChannels / kGroupChannels;
   static constexpr int kWarps = kBlockPixels / kWarpPixels * kGroups;
   static constexpr int kThreads = kWarps * kWarpSize;
   static constexpr int kActivationBytes = kBlockPixels * kStageBytes;
+  static constexpr int kGroupStageBytes =
+      kGroupChannels * kStageBytes / kPacking;
   static constexpr int kBufferBytes =
       kActivationBytes + kGroups * kGroupStageBytes;
   static constexpr int kOriginBytes = kBlockPixels * int(sizeof(int4));
-  static constexpr int kSharedBytes =
-      kPipelineStages * kBufferBytes + kOriginBytes;
+  // the results are staged where the operands were
+  static constexpr int kStagedBytes =
+      kWarps * kTilePixels * int(sizeof(StagedRow));
+  static constexpr int kOriginsAt =
+      kPipelineStages * kBufferBytes > kStagedBytes
+          ? kPipelineStages * kBufferBytes
+          : kStagedBytes;
+  static constexpr int kSharedBytes = kOriginsAt + kOriginBytes;
   static_assert(kThreads >= kBlockPixels, "find_origins has one thread each");
-  static_assert(kWarps * kTilePixels * sizeof(StagedRow) <=
-                    kPipelineStages * kBufferBytes,
-                "the results are staged where the operands were");
 };
 
 // For each of the block's pixels: image, y and x under the first tap. Rows
@@ -73,7 +64,7 @@ __device__ inline void find_origins(const Geometry& g, int first_pixel,
 // Starts the copies of one stage of the activations. A thread serves the same
 // bytes of several rows, hence one tap.
 template <class Tile, int kCopyBytes>
-__device__ inline void copy_activations(const Geometry& g, const uint8_t* bits,
+__device__ inline void copy_activations(const Geometry& g, const uint8_t* map,
                                         const int4* origins, int stage,
                                         uint8_t* tile) {
   constexpr int kCopiesPerRow = kStageBytes / kCopyBytes;
@@ -91,7 +82,7 @@ __device__ inline void copy_activations(const Geometry& g, const uint8_t* bits,
     const int x = origin.z + tap_x * g.dilation_w;
     const bool inside = tap_y < g.kernel_h && g.contains(y, x);
     const uint8_t* from =
-        inside ? g.input_at(bits, origin.x, y, x) + pixel_byte : bits;
+        inside ? g.input_at(map, origin.x, y, x) + pixel_byte : map;
     copy_or_zero<kCopyBytes>(tile + activation_offset(row, byte), from, inside);
   }
 }
@@ -100,24 +91,27 @@ __device__ inline void copy_activations(const Geometry& g, const uint8_t* bits,
 template <class Tile>
 __device__ inline void copy_weights(const Geometry& g, const uint8_t* blob,
                                     int first_group, int stage, uint8_t* tile) {
+  constexpr int kBytes = Tile::kGroups * Tile::kGroupStageBytes;
   constexpr int kBytesPerPass = Tile::kThreads * 16;
 #pragma unroll
-  for (int i = 0; i < Tile::kGroups * kGroupStageBytes / kBytesPerPass; ++i) {
+  for (int i = 0; i < ceil_div(kBytes, kBytesPerPass); ++i) {
     const int byte = threadIdx.x * 16 + i * kBytesPerPass;
-    const int group = first_group + byte / kGroupStageBytes;
+    if (kBytes % kBytesPerPass > 0 && byte >= kBytes) continue;
+    const int group = first_group + byte / Tile::kGroupStageBytes;
     const uint8_t* from =
-        blob + (int64_t(group) * g.stages + stage) * kGroupStageBytes;
-    copy_or_zero<16>(tile + byte, from + byte % kGroupStageBytes, true);
+        blob + (int64_t(group) * g.stages + stage) * Tile::kGroupStageBytes;
+    copy_or_zero<16>(tile + byte, from + byte % Tile::kGroupStageBytes, true);
   }
 }
 
 // The sums of a warp: 32 pixels x 64 channels, and the pixels' own bits (in
-// every column of a ninth tile; not needed for XOR).
+// every column of a ninth tile) for products that want them.
 struct Sums {
   int products[kPixelTiles][kChannelTiles][4] = {};
   int activations[kPixelTiles][4] = {};
 };
 
+template <class Product>
 __device__ inline void multiply_step(const uint8_t* activations,
                                      const uint8_t* weights, int step, int lane,
                                      Sums& sums) {
@@ -130,21 +124,21 @@ __device__ inline void multiply_step(const uint8_t* activations,
                                               matrix_byte(lane)));
 #pragma unroll
   for (int j = 0; j < kChannelTiles; ++j) {
-    const uint2 b = *reinterpret_cast<const uint2*>(
-        weights + (step * kChannelTiles + j) * kWeightTileBytes + lane * 8);
+    const uint2 b =
+        WeightWords<Product::kPacking>::load(weights, step, j, lane);
 #pragma unroll
     for (int i = 0; i < kPixelTiles; ++i)
-      multiply_bits(sums.products[i][j], a[i], b.x, b.y);
+      Product::multiply(sums.products[i][j], a[i], b.x, b.y);
   }
-  if constexpr (kProductIsAnd) {
+  if constexpr (Product::kCountsActivations) {
 #pragma unroll
     for (int i = 0; i < kPixelTiles; ++i)
-      multiply_bits(sums.activations[i], a[i], ~0u, ~0u);
+      Product::multiply(sums.activations[i], a[i], ~0u, ~0u);
   }
 }
 
-// Number of weight bits of a channel in `window`; `column` points to the channel
-// in the first row of the blob's table.
+// Sum of a channel's weights in `window`; `column` points to the channel in the
+// first row of the blob's table.
 __device__ inline int weights_in(const Window& window, const int32_t* column,
                                  int kernel_w, int row_length) {
   const auto entry = [&](int y, int x) {
@@ -185,8 +179,9 @@ __device__ inline void stage_tile(const Geometry& g, const Epilogue& epilogue,
 }
 
 // From the sums of a warp to its results. `rows` is the warp's own.
-template <class Epilogue>
+template <class Product, class Epilogue>
 __device__ inline void finish_pixels(const Geometry& g, const int32_t* table,
+                                     const Product& product,
                                      const Epilogue& epilogue, int first_pixel,
                                      int group, int lane, const Sums& sums,
                                      StagedRow* rows) {
@@ -217,8 +212,9 @@ __device__ inline void finish_pixels(const Geometry& g, const int32_t* table,
             taps == all_taps
                 ? all_weights[i]
                 : weights_in(window, columns[i], g.kernel_w, g.table_row());
-        k[i] = dot_product(row.products[lane + i * kWarpSize], row.activations,
-                           weights, all_weights[i], taps * g.channels);
+        k[i] = product.result(row.products[lane + i * kWarpSize],
+                              row.activations, weights, all_weights[i],
+                              taps * g.channels);
       }
       finish(epilogue, channels, row.index, row.located,
              int64_t(row.index) * g.channel_groups + group, lane, k);
@@ -226,13 +222,13 @@ __device__ inline void finish_pixels(const Geometry& g, const int32_t* table,
   }
 }
 
-template <int kBlockChannels, int kCopyBytes, class Epilogue>
+template <int kBlockChannels, int kCopyBytes, class Product, class Epilogue>
 __global__ void __launch_bounds__(
-    Tiling<kBlockChannels, kCopyBytes>::kThreads,
-    512 / Tiling<kBlockChannels, kCopyBytes>::kThreads)
-    conv_tensor_core(const Geometry g, const uint8_t* bits, const uint8_t* blob,
-                     const Epilogue epilogue) {
-  using Tile = Tiling<kBlockChannels, kCopyBytes>;
+    Tiling<kBlockChannels, Product::kPacking>::kThreads,
+    512 / Tiling<kBlockChannels, Product::kPacking>::kThreads)
+    conv_tensor_core(const Geometry g, const uint8_t* map, const uint8_t* blob,
+                     const Product product, const Epilogue epilogue) {
+  using Tile = Tiling<kBlockChannels, Product::kPacking>;
   const int lane = threadIdx.x % kWarpSize;
   const int warp = threadIdx.x / kWarpSize;
   const int warp_group = warp % Tile::kGroups;
@@ -243,15 +239,14 @@ __global__ void __launch_bounds__(
   const int first_pixel = blockIdx.x / channel_blocks * kBlockPixels;
 
   uint8_t* shared = dynamic_shared();
-  int4* origins =
-      reinterpret_cast<int4*>(shared + kPipelineStages * Tile::kBufferBytes);
+  int4* origins = reinterpret_cast<int4*>(shared + Tile::kOriginsAt);
   find_origins(g, first_pixel, origins);
   __syncthreads();
 
   const auto copy_stage = [&](int stage) {
     uint8_t* buffer = shared + stage % kPipelineStages * Tile::kBufferBytes;
     if (stage < g.stages) {
-      copy_activations<Tile, kCopyBytes>(g, bits, origins, stage, buffer);
+      copy_activations<Tile, kCopyBytes>(g, map, origins, stage, buffer);
       copy_weights<Tile>(g, blob, first_group, stage,
                          buffer + Tile::kActivationBytes);
     }
@@ -269,15 +264,15 @@ __global__ void __launch_bounds__(
         shared + stage % kPipelineStages * Tile::kBufferBytes;
     const uint8_t* activations = buffer + warp_pixel * kStageBytes;
     const uint8_t* weights =
-        buffer + Tile::kActivationBytes + warp_group * kGroupStageBytes;
+        buffer + Tile::kActivationBytes + warp_group * Tile::kGroupStageBytes;
     const int steps = min(kStepsPerStage, g.steps - stage * kStepsPerStage);
     for (int step = 0; step < steps; ++step)
-      multiply_step(activations, weights, step, lane, sums);
+      multiply_step<Product>(activations, weights, step, lane, sums);
   }
   const int32_t* table =
       reinterpret_cast<const int32_t*>(blob + g.tile_bytes());
   __syncthreads();  // nobody reads the buffers any more
-  finish_pixels(g, table, epilogue, first_pixel + warp_pixel,
+  finish_pixels(g, table, product, epilogue, first_pixel + warp_pixel,
                 first_group + warp_group, lane, sums,
                 reinterpret_cast<StagedRow*>(shared) + warp * kTilePixels);
 }

@@ -7,6 +7,7 @@
 // `packed` is where the bits go, or nullptr.
 #pragma once
 
+#include "binary_ops.h"
 #include "geometry.cuh"
 
 namespace mmcompress {

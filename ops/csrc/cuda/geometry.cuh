@@ -1,4 +1,4 @@
-// Where everything lies: which bits meet in which step of a convolution.
+// Where everything lies: which bytes meet in which step of a convolution.
 //
 // A convolution is a product of matrices whose rows are output pixels (M),
 // whose columns are output channels (N) and whose inner dimension runs over the
@@ -8,7 +8,7 @@
 
 #include <cstdint>
 
-#include "binary_ops.h"
+#include "conv_shape.h"
 #include "primitives.cuh"
 
 namespace mmcompress {
@@ -16,7 +16,7 @@ namespace cuda {
 
 // --- Tile sizes ----------------------------------------------------------
 
-constexpr int kStepBytes = 32;  // 256 bits: one tensor-core instruction
+constexpr int kStepBytes = 32;  // of a row: one tensor-core instruction
 constexpr int kStepsPerStage = 2;
 constexpr int kStageBytes = kStepBytes * kStepsPerStage;  // one pipeline stage
 constexpr int kPipelineStages = 3;
@@ -29,11 +29,23 @@ constexpr int kWarpSize = 32;
 constexpr int kTilePixels = 16;  // of the instruction; with 8 channels
 constexpr int kPixelTiles = kWarpPixels / kTilePixels;
 constexpr int kChannelTiles = kGroupChannels / 8;
-constexpr int kWeightTileBytes = 8 * kStepBytes;
-constexpr int kGroupStageBytes = kGroupChannels * kStageBytes;
 
-__host__ __device__ inline int ceil_div(int a, int b) {
+// Bytes of the map that a pixel and a channel's window have; weights of 4 or 2
+// bits share the place that a byte of the map has.
+struct Format {
+  int pixel_bytes;  // a multiple of 8
+  int packing = 1;  // weights per byte; 1 for bits too, which meet bits
+};
+
+__host__ __device__ constexpr int ceil_div(int a, int b) {
   return (a + b - 1) / b;
+}
+
+// Blocks of kernels that have a thread per result.
+constexpr int kThreads = 256;
+
+inline int64_t blocks_for(int64_t threads) {
+  return (threads + kThreads - 1) / kThreads;
 }
 
 // --- Division by a constant of the launch ----------------------------------
@@ -60,29 +72,31 @@ struct FastDivisor {
 // --- The weights and their blob ----------------------------------------------
 
 // The blob of the tensor-core kernel begins with the weights, [channel group]
-// [step][tile of 8 channels][lane], 8 bytes per lane: its two operands, so that
-// a warp reads 256 bytes in order. Then int32 [(kernel_h + 1) * (kernel_w + 1)]
-// [64 * channel groups]: entry (y, x) is the number of weight bits in the taps
-// [0, y) x [0, x).
+// [stage][load][tile of 8 channels][lane][word]: a lane loads what it needs for
+// one instruction at once, or for two, and a warp reads in order. Then int32
+// [(kernel_h + 1) * (kernel_w + 1)][64 * channel groups]: entry (y, x) is the
+// sum of the weights (of bits, their number) in the taps [0, y) x [0, x).
 struct WeightLayout {
   int out_channels, kernel_h, kernel_w;
   int pixel_bytes;      // of the input
   int reduction_bytes;  // of a pixel's window
   int steps, stages;    // of the reduction, rounded up
   int channel_groups;   // of 64 output channels, rounded up
+  int group_stage_bytes;
 
-  explicit WeightLayout(const ConvShape& s)
+  WeightLayout(const ConvShape& s, const Format& format)
       : out_channels(s.out_channels),
         kernel_h(s.kernel_h),
         kernel_w(s.kernel_w),
-        pixel_bytes(8 * ceil_div(s.channels, 64)),
+        pixel_bytes(format.pixel_bytes),
         reduction_bytes(kernel_h * kernel_w * pixel_bytes),
         steps(ceil_div(reduction_bytes, kStepBytes)),
         stages(ceil_div(steps, kStepsPerStage)),
-        channel_groups(ceil_div(out_channels, kGroupChannels)) {}
+        channel_groups(ceil_div(out_channels, kGroupChannels)),
+        group_stage_bytes(kGroupChannels * kStageBytes / format.packing) {}
 
   __host__ __device__ int64_t tile_bytes() const {
-    return int64_t(channel_groups) * stages * kGroupStageBytes;
+    return int64_t(channel_groups) * stages * group_stage_bytes;
   }
   __host__ __device__ int table_row() const {
     return channel_groups * kGroupChannels;
@@ -121,8 +135,8 @@ struct Geometry : WeightLayout {
   FastDivisor by_out_height, by_out_width, by_kernel_w, by_pixel_bytes;
 
   // The output must not be empty.
-  explicit Geometry(const ConvShape& s)
-      : WeightLayout(s),
+  Geometry(const ConvShape& s, const Format& format)
+      : WeightLayout(s, format),
         channels(s.channels),
         height(s.height),
         width(s.width),
@@ -173,22 +187,60 @@ struct Geometry : WeightLayout {
            static_cast<unsigned>(x) < static_cast<unsigned>(width);
   }
 
-  __device__ const uint8_t* input_at(const uint8_t* bits, int image, int y,
+  __device__ const uint8_t* input_at(const uint8_t* map, int image, int y,
                                      int x) const {
-    return bits +
+    return map +
            ((int64_t(image) * height + y) * width + x) * int64_t(pixel_bytes);
   }
 };
 
-// Which 4 bytes of which channel are a lane's operand 0 or 1.
-struct WeightWord {
-  int channel;    // in its tile of 8
-  int step_byte;  // in the channel's 32 bytes of the step
-};
+// A lane has two operands of 4 bytes in each step of a tile of 8 channels. A
+// word of the blob holds one of them, or the higher and lower parts of several.
+template <int kPacking>
+struct WeightWords {
+  static constexpr int kWords = kPacking == 1 ? 2 : 1;  // of one load
+  static constexpr int kOperandsPerStage = 2 * kStepsPerStage;
+  static constexpr int kLoads = kOperandsPerStage / (kWords * kPacking);
 
-__device__ inline WeightWord weight_word(int lane, int operand) {
-  return {lane / 4, (4 * operand + lane % 4) * 4};
-}
+  // Channel, and first byte of the window, of part `part` of the word `index`.
+  struct Place {
+    int64_t channel, byte;
+  };
+  __device__ static Place place(const WeightLayout& g, int64_t index,
+                                int part) {
+    const int word = static_cast<int>(index % kWords);
+    index /= kWords;
+    const int lane = static_cast<int>(index % kWarpSize);
+    index /= kWarpSize;
+    const int tile = static_cast<int>(index % kChannelTiles);
+    index /= kChannelTiles;
+    const int load = static_cast<int>(index % kLoads);
+    index /= kLoads;
+    const int operand = (load * kWords + word) * kPacking + part;
+    return {index / g.stages * kGroupChannels + tile * 8 + lane / 4,
+            index % g.stages * kStageBytes + operand * (kStepBytes / 2) +
+                lane % 4 * 4};
+  }
+
+  // The operands of a step, from the weights of a stage. Packed ones are the
+  // highest bits of their bytes.
+  __device__ static uint2 load(const uint8_t* weights, int step, int tile,
+                               int lane) {
+    const int first = kLoads == 1 ? 0 : step;
+    const uint8_t* from =
+        weights +
+        ((first * kChannelTiles + tile) * kWarpSize + lane) * kWords * 4;
+    if constexpr (kPacking == 1) {
+      return *reinterpret_cast<const uint2*>(from);
+    } else {
+      constexpr int kBits = 8 / kPacking;
+      constexpr uint32_t kHighest = 0x01010101u * (0x100 - (0x100 >> kBits));
+      uint32_t word = *reinterpret_cast<const uint32_t*>(from);
+      if (kLoads == 1) word <<= 2 * kBits * step;
+      return make_uint2(word & kHighest, (word << kBits) & kHighest);
+    }
+  }
+};
 
 // --- The activations of one stage in shared memory -----------------------------
 

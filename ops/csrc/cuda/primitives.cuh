@@ -114,6 +114,31 @@ __device__ inline void multiply_bits(int (&sums)[4], const uint32_t (&a)[4],
 #endif
 }
 
+// sums[16][8] += a[16][32] b[8][32], unsigned bytes times signed ones. A lane
+// holds the same words as for multiply_bits.
+__device__ inline void multiply_codes(int (&sums)[4], const uint32_t (&a)[4],
+                                      uint32_t b0, uint32_t b1) {
+#if __CUDA_ARCH__ >= 800
+  asm volatile(
+      "mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32 "
+      "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};\n"
+      : "+r"(sums[0]), "+r"(sums[1]), "+r"(sums[2]), "+r"(sums[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+#else
+  const auto quarter = [](int& s0, int& s1, uint32_t rows, uint32_t columns) {
+    asm volatile(
+        "mma.sync.aligned.m8n8k16.row.col.s32.u8.s8.s32 "
+        "{%0, %1}, {%2}, {%3}, {%0, %1};\n"
+        : "+r"(s0), "+r"(s1)
+        : "r"(rows), "r"(columns));
+  };
+  quarter(sums[0], sums[1], a[0], b0);
+  quarter(sums[0], sums[1], a[2], b1);
+  quarter(sums[2], sums[3], a[1], b0);
+  quarter(sums[2], sums[3], a[3], b1);
+#endif
+}
+
 // Kernel<<<grid, threads, shared, stream>>>(arguments...), checked.
 template <class... Parameters, class... Arguments>
 const char* launch(void (*kernel)(Parameters...), int64_t grid, int threads,

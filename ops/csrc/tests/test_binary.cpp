@@ -294,6 +294,23 @@ void check_pack(const Kernels& kernels) {
                bits.get());
   if (!(bits == wanted)) fail("pack");
 
+  // the driver, on rows of the image shared out to threads
+  Array<float> plain(channels);
+  Array<bool> flipped(channels);
+  for (int64_t c = 0; c < channels; ++c) {
+    flipped[c] = sign[c] != 0;
+    plain[c] = flipped[c] ? -threshold[c] : threshold[c];
+  }
+  Array<uint8_t> all(height * bits.size);
+  pack(x.view, 1, channels, height, width, {plain.get(), flipped.get()},
+       all.get(), threads(choose({1, 2, 3})));
+  for (int64_t y = 0; y < height; ++y)
+    for (int64_t p = 0; p < width; ++p)
+      for (int64_t c = 0; c < channels; ++c)
+        if (get_bit(all.get() + (y * width + p) * packed_bytes(channels), c) !=
+            bit_of(x.at(0, c, y, p), plain[c], flipped[c]))
+          fail("pack: driver");
+
   Array<float> signs(width * channels);
   unpack(bits.get(), width, channels, signs.get());
   for (int64_t p = 0; p < width; ++p)
@@ -392,6 +409,28 @@ void check_extremes(const Kernels& kernels) {
     }
 }
 
+// Linear layers on few rows, for which a kernel may have weights of their own.
+void check_few_rows(const Kernels& kernels) {
+  for (int64_t channels : {1, 4, 5, 8, 9, 12, 60, 240, 244, 247, 484, 65000})
+    for (int64_t outputs : {1, 32, 33, 64, 130})
+      for (int64_t rows : {1, 2, 3, 4, 5}) {
+        if (channels * outputs * rows > 3000000) continue;
+        Problem problem(
+            {1, rows, 1, {outputs, channels, 1, 1, 1}, 1, 1, 0, 0, 1, 1, 0});
+        // the most mismatches
+        if (channels % 2 == 0)
+          for (int64_t i = 0; i < problem.weights.size; ++i)
+            problem.weights[i] = 0;
+        const Array<int32_t> expected = definition(problem);
+        const Array<uint8_t> memory = make_blob(problem, kernels);
+        const Blob blob =
+            open_blob(memory.get(), memory.size, problem.shape.weight);
+        check_counts(problem, blob, expected, 1 + rows % 3);
+        check_bits(problem, blob, expected, 1);
+        check_float(problem, blob, 1);
+      }
+}
+
 // Large enough for several bands, threads and splits of the outputs.
 void check_partition(const Kernels& kernels) {
   const ConvShape shapes[] = {
@@ -430,6 +469,7 @@ int main(int argc, char** argv) {
     const Kernels& kernels = kernels_by_name(name);
     check_random(kernels, cases);
     check_extremes(kernels);
+    check_few_rows(kernels);
     check_partition(kernels);
     std::printf("%s: passed\n", name.c_str());
   }

@@ -17,7 +17,7 @@ namespace {
 using namespace mmcompress;
 
 const CodesKernels& kernels_of(const std::string& name) {
-  return codes_of(kernels_by_name(name));
+  return codes_by_name(kernels_by_name(name).name);
 }
 
 Grid random_grid() {

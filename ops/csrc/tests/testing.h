@@ -51,6 +51,7 @@ struct Array {
   std::unique_ptr<T[]> data;
 };
 
+// Shares out any work, however small.
 Parallel threads(int64_t count) {
   return {count, [count](int64_t size,
                          const std::function<void(int64_t, int64_t)>& body) {
@@ -59,7 +60,8 @@ Parallel threads(int64_t count) {
               pool.emplace_back(body, size * i / count,
                                 size * (i + 1) / count);
             for (std::thread& thread : pool) thread.join();
-          }};
+          },
+          /*least_microseconds=*/0};
 }
 
 }  // namespace

@@ -42,7 +42,11 @@ struct int2 {
 struct uint2 {
   uint32_t x, y;
 };
+struct float4 {
+  float x, y, z, w;
+};
 inline int2 make_int2(int x, int y) { return {x, y}; }
+inline uint2 make_uint2(uint32_t x, uint32_t y) { return {x, y}; }
 
 inline int __popcll(uint64_t bits) { return __builtin_popcountll(bits); }
 inline uint32_t __umulhi(uint32_t a, uint32_t b) {
@@ -51,6 +55,7 @@ inline uint32_t __umulhi(uint32_t a, uint32_t b) {
 // compile with -ffp-contract=off, or these two become one FMA
 inline float __fmul_rn(float a, float b) { return a * b; }
 inline float __fadd_rn(float a, float b) { return a + b; }
+inline float __fdiv_rn(float a, float b) { return a / b; }
 inline float __int2float_rn(int a) { return static_cast<float>(a); }
 
 namespace emulator {
@@ -283,10 +288,23 @@ inline void load_matrices(uint32_t (&words)[4], const void* row) {
   std::copy(mine.result, mine.result + 4, words);
 }
 
-// mma.m16n8k256.b1 on the fragments of the PTX manual, in words of 32 bits:
-// register i of A is row lane / 4, plus 8 for odd i, and word lane % 4, plus 4
-// for i >= 2; register i of B is column lane / 4, word lane % 4 + 4 i.
-inline void multiply_fragments(emulator::Operands* lanes) {
+inline int multiply_words(uint32_t a, uint32_t b, bool) {
+  return __builtin_popcount(kProductIsAnd ? a & b : a ^ b);
+}
+
+inline int multiply_words(uint32_t a, uint32_t b, int) {
+  int sum = 0;
+  for (int i = 0; i < 32; i += 8)
+    sum += static_cast<int>(a >> i & 255) * static_cast<int8_t>(b >> i & 255);
+  return sum;
+}
+
+// mma.m16n8k256.b1 (Element = bool) and mma.m16n8k32.u8.s8 (int) on the
+// fragments of the PTX manual, in words of 32 bits: register i of A is row
+// lane / 4, plus 8 for odd i, and word lane % 4, plus 4 for i >= 2; register i
+// of B is column lane / 4, word lane % 4 + 4 i.
+template <class Element>
+void multiply_fragments(emulator::Operands* lanes) {
   uint32_t a[16][8], b[8][8];
   for (int lane = 0; lane < emulator::kLanes; ++lane) {
     for (int i = 0; i < 4; ++i)
@@ -300,21 +318,34 @@ inline void multiply_fragments(emulator::Operands* lanes) {
       const int column = lane % 4 * 2 + i % 2;
       lanes[lane].result[i] = 0;
       for (int word = 0; word < 8; ++word)
-        lanes[lane].result[i] += __builtin_popcount(
-            kProductIsAnd ? a[row][word] & b[column][word]
-                          : a[row][word] ^ b[column][word]);
+        lanes[lane].result[i] +=
+            multiply_words(a[row][word], b[column][word], Element());
     }
   }
 }
 
-inline void multiply_bits(int (&sums)[4], const uint32_t (&a)[4], uint32_t b0,
-                          uint32_t b1) {
+template <class Element>
+void multiply_accumulate(int (&sums)[4], const uint32_t (&a)[4], uint32_t b0,
+                         uint32_t b1) {
   emulator::Operands& mine = emulator::device().current->operands;
   std::copy(a, a + 4, mine.a);
   mine.b[0] = b0;
   mine.b[1] = b1;
-  emulator::execute(multiply_fragments);
-  for (int i = 0; i < 4; ++i) sums[i] += static_cast<int>(mine.result[i]);
+  emulator::execute(multiply_fragments<Element>);
+  // the hardware's sums wrap around
+  for (int i = 0; i < 4; ++i)
+    sums[i] = static_cast<int>(static_cast<uint32_t>(sums[i]) +
+                               mine.result[i]);
+}
+
+inline void multiply_bits(int (&sums)[4], const uint32_t (&a)[4], uint32_t b0,
+                          uint32_t b1) {
+  multiply_accumulate<bool>(sums, a, b0, b1);
+}
+
+inline void multiply_codes(int (&sums)[4], const uint32_t (&a)[4], uint32_t b0,
+                           uint32_t b1) {
+  multiply_accumulate<int>(sums, a, b0, b1);
 }
 
 template <class... Parameters, class... Arguments>

@@ -1,0 +1,13 @@
+from mmcompress.lazy_imports import lazy_exports
+
+__getattr__, __dir__, __all__ = lazy_exports(
+    __name__,
+    dict(
+        conversion=['Converted', 'convert'],
+        testing=['evaluate'],
+        writing=['Exported', 'export'],
+        metadata=['as_texts', 'metadata_of', 'read_metadata'],
+        network=['Network'],
+        session=['Session'],
+        speed=['compare_speed', 'without_quantizers'],
+        verify=['Agreement', 'compare']))
