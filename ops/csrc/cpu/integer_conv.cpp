@@ -19,8 +19,8 @@ constexpr int64_t kFewestPixels = 96;
 constexpr int64_t kWeightBytes = 128 * 1024;
 // Pixels whose sums are kept meanwhile.
 constexpr int64_t kBlockPixels = 96;
-// Below this many products per thread (20 us) another thread doesn't pay.
-constexpr int64_t kProductsPerThread = 8000000;
+// Sums that become results in a microsecond.
+constexpr double kSumsPerMicrosecond = 5e3;
 constexpr int64_t kMaxSegment = 64;
 
 int64_t clamp(int64_t value, int64_t low, int64_t high) {
@@ -68,10 +68,8 @@ class IntegerConv {
   }
 
   void run(const Parallel& parallel) const {
-    const int64_t products = shape_.batch * out_h_ * out_w_ * num_outputs_ *
-                             shape_.weight.products();
-    const int64_t threads =
-        clamp(products / kProductsPerThread, 1, parallel.num_threads);
+    const double expected = microseconds();
+    const int64_t threads = parallel.threads_for(expected);
     const int64_t bands = num_bands(threads);
     // parts of a band that doesn't fill the threads: each repeats the
     // conversion of the input
@@ -80,14 +78,18 @@ class IntegerConv {
     const auto body = [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) run(make_task(i, bands, splits));
     };
-    const int64_t tasks = shape_.batch * bands * splits;
-    if (threads == 1)
-      body(0, tasks);
-    else
-      parallel.run(tasks, body);
+    parallel.run_in(threads, expected, shape_.batch * bands * splits, body);
   }
 
  private:
+  // What it takes one thread.
+  double microseconds() const {
+    const auto sums = double(shape_.batch * out_h_ * out_w_ * num_outputs_);
+    const double speed = kernels_.products_per_microsecond;
+    return sums * double(shape_.weight.products()) / speed +
+           sums / kSumsPerMicrosecond;
+  }
+
   // Runs of contiguous operand, kernel rows or single taps, cut into blocks.
   void make_chunks() {
     const WeightShape& w = shape_.weight;
