@@ -48,6 +48,14 @@ struct PanelOutput {
   float* y;
 };
 
+// See mmcompress/ops/fused_codes.py.
+struct LayerNorm {
+  const float* weight;
+  const float* bias;
+  int64_t channels;
+  float eps;
+};
+
 struct CodesKernels {
   const char* name;
 
@@ -57,6 +65,11 @@ struct CodesKernels {
   void (*quantize_pixels)(const float* x, int64_t channel_stride,
                           int64_t channels, int64_t num_pixels,
                           const Grid& grid, uint8_t* codes);
+  // Of one row.
+  void (*layer_norm)(const LayerNorm& norm, const float* x, const Grid& grid,
+                     uint8_t* codes);
+  void (*gelu)(const float* x, int64_t count, const Grid& grid,
+               uint8_t* codes);
 
   // Weights of 2, 4 and 8 bits; most rows at once.
   void (*multiply2)(const PanelProducts& args);

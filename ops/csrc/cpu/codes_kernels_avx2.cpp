@@ -9,8 +9,8 @@
 #include <cstring>
 
 #include "codes_kernels.h"
+#include "fused_codes_loops.h"
 #include "integer_row_loops.h"
-#include "quantize_loops.h"
 
 namespace mmcompress {
 namespace {
@@ -165,9 +165,16 @@ void multiply8(const PanelProducts& args) {
 
 const CodesKernels& avx2_codes() {
   static const CodesKernels table = {
-      "avx2",    quantize,  quantize_pixels,
-      multiply2, multiply4, multiply8,
-      /*most_rows=*/2,      finish,
+      "avx2",
+      quantize,
+      quantize_pixels,
+      layer_norm,
+      gelu,
+      multiply2,
+      multiply4,
+      multiply8,
+      /*most_rows=*/2,
+      finish,
   };
   return table;
 }

@@ -1,15 +1,22 @@
 // Codes on any processor.
 #include "codes_kernels.h"
+#include "fused_codes_loops.h"
 #include "integer_row_loops.h"
-#include "quantize_loops.h"
 
 namespace mmcompress {
 
 const CodesKernels& portable_codes() {
   static const CodesKernels table = {
-      "portable",       quantize,         quantize_pixels,
-      multiply_loop<2>, multiply_loop<4>, multiply_loop<8>,
-      /*most_rows=*/4,  finish,
+      "portable",
+      quantize,
+      quantize_pixels,
+      layer_norm,
+      gelu,
+      multiply_loop<2>,
+      multiply_loop<4>,
+      multiply_loop<8>,
+      /*most_rows=*/4,
+      finish,
   };
   return table;
 }

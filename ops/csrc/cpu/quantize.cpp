@@ -35,4 +35,23 @@ void quantize_planes(const Planes& x, const Grid& grid, uint8_t* codes,
              body);
 }
 
+void layer_norm_codes(const LayerNorm& norm, const float* x, int64_t rows,
+                      const Grid& grid, uint8_t* codes,
+                      const CodesKernels& kernels, const Parallel& parallel) {
+  run_shares(rows, ceil_div(kGrain / 2, norm.channels), parallel,
+             [&](int64_t begin, int64_t end) {
+               for (int64_t r = begin; r < end; ++r)
+                 kernels.layer_norm(norm, x + r * norm.channels, grid,
+                                    codes + r * norm.channels);
+             });
+}
+
+void gelu_codes(const float* x, int64_t count, const Grid& grid,
+                uint8_t* codes, const CodesKernels& kernels,
+                const Parallel& parallel) {
+  run_shares(count, kGrain / 4, parallel, [&](int64_t begin, int64_t end) {
+    kernels.gelu(x + begin, end - begin, grid, codes + begin);
+  });
+}
+
 }  // namespace mmcompress
