@@ -4,9 +4,9 @@ from .binary_conv import binary_conv2d, binary_conv2d_bits, binary_conv2d_fused
 from .blob import binary_prepack
 from .engines import Engine, build_info, choose_engine, why_not
 from .fake_quantize import lsq_fake_quantize
-from .fused_codes import gelu_codes, layer_norm_codes
 from .integer import integer_conv2d, integer_conv2d_codes, integer_linear
 from .integer_blob import integer_prepack
+from .layer_norm import layer_norm_codes
 from .library import reference
 from .limits import integer_limits
 from .linear import (binary_linear, binary_linear_bits, binary_linear_fused,
@@ -17,12 +17,12 @@ from .roi_align import roi_align
 from .weight_codes import read_codes, store_codes
 
 __all__ = [
-    'gelu_codes', 'layer_norm_codes', 'Engine', 'binary_conv2d',
-    'binary_conv2d_bits', 'binary_conv2d_fused', 'binary_linear',
-    'binary_linear_bits', 'binary_linear_fused', 'binary_linear_pack',
-    'binary_pack', 'binary_prepack', 'binary_unpack', 'build_info',
-    'choose_engine', 'integer_conv2d', 'integer_conv2d_codes',
-    'integer_limits', 'integer_linear', 'integer_prepack', 'lsq_fake_quantize',
-    'packed_bytes', 'quantize_codes', 'read_codes', 'reference', 'roi_align',
-    'store_codes', 'why_not'
+    'layer_norm_codes', 'Engine', 'binary_conv2d', 'binary_conv2d_bits',
+    'binary_conv2d_fused', 'binary_linear', 'binary_linear_bits',
+    'binary_linear_fused', 'binary_linear_pack', 'binary_pack',
+    'binary_prepack', 'binary_unpack', 'build_info', 'choose_engine',
+    'integer_conv2d', 'integer_conv2d_codes', 'integer_limits',
+    'integer_linear', 'integer_prepack', 'lsq_fake_quantize', 'packed_bytes',
+    'quantize_codes', 'read_codes', 'reference', 'roi_align', 'store_codes',
+    'why_not'
 ]

@@ -48,7 +48,7 @@ struct PanelOutput {
   float* y;
 };
 
-// See mmcompress/ops/fused_codes.py.
+// See mmcompress/ops/layer_norm.py.
 struct LayerNorm {
   const float* weight;
   const float* bias;
@@ -68,8 +68,6 @@ struct CodesKernels {
   // Of one row.
   void (*layer_norm)(const LayerNorm& norm, const float* x, const Grid& grid,
                      uint8_t* codes);
-  void (*gelu)(const float* x, int64_t count, const Grid& grid,
-               uint8_t* codes);
 
   // Weights of 2, 4 and 8 bits; most rows at once.
   void (*multiply2)(const PanelProducts& args);

@@ -9,8 +9,8 @@
 #include <cstring>
 
 #include "codes_kernels.h"
-#include "fused_codes_loops.h"
 #include "integer_row_loops.h"
+#include "layer_norm_loops.h"
 
 namespace mmcompress {
 namespace {
@@ -169,7 +169,6 @@ const CodesKernels& avx2_codes() {
       quantize,
       quantize_pixels,
       layer_norm,
-      gelu,
       multiply2,
       multiply4,
       multiply8,

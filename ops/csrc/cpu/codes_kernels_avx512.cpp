@@ -5,8 +5,8 @@
 #include <cstring>
 
 #include "codes_kernels.h"
-#include "fused_codes_loops.h"
 #include "integer_row_loops.h"
+#include "layer_norm_loops.h"
 
 namespace mmcompress {
 namespace {
@@ -153,7 +153,6 @@ const CodesKernels& avx512_codes() {
       quantize,
       quantize_pixels,
       layer_norm,
-      gelu,
       by_rows<multiply_rows2<1>, multiply_rows2<2>, multiply_rows2<3>,
               multiply_rows2<4>>,
       by_rows<multiply_rows4<1>, multiply_rows4<2>, multiply_rows4<3>,

@@ -1,7 +1,7 @@
 // Codes on any processor.
 #include "codes_kernels.h"
-#include "fused_codes_loops.h"
 #include "integer_row_loops.h"
+#include "layer_norm_loops.h"
 
 namespace mmcompress {
 
@@ -11,7 +11,6 @@ const CodesKernels& portable_codes() {
       quantize,
       quantize_pixels,
       layer_norm,
-      gelu,
       multiply_loop<2>,
       multiply_loop<4>,
       multiply_loop<8>,

@@ -46,12 +46,4 @@ void layer_norm_codes(const LayerNorm& norm, const float* x, int64_t rows,
              });
 }
 
-void gelu_codes(const float* x, int64_t count, const Grid& grid,
-                uint8_t* codes, const CodesKernels& kernels,
-                const Parallel& parallel) {
-  run_shares(count, kGrain / 4, parallel, [&](int64_t begin, int64_t end) {
-    kernels.gelu(x + begin, end - begin, grid, codes + begin);
-  });
-}
-
 }  // namespace mmcompress

@@ -28,8 +28,4 @@ void layer_norm_codes(const LayerNorm& norm, const float* x, int64_t rows,
                       const Grid& grid, uint8_t* codes,
                       const CodesKernels& kernels, const Parallel& parallel);
 
-void gelu_codes(const float* x, int64_t count, const Grid& grid,
-                uint8_t* codes, const CodesKernels& kernels,
-                const Parallel& parallel);
-
 }  // namespace mmcompress
