@@ -47,7 +47,7 @@ IntegerOperand::IntegerOperand(const ConvShape& shape,
                                const IntegerBlob& blob)
     : shape_(shape),
       input_(input),
-      codes_(codes_of(kernels_by_name(blob.kernels->name))),
+      codes_(codes_by_name(blob.kernels->name)),
       grid_{input.scale, input.grid.zero_point, input.grid.low,
             input.grid.high},
       channels_(shape.weight.channels()),
