@@ -79,8 +79,9 @@ def images_of(cfg: Config, model: nn.Module, size: tuple[int, int],
     except (ValueError, FileNotFoundError) as error:
         print(f'No test data ({error}), so noise is compared', file=sys.stderr)
         generator = torch.Generator().manual_seed(0)
-        return [torch.randn(1, 3, *size, generator=generator)
-                for _ in range(num)], 'images of noise'
+        return [
+            torch.randn(1, 3, *size, generator=generator) for _ in range(num)
+        ], 'images of noise'
     images = [
         image[None] for batch in batches
         for image in model.data_preprocessor(batch, False)['inputs']
@@ -159,12 +160,10 @@ def main() -> None:
         # not chained: train() of some backbones in mm libraries returns None
         model.eval()
         size = tuple(args.size or padded(image_size(cfg, model), model))
-        exported = export(model, size,
-                          metadata_of(cfg, model, size, meta))
+        exported = export(model, size, metadata_of(cfg, model, size, meta))
         say_layers(exported)
         images, what = images_of(cfg, model, size, args.images)
-        say_agreement(
-            compare(exported, images), f'{len(images)} {what}')
+        say_agreement(compare(exported, images), f'{len(images)} {what}')
         if args.evaluate:
             say_metrics(cfg, model, exported)
     with replacing(out) as temporary:

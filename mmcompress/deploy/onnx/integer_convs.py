@@ -63,8 +63,9 @@ def _write(graph: 'ir.Graph', conv: 'ir.Node') -> None:
     scale = constant(data.inputs[1]) * constant(weight.inputs[1])
     nodes = [
         sums, real,
-        ir.Node('', 'Mul', [real.outputs[0],
-                            of_channels('scales', scale)])
+        ir.Node(
+            '', 'Mul',
+            [real.outputs[0], of_channels('scales', scale)])
     ]
     if len(conv.inputs) > 2:
         bias = of_channels('real_bias', constant(conv.inputs[2]))

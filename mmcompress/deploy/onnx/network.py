@@ -37,9 +37,9 @@ def _no_foreign_operators(model: nn.Module) -> Iterator[None]:
     handles = [
         module.register_forward_pre_hook(
             lambda module, args, name=name: refuse(name, module))
-        for name, module in model.named_modules()
-        if any(cls.__module__.startswith('mmcv.ops.')
-               for cls in type(module).__mro__)
+        for name, module in model.named_modules() if any(
+            cls.__module__.startswith('mmcv.ops.')
+            for cls in type(module).__mro__)
     ]
     try:
         yield
@@ -252,4 +252,3 @@ def _names(structure: TreeSpec, name: str = 'output') -> list[str]:
         found for i, child in enumerate(structure.children())
         for found in _names(child, f'{name}_{i}')
     ]
-

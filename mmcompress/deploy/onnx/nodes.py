@@ -40,10 +40,9 @@ def add_constant(graph: 'ir.Graph', name: str,
     return value
 
 
-def replace_value(graph: 'ir.Graph', old: 'ir.Value',
-                  new: 'ir.Value') -> None:
+def replace_value(graph: 'ir.Graph', old: 'ir.Value', new: 'ir.Value') -> None:
     """Let all that reads a value read another, which takes its name."""
-    new.shape, new.dtype = old.shape, old.dtype
+    new.shape, new.type = old.shape, old.type
     old.name, new.name = None, old.name
     for user, index in list(old.uses()):
         user.replace_input_with(index, new)
@@ -52,8 +51,7 @@ def replace_value(graph: 'ir.Graph', old: 'ir.Value',
             graph.outputs[i] = new
 
 
-def dequantizer(value: 'ir.Value | None',
-                is_weight: bool) -> 'ir.Node | None':
+def dequantizer(value: 'ir.Value | None', is_weight: bool) -> 'ir.Node | None':
     """The ``DequantizeLinear`` that a value comes from, if it does.
 
     Args:
@@ -72,8 +70,8 @@ def is_quantized(node: 'ir.Node') -> bool:
     if node.op_type not in (*CONVS, 'MatMul'):
         return False
     first, second = node.inputs[:2]
-    return dequantizer(first, False) is not None and (
-        dequantizer(second, True) or dequantizer(second, False)) is not None
+    return dequantizer(first, False) is not None and (dequantizer(
+        second, True) or dequantizer(second, False)) is not None
 
 
 def name_nodes(graph: 'ir.Graph', prefix: str) -> dict[str, str]:

@@ -65,8 +65,8 @@ def _fold(graph: 'ir.Graph', conv: 'ir.Node', norm: 'ir.Node') -> None:
                        constant(source.inputs[1]) * gain)
         conv.replace_input_with(1, _dequantized(graph, source, scale))
     conv.resize_inputs(3)
-    conv.replace_input_with(2,
-                            _float(graph, f'{conv.name}.folded_bias', shift))
+    conv.replace_input_with(2, _float(graph, f'{conv.name}.folded_bias',
+                                      shift))
 
 
 def _float(graph: 'ir.Graph', name: str, array: np.ndarray) -> 'ir.Value':
@@ -131,9 +131,9 @@ def _raise_scales(graph: 'ir.Graph', conv: 'ir.Node', weight: 'ir.Node',
     codes = np.round(codes * _along(factor, codes, conv)).astype(np.int8)
     conv.replace_input_with(
         1,
-        _dequantized(
-            graph, weight, _float(graph, f'{conv.name}.raised_scale', raised),
-            add_constant(graph, f'{conv.name}.raised_codes', codes)))
+        _dequantized(graph, weight,
+                     _float(graph, f'{conv.name}.raised_scale', raised),
+                     add_constant(graph, f'{conv.name}.raised_codes', codes)))
 
 
 def widen_biases(graph: 'ir.Graph') -> None:

@@ -37,4 +37,3 @@ class Session:
         outs = self.session.run(
             None, {self.input_name: np.ascontiguousarray(images.numpy())})
         return [torch.from_numpy(out) for out in outs]
-

@@ -10,12 +10,12 @@ from .network import Network
 from .session import Session
 
 
-def evaluate(cfg: Config,
-             model: nn.Module,
-             proto: bytes,
-             size: tuple[int, int],
-             progress: Callable[[Iterable], Iterable] = iter
-             ) -> dict[str, float]:
+def evaluate(
+        cfg: Config,
+        model: nn.Module,
+        proto: bytes,
+        size: tuple[int, int],
+        progress: Callable[[Iterable], Iterable] = iter) -> dict[str, float]:
     """Test a model whose network runs on onnxruntime.
 
     What comes before and after the network, preprocessing, decoding and

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from .codes import Affine
-from .writing import Exported
 from .nodes import codes_of
 from .packages import needs
 from .session import Session
+from .writing import Exported
 
 
 class Agreement(NamedTuple):
@@ -108,6 +108,6 @@ def compare(exported: Exported, images: Iterable[Tensor]) -> Agreement:
     shares = {name: float(c[1] / c[0]) for name, c in counts.items()}
     worst = min(shares, key=shares.get, default='')
     of = max(int(total[0]), 1)
-    return Agreement(difference, largest, int(total[0]),
-                     float(total[1] / of), float(total[2] / of),
-                     worst and f'{worst}, {100 * shares[worst]:.2f} %')
+    return Agreement(difference, largest, int(total[0]), float(total[1] / of),
+                     float(total[2] / of), worst
+                     and f'{worst}, {100 * shares[worst]:.2f} %')

@@ -46,8 +46,10 @@ class Exported:
             reasons[self.modules[node]] = (
                 f'onnxruntime has {operator} in float only')
         called = set(self.modules.values())
-        known = {self.modules[node]
-                 for node in (*self.found.integer, *self.found.float)}
+        known = {
+            self.modules[node]
+            for node in (*self.found.integer, *self.found.float)
+        }
         for layer in self.converted.layers:
             if layer not in called:
                 reasons[layer] = 'the exported network does not call it'
@@ -174,5 +176,4 @@ def export(model: nn.Module,
                 metadata or {},
                 bits=converted.layers,
                 left_out=network.left_out)))
-    return Exported(
-        _bytes(written), network, converted, modules, found)
+    return Exported(_bytes(written), network, converted, modules, found)
