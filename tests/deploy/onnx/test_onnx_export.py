@@ -7,14 +7,13 @@ import torch.nn as nn
 from mmengine.config import Config
 from tiny import SIZE, build, images
 
+from mmcompress.deploy.onnx import (Network, Session, compare, export,
+                                    metadata_of, read_metadata,
+                                    without_quantizers)
+from mmcompress.deploy.onnx.packages import PINS, needs
+
 pytest.importorskip('onnxruntime')
-import onnx  # noqa: E402
-
-from mmcompress.deploy.onnx import compare  # noqa: E402
-from mmcompress.deploy.onnx import (Network, Session, export, metadata_of,
-                                    read_metadata, without_quantizers)
-from mmcompress.deploy.onnx.packages import PINS, needs  # noqa: E402
-
+onnx = pytest.importorskip('onnx')
 ROOT = Path(__file__).parents[3]
 
 
