@@ -54,8 +54,7 @@ def fake_layer_norm_codes(x: Tensor, weight: Tensor, bias: Tensor,
             f'x must have features, it has shape {tuple(x.shape)}')
     for name, vector in (('weight', weight), ('bias', bias)):
         check_tensor(name, vector, torch.float32, x, (x.shape[-1], ))
-    require(0 <= eps <= 1,
-            f'eps must be a number from 0 to 1, it is {eps}')
+    require(0 <= eps <= 1, f'eps must be a number from 0 to 1, it is {eps}')
     return torch.empty(x.shape, dtype=torch.uint8, device=x.device)
 
 

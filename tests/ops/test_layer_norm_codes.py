@@ -18,8 +18,8 @@ def test_equals_its_definition(channels):
     weight, bias = vectors(channels)
     for x in (3 * randn(2, 7, channels), 1e-20 * randn(3, channels),
               1e15 + randn(3, channels), torch.zeros(0, channels),
-              torch.tensor([float('inf'), float('nan')])[:, None].expand(
-                  2, channels)):
+              torch.tensor([float('inf'),
+                            float('nan')])[:, None].expand(2, channels)):
         codes = ops.layer_norm_codes(x, weight, bias, 1e-6, STEP, GRID)
         wanted = ops.reference.layer_norm_codes(x, weight, bias, STEP, 1e-6,
                                                 GRID)
@@ -49,8 +49,7 @@ def test_threads_do_not_matter():
     results = []
     for threads in (1, 2, 3):
         torch.set_num_threads(threads)
-        results.append(
-            ops.layer_norm_codes(x, weight, bias, 1e-6, STEP, GRID))
+        results.append(ops.layer_norm_codes(x, weight, bias, 1e-6, STEP, GRID))
     assert all(torch.equal(codes, results[0]) for codes in results)
 
 
