@@ -25,6 +25,7 @@ test-onedl: $(ONEDL)/ready
 
 bench: ops
 	$(RUN) ops/benchmarks/bench_binary.py
+	$(RUN) ops/benchmarks/bench_integer.py
 	$(RUN) ops/benchmarks/bench_fake_quantize.py
 	$(RUN) ops/benchmarks/bench_one_row.py
 	$(RUN) ops/benchmarks/bench_models.py --clock cpu

@@ -40,6 +40,13 @@ void interleave(const uint8_t* planes, int64_t stride, int64_t channels,
     for (int64_t c = 0; c < channels; ++c) out[c] = planes[c * stride + p];
 }
 
+void widen(const uint8_t* codes, int64_t count, uint8_t* out) {
+  for (int64_t i = 0; i < count; ++i) {
+    const uint16_t wide = codes[i];
+    std::memcpy(out + 2 * i, &wide, sizeof wide);
+  }
+}
+
 }  // namespace
 
 IntegerOperand::IntegerOperand(const ConvShape& shape,
@@ -205,11 +212,14 @@ void IntegerOperand::spread(const uint8_t* codes, int64_t count,
     return;
   }
   if (element_bytes_ == 2) {
-    for (int64_t g = 0; g < groups; ++g, codes += group_channels_)
-      for (int64_t c = 0; c < padded_; ++c, out += 2) {
-        const uint16_t wide = c < group_channels_ ? codes[c] : 0;
-        std::memcpy(out, &wide, 2);
-      }
+    // all groups at once where nothing lies between them
+    const bool dense = padded_ == group_channels_;
+    const int64_t run = dense ? groups * group_channels_ : group_channels_;
+    for (int64_t left = dense ? 1 : groups; left > 0; --left, codes += run) {
+      widen(codes, run, out);
+      out += 2 * run;
+      for (int64_t c = run; c < padded_; ++c, out += 2) std::memset(out, 0, 2);
+    }
     return;
   }
   for (int64_t g = 0; g < groups; ++g, codes += group_channels_) {
