@@ -83,6 +83,11 @@ def parse_args() -> argparse.Namespace:
         metavar='N',
         help='of queries, keys, values and maps; 32: they stay float')
     parser.add_argument(
+        '--residual',
+        action='store_true',
+        help='also quantize what residual blocks add, as onnxruntime wants it '
+        '(tools/deploy/export_onnx.py)')
+    parser.add_argument(
         '--images', type=int, default=64, help='of the training data')
     parser.add_argument(
         '--method',
@@ -127,6 +132,8 @@ def step_of(args: argparse.Namespace) -> dict:
         first_last=dict(weight=dict(bits=8), activation=dict(bits=8)))
     if args.attention_bits < 32:
         step['attention'] = dict(type='LSQ', bits=args.attention_bits)
+    if args.residual:
+        step['residual'] = True
     for key in ('include', 'exclude'):
         if getattr(args, key):
             step[key] = getattr(args, key)

@@ -5,8 +5,11 @@ import torch
 import torch.nn as nn
 
 from mmcompress.lowbit import LowBitLayer
+from . import attention  # noqa: F401  registers its rule
+from .file.index_buffers import leave_out
 from .file.record import attach_record, seal
 from .fold import Folding, Trace
+from .integer_layers import PackedIntegerLayer
 from .prepacked import Prepacked
 from .roi_align import ChannelsLastRoIAlign
 
@@ -80,6 +83,9 @@ def fold_in_place(model: nn.Module) -> tuple[nn.Module, list[Trace]]:
     folded = folding.fold(model)
     folded.eval()
     protect_foreign_kernels(folded)
+    if any(isinstance(m, PackedIntegerLayer) for m in folded.modules()):
+        # files of 1-bit models have had them
+        leave_out(folded)
     attach_record(folded)
     return set_twin(folded, 'folded'), folding.traces
 

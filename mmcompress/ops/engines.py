@@ -34,7 +34,7 @@ class Engine:
 
     def __reduce__(self) -> tuple:
         # operators can't be pickled
-        return _ENGINES.__getitem__, (self.name, )
+        return _usable, (self.name, )
 
 
 def _engine(name: str, prefix: str) -> Engine:
@@ -137,6 +137,15 @@ def choose_engine(device: str | torch.device = 'cpu') -> Engine:
         raise RuntimeError(
             f'MMCOMPRESS_ENGINE={wanted} cannot be had: {reason}')
     return _ENGINES[wanted]
+
+
+def _usable(name: str) -> Engine:
+    """What a pickled engine becomes."""
+    reason = why_not(name)
+    if reason:
+        raise RuntimeError(
+            f"the engine '{name}' of this model cannot be had here: {reason}")
+    return _ENGINES[name]
 
 
 def build_info() -> dict:

@@ -35,6 +35,10 @@ _MOST_SHAPES = 16
 _LOCK = threading.Lock()
 _MOST_CALLS = 4096
 
+# not public, so a later PyTorch may lack them
+_NEEDED = ('qconv_prepack', 'qconv2d_pointwise', 'qlinear_prepack',
+           'qlinear_pointwise')
+
 _ACTIVATIONS = {
     '': ('none', []),
     'relu': ('relu', []),
@@ -48,8 +52,7 @@ def missing() -> str:
     """Say what this build of PyTorch lacks, empty if nothing."""
     if not torch.backends.mkldnn.is_available():
         return 'PyTorch was built without oneDNN'
-    for name in ('qconv_prepack', 'qconv2d_pointwise', 'qlinear_prepack',
-                 'qlinear_pointwise'):
+    for name in _NEEDED:
         if not hasattr(torch.ops.onednn, name):
             return (f'torch.ops.onednn.{name} is not in PyTorch '
                     f'{torch.__version__}')
@@ -114,12 +117,15 @@ def _pixels_by_channels(x: Tensor, blob: Tensor, input_scale: Tensor,
                                               bias, *output, name, limits, '')
 
 
-def _suits(weight_shape: list[int], geometry: tuple, zero_point: int) -> bool:
+def _suits(x: Tensor, weight_shape: list[int], geometry: tuple,
+           zero_point: int) -> bool:
     """Whether oneDNN convolves so without fault."""
     _, padding, dilation, groups = geometry
     outputs, channels, *kernel = weight_shape
-    # it ends the process where a window lies outside of the image
-    if any(p > d * (k - 1) for p, d, k in zip(padding, dilation, kernel)):
+    # where all products of an output lie outside of the image, it ends the
+    # process or miscounts
+    if any(p > d * (k - 1) or size < d
+           for size, p, d, k in zip(x.shape[2:], padding, dilation, kernel)):
         return False
     if groups > 1 and zero_point:
         return False
@@ -181,7 +187,8 @@ def _conv2d(x: Tensor,
             grid: list[int],
             act: str = '',
             next_grid: list[int] | None = None) -> tuple[Tensor, Tensor]:
-    if not _suits(weight_shape, (stride, padding, dilation, groups), grid[0]):
+    if not _suits(x, weight_shape,
+                  (stride, padding, dilation, groups), grid[0]):
         return library.reference.integer_conv2d(
             x, _definition(blob, weight_shape, groups), input_scale, scale,
             bias, residual, next_scale, weight_shape, stride, padding,
@@ -206,7 +213,8 @@ def _conv2d_codes(x: Tensor, blob: Tensor, input_scale: Tensor, scale: Tensor,
                   padding: list[int], dilation: list[int], groups: int,
                   bits: int, grid: list[int], act: str,
                   next_grid: list[int]) -> Tensor:
-    if not _suits(weight_shape, (stride, padding, dilation, groups), grid[0]):
+    if not _suits(x, weight_shape,
+                  (stride, padding, dilation, groups), grid[0]):
         return library.reference.integer_conv2d_codes(
             x, _definition(blob, weight_shape, groups), input_scale, scale,
             bias, next_scale, weight_shape, stride, padding, dilation, groups,

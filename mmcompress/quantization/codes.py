@@ -1,5 +1,5 @@
 """Integers of real values, and what is known of these."""
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -20,6 +20,16 @@ class Codes:
     scale: Tensor
     zero_point: Tensor | int = 0
     offset: Tensor | float = 0
+
+    def rows(self, num: int) -> list['Codes']:
+        """Parts of equal size along the first axis, with their scales."""
+        scales = [self.scale] * num
+        if self.scale.dim() and self.scale.shape[0] > 1:
+            scales = self.scale.chunk(num)
+        return [
+            replace(self, values=values, scale=scale)
+            for values, scale in zip(self.values.chunk(num), scales)
+        ]
 
     def dequantize(self) -> Tensor:
         """The real values."""

@@ -21,12 +21,12 @@ def _odd(codes: Codes, bits: int) -> tuple[Codes, int] | None:
     return Codes(values, codes.scale / 2), bits + 1
 
 
-def _weight_codes(quantizer: Quantizer,
-                  weight: Tensor) -> tuple[Codes, int] | None:
+def _around_zero(quantizer: Quantizer,
+                 codes: Codes) -> tuple[Codes, int] | None:
     """Integers of a weight, 0 being that of 0, and their bits."""
     if not quantizer.is_symmetric:
         return None
-    codes, bits = quantizer.quantize_int(weight), quantizer.bits
+    bits = quantizer.bits
     if codes.offset == 0:
         return codes, bits
     return _odd(codes, bits) if bits < _WIDEST else None
@@ -43,7 +43,7 @@ def _add(bias: Tensor | None, more: Tensor) -> Tensor:
     return more if bias is None else bias + more
 
 
-def integer_rule(weight_quant: Quantizer, weight: Tensor,
+def integer_rule(weight_quant: Quantizer, weight: Codes,
                  input_quant: Quantizer, bias: Tensor | None,
                  **geometry) -> InferenceRule | None:
     """What a layer of quantized operands computes, by integers.
@@ -54,7 +54,7 @@ def integer_rule(weight_quant: Quantizer, weight: Tensor,
 
     Args:
         weight_quant (Quantizer): Of the weight.
-        weight (Tensor): Shape (C_out, C_in / groups, ...).
+        weight (Codes): Its integers, shape (C_out, C_in / groups, ...).
         input_quant (Quantizer): Of the input.
         bias (Tensor | None): Shape (C_out, ).
         **geometry: Of a convolution, see
@@ -63,12 +63,12 @@ def integer_rule(weight_quant: Quantizer, weight: Tensor,
     Returns:
         InferenceRule | None: None where there is none.
     """
-    found = _weight_codes(weight_quant, weight)
+    found = _around_zero(weight_quant, weight)
     signs, grid = input_quant.signs(), input_quant.grid()
     if found is None or (signs is None and grid is None):
         return None
     codes, bits = found
-    size = weight.shape[0]
+    size = len(codes.values)
     values = codes.values.reshape(*codes.values.shape,
                                   *(1, ) * (4 - codes.values.dim()))
     scale = codes.scale.reshape(-1).float().expand(size)
@@ -92,7 +92,7 @@ def integer_rule(weight_quant: Quantizer, weight: Tensor,
             **rule)
     if bits > 1:
         return None
-    channels = weight.shape[1] * geometry.get('groups', 1)
+    channels = values.shape[1] * geometry.get('groups', 1)
     rule['scale'] = scale * signs.scale.float()
     return InferenceRule(
         threshold=signs.threshold.float().expand(channels),

@@ -216,7 +216,8 @@ class QuantLayer(LowBitLayer):
         if not self.operand_bits().are_low or isinstance(
                 self, nn.ConvTranspose2d):
             return None
-        return integer_rule(self.weight_quant, self.weight, self.input_quant,
+        weight = self.weight_quant.quantize_int(self.weight)
+        return integer_rule(self.weight_quant, weight, self.input_quant,
                             self.bias, **self._geometry())
 
     def _geometry(self) -> dict:

@@ -1,6 +1,10 @@
-"""Time the 1-bit operators on a GPU against cuDNN's float convolutions.
+"""Time the low-bit operators on a GPU against cuDNN's float convolutions.
 
     python ops/benchmarks/bench_cuda.py [--rounds 15] [--json FILE]
+
+The integer convolutions are also held against ``torch._int_mm``, which gets
+the windows as a matrix that is made beforehand: its time is that of the
+product alone, without scales.
 
 Every figure is per call, from graphs that are replayed for at least 10 ms, all
 contestants of a layer taking turns; the table shows medians over the rounds,
@@ -82,6 +86,15 @@ def contestants(layer: Layer) -> Iterator[tuple[str, Callable, list[Tensor]]]:
         run = partial(lambda w, x: F.conv2d(x, w, **conv), dense)
         yield str(dtype)[6:], run, rotating(partial(floats, dtype))
 
+    yield from binary_contestants(layer, weight, floats)
+    yield from integer_contestants(layer, weight, floats)
+
+
+def binary_contestants(
+        layer: Layer, weight: Tensor,
+        floats: Callable) -> Iterator[tuple[str, Callable, list[Tensor]]]:
+    num, shape = layer.num, list(weight.shape)
+    conv = dict(padding=layer.kernel // 2)
     blob = ops.binary_prepack(ops.binary_pack(weight), shape)
     vector, flip = weight[:, 0, 0, 0], torch.zeros_like(weight[:, 0, 0, 0]) > 0
     limit = torch.zeros(num, dtype=torch.int32, device='cuda')
@@ -94,6 +107,47 @@ def contestants(layer: Layer) -> Iterator[tuple[str, Callable, list[Tensor]]]:
         x, blob, vector, vector, shape, **conv), packed
     yield 'float to float', lambda x: ops.binary_conv2d_fused(
         x, blob, vector, vector, shape, **conv), maps
+
+
+def integer_contestants(
+        layer: Layer, weight: Tensor,
+        floats: Callable) -> Iterator[tuple[str, Callable, list[Tensor]]]:
+    shape, grid = list(weight.shape), [128, 0, 255]
+    one = torch.full((1, ), 0.02, device='cuda')
+    vector = weight[:, 0, 0, 0].abs() / 100
+    conv = dict(padding=[layer.kernel // 2] * 2)
+
+    def quantize(x: Tensor) -> Tensor:
+        return ops.quantize_codes(x, one, grid, channels_last=True)
+
+    def prepack(bits: int) -> Tensor:
+        limit = 2**(bits - 1)
+        weight = torch.randint(-limit, limit, shape, device='cuda')
+        return ops.integer_prepack(
+            ops.store_codes(weight, bits), shape, bits=bits)
+
+    def to_codes(x: Tensor, blob: Tensor, bits: int) -> Tensor:
+        return ops.integer_conv2d_codes(
+            x, blob, one, vector, one, shape, grid, grid, bits=bits, **conv)
+
+    def to_floats(x: Tensor, blob: Tensor) -> Tensor:
+        return ops.integer_conv2d(x, blob, one, vector, shape, grid, **conv)[0]
+
+    maps = rotating(partial(floats, torch.float32))
+    codes = rotating(lambda: quantize(floats(torch.float32)))
+    yield 'quantize', quantize, maps
+    for bits in (8, 4, 2):
+        run = partial(to_codes, blob=prepack(bits), bits=bits)
+        yield f'codes to codes, w{bits}', run, codes
+    yield 'float to float, w8', partial(to_floats, blob=prepack(8)), maps
+
+    pixels = layer.batch * layer.height * layer.width
+    window = layer.channels * layer.kernel**2
+    matrix = torch.randint(
+        -128, 128, (window, layer.num), device='cuda', dtype=torch.int8)
+    windows = rotating(lambda: torch.randint(
+        -128, 128, (pixels, window), device='cuda', dtype=torch.int8))
+    yield 'torch._int_mm', lambda x: torch._int_mm(x, matrix), windows
 
 
 class Replay:
@@ -152,7 +206,7 @@ def report(layer: Layer, times: dict[str, list]) -> None:
     half = median(times['float16'])
     for name, rounds in times.items():
         middle = median(rounds)
-        print(f'  {name:<15}{middle:10.1f} us (min {min(rounds):8.1f}) '
+        print(f'  {name:<20}{middle:10.1f} us (min {min(rounds):8.1f}) '
               f'{layer.operations / middle / 1e6:8.1f} TOPS'
               f'{half / middle:8.2f} x float16')
 
@@ -174,8 +228,10 @@ def main() -> None:
         report(layer, times)
         results['layers'][layer.name] = times
         read = functions['pack'][1][0].numel() * 4
-        share = read / (median(times['pack']) * 1e-6) / copy
-        print(f'  packing reads at {100 * share:.0f} % of the copy\'s rate')
+        for name in ('pack', 'quantize'):
+            share = read / (median(times[name]) * 1e-6) / copy
+            print(
+                f'  {name}: reads at {100 * share:.0f} % of the copy\'s rate')
     if args.json:
         args.json.write_text(json.dumps(results, indent=1))
 

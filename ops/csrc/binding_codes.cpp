@@ -1,5 +1,4 @@
-// Operators that make codes of float32 CPU tensors. Uses
-// only torch's stable ABI.
+// The operators that make codes of float32 CPU tensors, see binding.cpp.
 #include <torch/csrc/stable/library.h>
 
 #include "arguments.h"
@@ -80,14 +79,39 @@ Tensor quantize_codes(const Tensor& x, const Tensor& scale, const Ints& grid,
   return codes;
 }
 
+Tensor layer_norm_codes(const Tensor& x, const Tensor& weight,
+                        const Tensor& bias, const Tensor& scale, double eps,
+                        const Ints& grid) {
+  check_type("x", x, ScalarType::Float);
+  const Grid levels = grid_of(scale, grid, x);
+  STD_TORCH_CHECK(x.dim() > 0 && x.size(x.dim() - 1) > 0,
+                  "x must have features, it has shape ", text(shape_of(x)));
+  const int64_t channels = x.size(x.dim() - 1);
+  const Vector factors("weight", weight, ScalarType::Float, channels, x);
+  const Vector summands("bias", bias, ScalarType::Float, channels, x);
+  STD_TORCH_CHECK(eps >= 0 && eps <= 1,
+                  "eps must be a number from 0 to 1, it is ", eps);
+  const Tensor codes = new_bytes(shape_of(x));
+  const Tensor source = as_contiguous(x);
+  mmcompress::layer_norm_codes(
+      {factors.data<float>(), summands.data<float>(), channels, float(eps)},
+      floats(source), x.numel() / channels, levels, bytes(codes), kernels(),
+      torch_threads());
+  return codes;
+}
+
 STABLE_TORCH_LIBRARY_FRAGMENT(mmcompress, m) {
   m.def(
       "quantize_codes(Tensor x, Tensor scale, int[] grid, bool "
       "channels_last=False) -> Tensor");
+  m.def(
+      "layer_norm_codes(Tensor x, Tensor weight, Tensor bias, Tensor scale, "
+      "float eps, int[] grid) -> Tensor");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(mmcompress, CPU, m) {
   m.impl("quantize_codes", TORCH_BOX(&quantize_codes));
+  m.impl("layer_norm_codes", TORCH_BOX(&layer_norm_codes));
 }
 
 }  // namespace

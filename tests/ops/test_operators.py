@@ -39,6 +39,8 @@ def arguments(batch=2):
                                 > 0, residual, scale, shift, threshold,
                                 threshold, flip, *conv, False),
         'quantize_codes': (x, step, grid, True),
+        'layer_norm_codes': (randn(batch, 3, 70), scale, shift, step, 1e-6,
+                             grid),
         'integer_prepack': (codes, SHAPE, 1, 4, 255, ''),
         'integer_conv2d':
         (x, heavy, step, scale, shift, residual, step, *integer, 'relu', grid),

@@ -25,6 +25,7 @@ from mmcompress.launch import add_cfg_options
 from mmcompress.model.config import build_untrained, read_config
 from mmcompress.model.inputs import noise_batch
 from mmcompress.quantization import QuantizeLayers, Quantizer
+from mmcompress.quantization.norms import branch_ends
 from mmcompress.tables import format_table
 
 
@@ -56,13 +57,9 @@ def quantize(model: nn.Module, args: argparse.Namespace) -> None:
     step = dict(weight=eight, activation=dict(eight, offset='zero_point'))
     if args.attention_bits < 32:
         step['attention'] = dict(type='LSQ', bits=args.attention_bits)
-    try:
-        QuantizeLayers(**step, residual=not args.no_residual)(model)
-    except ValueError as error:
-        # it has none of the blocks that are known
-        if 'residual' not in str(error):
-            raise
-        QuantizeLayers(**step)(model)
+    blocks = any(branch_ends.find(module) for module in model.modules())
+    step['residual'] = blocks and not args.no_residual
+    QuantizeLayers(**step)(model)
     model.eval()
 
 
@@ -94,17 +91,17 @@ def main() -> None:
         written = dict(
             float=export(without_quantizers(model), size),
             quantized=export(model, size))
-    seconds = compare_speed(
-        {name: one.proto
-         for name, one in written.items()},
-        written['float'].network.example(), args.rounds)
+    seconds = compare_speed({
+        name: one.proto
+        for name, one in written.items()
+    }, written['float'].network.example(), args.rounds)
     ratios = [f / q for f, q in zip(*seconds.values())]
     low, high = median_interval(ratios)
     print(
         format_table(
             f'{args.config}, {size[0]} x {size[1]}, {machine("cpu")}, '
-            f'onnxruntime {metadata.version("onnxruntime")}',
-            ['', 'ms', 'MB'], [[
+            f'onnxruntime {metadata.version("onnxruntime")}', ['', 'ms', 'MB'],
+            [[
                 name, f'{1000 * statistics.median(values):.1f}',
                 f'{len(written[name].proto) / 1e6:.1f}'
             ] for name, values in seconds.items()]))

@@ -22,8 +22,8 @@ import mmcompress.compat  # noqa: F401
 from mmcompress.analysis.subject import load_weights
 from mmcompress.atomic import replacing
 from mmcompress.deploy.file.convert import test_batches
-from mmcompress.deploy.onnx import (Agreement, Exported, as_texts, compare,
-                                    evaluate, export, metadata_of)
+from mmcompress.deploy.onnx import (Agreement, Exported, compare, evaluate,
+                                    export, metadata_of)
 from mmcompress.launch import add_cfg_options
 from mmcompress.model.config import build_untrained, read_config
 from mmcompress.model.inputs import image_size

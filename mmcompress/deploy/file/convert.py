@@ -19,6 +19,8 @@ from ..verify.report import (differences_table, layer_table, state_bytes,
                              totals_table)
 from .checkpoint import write_packed
 from .config import packed_config
+from .index_buffers import check_index_buffers
+from .values import impossible_value
 
 LEFTOVERS = ('float32', 'float16')
 
@@ -75,8 +77,8 @@ def pack_file(config: str,
         options (dict | None): Keys of the config to override.
 
     Raises:
-        ValueError: On arguments that aren't allowed, or if there is nothing
-            to pack.
+        ValueError: On arguments that aren't allowed, if there is nothing to
+            pack, or if the checkpoint has values that can't be packed.
         VerificationError: If the packed model doesn't compute what it stands
             for; names the layer. Nothing is written.
     """
@@ -93,12 +95,17 @@ def pack_file(config: str,
     cfg.merge_from_dict(options or {})
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
         trained = build_model(cfg)
+        built = copy.deepcopy(trained)
         meta = load_weights(trained, checkpoint).get('meta', {})
+        check_index_buffers(trained, built)
         # not chained: train() of some backbones in mm libraries returns None
         trained.eval()
         folded, traces = fold_in_place(copy.deepcopy(trained))
         in_half = round_leftovers(folded) if leftovers == 'float16' else []
         packed = on_kernels(folded)
+        problem = impossible_value(packed, packed.state_dict())
+        if problem is not None:
+            raise ValueError(f'{checkpoint} can not be packed: {problem}')
         batches = test_batches(cfg, num_batches)
         # minutes, with many large images
         _say('Verifying on the first '

@@ -2,7 +2,7 @@
 import torch.nn as nn
 from torch import Tensor
 
-from mmcompress.lowbit import LowBitLayer, folds
+from mmcompress.lowbit import InferenceRule, LowBitLayer, folds
 from mmcompress.ops import integer_limits
 from ..integer_layers import (PackedIntegerChain, PackedIntegerConv2d,
                               PackedIntegerLinear)
@@ -42,13 +42,16 @@ class Folding:
             result = None if rule is None else rule(module, self)
             if result is None and isinstance(module, LowBitLayer):
                 result = self._alone(module)
-            if result is None:
-                for name, child in module._modules.items():
-                    if child is not None:
-                        module._modules[name] = self.fold(child)
-                result = module
-            self._done[module] = result
+            self._done[module] = (
+                self.inside(module) if result is None else result)
         return self._done[module]
+
+    def inside(self, module: nn.Module) -> nn.Module:
+        """A module, whose children are folded."""
+        for name, child in module._modules.items():
+            if child is not None:
+                module._modules[name] = self.fold(child)
+        return module
 
     def layers(self,
                links: list[Link],
@@ -93,9 +96,13 @@ class Folding:
     def _integer_layer(self, link: Link) -> PackedIntegerConv2d:
         rule = link.conv.inference_rule()
         scale, bias = self._integer_epilogue(rule, link.norm)
-        return self._named(
+        packed = self._named(
             PackedIntegerConv2d, link.conv, rule, scale, bias,
             '' if link.act is None else INTEGER_ACTS[type(link.act)])
+        # one convolution with several norms is stored once
+        codes = self._codes.setdefault(link.conv, packed.weight_codes)
+        packed.weight_codes = codes
+        return packed
 
     def _integer_epilogue(self, rule, norm) -> tuple:
         if norm is None and rule.bias is None:
@@ -108,9 +115,6 @@ class Folding:
             packed = cls(*args)
         except ValueError as error:
             raise ValueError(f'{self.names[layer]}: {error}') from None
-        # one convolution with several norms is stored once
-        codes = self._codes.setdefault(layer, packed.weight_codes)
-        packed.weight_codes = codes
         return packed
 
     def row(self,
@@ -153,11 +157,21 @@ class Folding:
             return self.chain([Link(layer)])
         if isinstance(layer, nn.Conv2d):
             return self.chain([Link(layer, is_integer=True)])
-        packed = self._named(PackedIntegerLinear, layer, rule,
-                             *self._integer_epilogue(rule, None))
+        packed = self.linear(layer, rule)
         name = self.names[layer]
         self.traces.append(Trace(packed, name, source=name, output=name))
         return packed
+
+    def linear(self, layer: nn.Module,
+               rule: InferenceRule) -> PackedIntegerLinear:
+        """A packed linear layer.
+
+        Args:
+            layer (nn.Module): The trained one, for messages.
+            rule (InferenceRule): What it computes, or a part of it.
+        """
+        return self._named(PackedIntegerLinear, layer, rule,
+                           *self._integer_epilogue(rule, None))
 
     def chain(self, links: list[Link]) -> nn.Module:
         """Packed layers of links in a row; the layer, if it is only one."""

@@ -93,7 +93,7 @@ def _clip_behind(graph: 'ir.Graph', quantizer: 'ir.Node',
     clip = ir.Node('', 'Clip', [codes, *limits])
     graph.insert_after(quantizer, clip)
     clipped = clip.outputs[0]
-    clipped.dtype, clipped.shape = codes.dtype, codes.shape
+    clipped.type, clipped.shape = codes.type, codes.shape
     codes.name, clipped.name = f'{codes.name}.before_clip', codes.name
     for user, index in users:
         user.replace_input_with(index, clipped)

@@ -5,8 +5,7 @@ from dataclasses import dataclass, field
 import torch.nn as nn
 
 from mmcompress.lowbit import LowBitLayer
-from mmcompress.quantization.attention.multihead import (
-    QuantMultiheadAttention)
+from mmcompress.quantization.attention.multihead import QuantMultiheadAttention
 from mmcompress.quantization.layers import Product, QuantLayer
 from mmcompress.quantization.quantizer import Quantizer
 from .codes import Affine, NoForm, scales_of

@@ -42,7 +42,7 @@ def add_constant(graph: 'ir.Graph', name: str,
 
 def replace_value(graph: 'ir.Graph', old: 'ir.Value', new: 'ir.Value') -> None:
     """Let all that reads a value read another, which takes its name."""
-    new.shape, new.dtype = old.shape, old.dtype
+    new.shape, new.type = old.shape, old.type
     old.name, new.name = None, old.name
     for user, index in list(old.uses()):
         user.replace_input_with(index, new)
@@ -74,7 +74,8 @@ def is_quantized(node: 'ir.Node') -> bool:
         second, True) or dequantizer(second, False)) is not None
 
 
-def name_nodes(graph: 'ir.Graph', prefix: str) -> dict[str, str]:
+def name_nodes(graph: 'ir.Graph', prefix: str,
+               first_names: dict[str, str]) -> dict[str, str]:
     """Name layers and codes by their modules, and forget how they came.
 
     What is called several times gets ``:2`` and so on. Codes of activations
@@ -83,6 +84,8 @@ def name_nodes(graph: 'ir.Graph', prefix: str) -> dict[str, str]:
     Args:
         graph (ir.Graph): Changed in place.
         prefix (str): Of module names, which is left out.
+        first_names (dict[str, str]): Of modules that stand in several places,
+            by all of their names.
 
     Returns:
         dict[str, str]: Modules by the names of nodes: layers, and products
@@ -102,6 +105,7 @@ def name_nodes(graph: 'ir.Graph', prefix: str) -> dict[str, str]:
             continue
         # the last is the operator
         module = ast.literal_eval(scopes)[-2].removeprefix(f'{prefix}.')
+        module = first_names.get(module, module)
         name, count = module, 1
         while name in taken:
             count += 1

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from .codes import Affine
-from .writing import Exported
 from .nodes import codes_of
 from .packages import needs
 from .session import Session
+from .writing import Exported
 
 
 class Agreement(NamedTuple):

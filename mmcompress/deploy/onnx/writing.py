@@ -128,6 +128,11 @@ def _bytes(written: 'ir.Model') -> bytes:
     return needs('onnx_ir').to_proto(written).SerializeToString()
 
 
+def _all_names(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Modules with all of their names, heads of several levels share some."""
+    return list(model.named_modules(remove_duplicate=False))
+
+
 def export(model: nn.Module,
            size: tuple[int, int],
            metadata: dict[str, Any] | None = None) -> Exported:
@@ -158,16 +163,20 @@ def export(model: nn.Module,
     network = Network(converted.model, size).eval()
     written = _write(network)
     graph = written.graph
-    modules = name_nodes(graph, 'model')
+    names = {m: name for name, m in reversed(_all_names(network.model))}
+    modules = name_nodes(graph, 'model', {
+        name: names[m]
+        for name, m in _all_names(network.model)
+    })
     fold_norms(graph)
     merge_quantizers(graph)
     clip_codes(graph)
     keep_biases(graph)
     widen_biases(graph)
-    names = [node.name for node in graph if is_quantized(node)]
-    found = find_layers(_bytes(written), names)
+    nodes = [node.name for node in graph if is_quantized(node)]
+    found = find_layers(_bytes(written), nodes)
     if write_integer_convs(graph, set(found.float)):
-        found = find_layers(_bytes(written), names)
+        found = find_layers(_bytes(written), nodes)
     written.producer_name = 'mmcompress'
     written.metadata_props.clear()
     written.metadata_props.update(

@@ -7,8 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmcompress.attention import attends
-from mmcompress.lowbit import LowBitLayer, OperandBits, num_bytes
+from mmcompress.lowbit import (InferenceRule, LowBitLayer, OperandBits,
+                               num_bytes)
 from mmcompress.precision import at_least_float32
+from ..integers import integer_rule
 from ..layers import Place, bits_of, build_quantizer
 from ..spec import Spec
 from .dot_product import (QuantDotProduct, masked_softmax, merge_heads,
@@ -105,6 +107,23 @@ class QuantMultiheadAttention(LowBitLayer, nn.MultiheadAttention):
         rows, columns = self.in_proj_weight.shape
         codes = (rows * columns * bits.weight + 7) // 8
         return codes + 4 * rows + num_bytes([self.in_proj_bias])
+
+    @torch.no_grad()
+    def inference_rules(self) -> list[InferenceRule] | None:
+        """Of queries, keys and values; None unless all have integers."""
+        if not self.operand_bits().are_low:
+            return None
+        biases = (None, ) * 3
+        if self.in_proj_bias is not None:
+            biases = self.in_proj_bias.chunk(3)
+        rows = self.weight_quant.quantize_int(self.in_proj_weight).rows(3)
+        rules = [
+            integer_rule(self.weight_quant, codes, getattr(self, name), bias)
+            for codes, name, bias in zip(rows, _INPUTS, biases)
+        ]
+        if any(rule is None or rule.is_one_bit for rule in rules):
+            return None
+        return rules
 
     def project(self, query: Tensor, key: Tensor,
                 value: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -10,7 +10,7 @@
 
 #include "codes_kernels.h"
 #include "integer_row_loops.h"
-#include "quantize_loops.h"
+#include "layer_norm_loops.h"
 
 namespace mmcompress {
 namespace {
@@ -165,9 +165,15 @@ void multiply8(const PanelProducts& args) {
 
 const CodesKernels& avx2_codes() {
   static const CodesKernels table = {
-      "avx2",    quantize,  quantize_pixels,
-      multiply2, multiply4, multiply8,
-      /*most_rows=*/2,      finish,
+      "avx2",
+      quantize,
+      quantize_pixels,
+      layer_norm,
+      multiply2,
+      multiply4,
+      multiply8,
+      /*most_rows=*/2,
+      finish,
   };
   return table;
 }

@@ -6,7 +6,7 @@
 
 #include "codes_kernels.h"
 #include "integer_row_loops.h"
-#include "quantize_loops.h"
+#include "layer_norm_loops.h"
 
 namespace mmcompress {
 namespace {
@@ -152,6 +152,7 @@ const CodesKernels& avx512_codes() {
       "avx512",
       quantize,
       quantize_pixels,
+      layer_norm,
       by_rows<multiply_rows2<1>, multiply_rows2<2>, multiply_rows2<3>,
               multiply_rows2<4>>,
       by_rows<multiply_rows4<1>, multiply_rows4<2>, multiply_rows4<3>,

@@ -35,4 +35,15 @@ void quantize_planes(const Planes& x, const Grid& grid, uint8_t* codes,
              body);
 }
 
+void layer_norm_codes(const LayerNorm& norm, const float* x, int64_t rows,
+                      const Grid& grid, uint8_t* codes,
+                      const CodesKernels& kernels, const Parallel& parallel) {
+  run_shares(rows, ceil_div(kGrain / 2, norm.channels), parallel,
+             [&](int64_t begin, int64_t end) {
+               for (int64_t r = begin; r < end; ++r)
+                 kernels.layer_norm(norm, x + r * norm.channels, grid,
+                                    codes + r * norm.channels);
+             });
+}
+
 }  // namespace mmcompress

@@ -23,4 +23,9 @@ struct Planes {
 void quantize_planes(const Planes& x, const Grid& grid, uint8_t* codes,
                      const CodesKernels& kernels, const Parallel& parallel);
 
+// Of rows of norm.channels.
+void layer_norm_codes(const LayerNorm& norm, const float* x, int64_t rows,
+                      const Grid& grid, uint8_t* codes,
+                      const CodesKernels& kernels, const Parallel& parallel);
+
 }  // namespace mmcompress

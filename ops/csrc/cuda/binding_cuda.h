@@ -95,7 +95,7 @@ struct OnDeviceOf {
 };
 #else
 // Makes the tensor's device the current one; its stream is PyTorch's.
-class OnDeviceOf {
+class __attribute__((visibility("hidden"))) OnDeviceOf {
  public:
   explicit OnDeviceOf(const Tensor& x)
       : index_(x.get_device_index()), guard_(index_) {}

@@ -84,6 +84,28 @@ void check_quantize(const Parallel& parallel) {
   }
 }
 
+// In tests/ops the definition is compared; here all kernels are equal.
+void check_layer_norm(const Parallel& parallel) {
+  const Grid grid = {0.03f, 128, 0, 255};
+  const int64_t rows = choose({0, 1, 5}), channels = choose({1, 63, 64, 200});
+  Array<float> x(rows * channels), weight(channels), bias(channels);
+  std::normal_distribution<float> normal;
+  for (int64_t i = 0; i < x.size; ++i) x[i] = 3.0f * normal(generator);
+  for (int64_t c = 0; c < channels; ++c) {
+    weight[c] = normal(generator);
+    bias[c] = normal(generator);
+  }
+  Array<uint8_t> wanted(x.size), got(x.size);
+  const LayerNorm norm = {weight.get(), bias.get(), channels, 1e-5f};
+  for (const std::string& name : runnable_kernels()) {
+    Array<uint8_t>& codes = name == "portable" ? wanted : got;
+    layer_norm_codes(norm, x.get(), rows, grid, codes.get(), kernels_of(name),
+                     parallel);
+    if (name != "portable" && !(got == wanted))
+      fail("layer_norm_codes, " + name);
+  }
+}
+
 // All codes, or the extremes only: products of the same sign.
 template <typename T>
 void draw_codes(int64_t low, int64_t high, Array<T>& codes) {
@@ -188,6 +210,7 @@ int main(int argc, char** argv) {
   for (int i = 0; i < cases; ++i) {
     check_quantize(threads(1 + i % 3));
     check_rows(threads(1 + i % 3));
+    check_layer_norm(threads(1 + i % 3));
   }
   check_shares();
   std::printf("codes: %d cases on", cases);

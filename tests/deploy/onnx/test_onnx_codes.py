@@ -28,7 +28,8 @@ def test_codes_of_weights_are_the_weights(quantizer):
     codes, scale = weight_codes(quantizer, weight, 0)
     assert codes.dtype == torch.int8 and scale.shape == (4, )
     torch.testing.assert_close(
-        dequantize(codes, scale, 0), quantizer(weight).detach())
+        dequantize(codes, scale, 0),
+        quantizer(weight).detach())
 
 
 def test_a_channel_of_zeros_has_codes():
@@ -76,10 +77,10 @@ def test_what_has_no_form_says_why():
         scales_of(far)
 
 
+@pytest.mark.slow
 def test_the_operators_are_sound():
-    torch.library.opcheck(
-        quantize, (noise(2, 3), torch.tensor(.1),
-                   torch.tensor(7, dtype=torch.uint8), 15))
+    torch.library.opcheck(quantize, (noise(
+        2, 3), torch.tensor(.1), torch.tensor(7, dtype=torch.uint8), 15))
     torch.library.opcheck(
         dequantize,
         (torch.ones(2, 3, dtype=torch.int8), torch.tensor([1., 2.]), 0))

@@ -7,14 +7,13 @@ import torch.nn as nn
 from mmengine.config import Config
 from tiny import SIZE, build, images
 
-pytest.importorskip('onnxruntime')
-import onnx  # noqa: E402
-
-from mmcompress.deploy.onnx import (Network, Session, compare,  # noqa: E402
-                                    export, metadata_of, read_metadata,
+from mmcompress.deploy.onnx import (Network, Session, compare, export,
+                                    metadata_of, read_metadata,
                                     without_quantizers)
-from mmcompress.deploy.onnx.packages import PINS, needs  # noqa: E402
+from mmcompress.deploy.onnx.packages import PINS, needs
 
+pytest.importorskip('onnxruntime')
+onnx = pytest.importorskip('onnx')
 ROOT = Path(__file__).parents[3]
 
 
@@ -44,8 +43,10 @@ def test_the_file_is_plain_onnx_without_norms(written):
     _, exported = written
     model = onnx.load_from_string(exported.proto)
     onnx.checker.check_model(model, full_check=True)
-    assert {entry.domain: entry.version
-            for entry in model.opset_import}[''] == 21
+    assert {
+        entry.domain: entry.version
+        for entry in model.opset_import
+    }[''] == 21
     kinds = {node.op_type for node in model.graph.node}
     assert 'BatchNormalization' not in kinds
     # nothing of where and from what it was written
@@ -96,6 +97,7 @@ def test_a_model_predicts_by_the_file(written):
         by_file(images(1)[..., :12], mode='predict')
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_few_bits_are_clipped_as_integers():
     exported = export(build(bits=4, act_bits=4), SIZE)
@@ -104,6 +106,7 @@ def test_few_bits_are_clipped_as_integers():
     assert agreement.equal > 0.99 and agreement.difference < 0.05
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_a_float_model_is_written_as_it_is(written):
     model, _ = written

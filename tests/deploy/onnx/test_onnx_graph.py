@@ -3,31 +3,28 @@ import numpy as np
 import pytest
 import torch
 
+from mmcompress.deploy.onnx.activations import clip_codes, merge_quantizers
+from mmcompress.deploy.onnx.integer_convs import write_integer_convs
+from mmcompress.deploy.onnx.norms import fold_norms, keep_biases
+from mmcompress.deploy.onnx.session import Session
+
 pytest.importorskip('onnxruntime')
-import onnx_ir as ir  # noqa: E402
-from onnx import TensorProto, helper, numpy_helper  # noqa: E402
-
-from mmcompress.deploy.onnx.activations import (clip_codes,  # noqa: E402
-                                                merge_quantizers)
-from mmcompress.deploy.onnx.integer_convs import (  # noqa: E402
-    write_integer_convs)
-from mmcompress.deploy.onnx.norms import fold_norms, keep_biases  # noqa: E402
-from mmcompress.deploy.onnx.session import Session  # noqa: E402
-
+ir = pytest.importorskip('onnx_ir')
+onnx = pytest.importorskip('onnx')
+helper, FLOAT = onnx.helper, onnx.TensorProto.FLOAT
 rng = np.random.default_rng(0)
 
 
 def model_of(nodes, constants):
     """A model from x, shape (1, 4, 6, 6), to y."""
     inits = [
-        numpy_helper.from_array(np.asarray(value), name)
+        onnx.numpy_helper.from_array(np.asarray(value), name)
         for name, value in constants.items()
     ]
     graph = helper.make_graph(
-        [helper.make_node(*node[:3], **node[3]) for node in nodes], 'g', [
-            helper.make_tensor_value_info('x', TensorProto.FLOAT, [1, 4, 6, 6])
-        ], [helper.make_tensor_value_info('y', TensorProto.FLOAT, None)],
-        inits)
+        [helper.make_node(*node[:3], **node[3]) for node in nodes], 'g',
+        [helper.make_tensor_value_info('x', FLOAT, [1, 4, 6, 6])],
+        [helper.make_tensor_value_info('y', FLOAT, None)], inits)
     proto = helper.make_model(
         graph, opset_imports=[helper.make_opsetid('', 21)], ir_version=10)
     return ir.from_proto(proto)
@@ -60,8 +57,8 @@ def conv_and_norm(gamma):
         ('DequantizeLinear', ['q', 's', 'z'], ['dx'], {}),
         ('DequantizeLinear', ['w', 'sw'], ['dw'], dict(axis=0)),
         ('Conv', ['dx', 'dw'], ['c'], dict(pads=[1] * 4, name='conv')),
-        ('BatchNormalization', ['c', 'g', 'b', 'm', 'v'], ['y'],
-         dict(epsilon=1e-5)),
+        ('BatchNormalization', ['c', 'g', 'b', 'm',
+                                'v'], ['y'], dict(epsilon=1e-5)),
     ]
     return model_of(
         nodes,
@@ -101,8 +98,8 @@ def test_a_bias_fits_into_an_integer_of_tiny_scales():
     torch.testing.assert_close(after[0, :2, 0, 0], torch.tensor([1., -2.]))
 
 
-@pytest.mark.parametrize('act', [('Relu', []), ('Clip', ['lo', 'hi'])],
-                         ids=['relu', 'clip'])
+@pytest.mark.parametrize(
+    'act', [('Relu', []), ('Clip', ['lo', 'hi'])], ids=['relu', 'clip'])
 @pytest.mark.parametrize('zero', [0, 77])
 def test_codes_are_clipped_as_values_were(act, zero):
     kind, limits = act

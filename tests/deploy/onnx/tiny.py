@@ -52,9 +52,9 @@ def build(bits=None, seed=0, act_bits=8):
     if bits is not None:
         QuantizeLayers(
             weight=dict(type='LSQ', bits=bits),
-            activation=dict(
-                type='LSQ', bits=act_bits, offset='zero_point'),
-            first_last=None)(model)
+            activation=dict(type='LSQ', bits=act_bits, offset='zero_point'),
+            first_last=None)(
+                model)
         model.eval()
         begin(model)
     return model
