@@ -61,11 +61,14 @@ def _convolve(x: Tensor, weight: Tensor, geometry: tuple) -> Tensor:
 
 
 def _sums(codes: Tensor, blob: Tensor, weight_shape: list[int],
-          geometry: tuple, bits: int, zero_point: int) -> Tensor:
+          geometry: tuple, bits: int, grid: list[int]) -> Tensor:
     """Dot products of codes, rounded to float32, shape (N, K, OH, OW)."""
     groups = geometry[3]
-    weight, num_parts = weight_values(blob, weight_shape, groups, bits)
-    k = codes.float() - zero_point
+    zero_point, _, high = grid
+    weight, num_parts = weight_values(blob, weight_shape, groups, bits, high)
+    k = codes.float()
+    if zero_point:
+        k -= zero_point
     if num_parts == 1:
         return _convolve(k, weight, geometry)
     if num_parts == 0 or groups > 1:
@@ -76,9 +79,10 @@ def _sums(codes: Tensor, blob: Tensor, weight_shape: list[int],
 
 
 def _activate(y: Tensor, act: str) -> Tensor:
+    """In place, as everything here that only this file sees."""
     if act:
-        y = y.clamp(min=0)
-    return y.clamp(max=6) if act == 'relu6' else y
+        y.clamp_(0, 6 if act == 'relu6' else None)
+    return y
 
 
 def _values(x: Tensor, blob: Tensor, input_scale: Tensor, scale: Tensor,
@@ -87,11 +91,13 @@ def _values(x: Tensor, blob: Tensor, input_scale: Tensor, scale: Tensor,
     """Dot products times their scales, plus the bias."""
     if x.dtype == torch.float32:
         x = quantize_codes_reference(x, input_scale, grid)
-    y = _sums(x, blob, weight_shape, geometry, bits, grid[0])
+    y = _sums(x, blob, weight_shape, geometry, bits, grid)
     # one rounding per line
-    y = y * input_scale
-    y = y * per_channel(scale)
-    return y if bias is None else y + per_channel(bias)
+    y *= input_scale
+    y *= per_channel(scale)
+    if bias is not None:
+        y += per_channel(bias)
+    return y
 
 
 def integer_conv2d_reference(
@@ -119,7 +125,7 @@ def integer_conv2d_reference(
     values = _values(x, blob, input_scale, scale, bias, weight_shape,
                      (stride, padding, dilation, groups), bits, grid)
     if residual is not None:
-        values = values + residual
+        values += residual
     y.copy_(_activate(values, act))
     if next_scale is not None:
         codes = quantize_codes_reference(y, next_scale, next_grid, True)
@@ -173,7 +179,7 @@ def integer_conv2d_codes_reference(x: Tensor, blob: Tensor,
                 (stride, padding, dilation, groups), bits, grid)
     zero_point, low, high = next_grid
     # added before it is rounded
-    steps = _activate(y, act) * next_scale.reciprocal() + zero_point
+    steps = _activate(y, act).mul_(next_scale.reciprocal()).add_(zero_point)
     return out.copy_(round_codes(steps, [0, low, high]))
 
 
