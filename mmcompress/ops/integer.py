@@ -5,9 +5,9 @@ from torch import Tensor
 
 from mmcompress.pixels import as_pixels, from_pixels
 from . import library
-from .arguments import (check_geometry, check_image, check_tensor,
-                        check_vectors, check_weight_shape, empty_image,
-                        per_channel, require)
+from .arguments import (channels_last, check_geometry, check_image,
+                        check_tensor, check_vectors, check_weight_shape,
+                        empty_image, per_channel, require)
 from .integer_blob import weight_values
 from .quantize import (check_grid, check_scale, quantize_codes_reference,
                        round_codes)
@@ -118,7 +118,7 @@ def integer_conv2d_reference(
         act: str = '',
         next_grid: list[int] | None = None) -> tuple[Tensor, Tensor]:
     """Definition of :func:`integer_conv2d` in plain PyTorch."""
-    y, codes = fake_integer_conv2d(x, blob, input_scale, scale, bias, residual,
+    _, codes = fake_integer_conv2d(x, blob, input_scale, scale, bias, residual,
                                    next_scale, weight_shape, stride, padding,
                                    dilation, groups, bits, grid, act,
                                    next_grid)
@@ -126,7 +126,7 @@ def integer_conv2d_reference(
                      (stride, padding, dilation, groups), bits, grid)
     if residual is not None:
         values += residual
-    y.copy_(_activate(values, act))
+    y = channels_last(_activate(values, act))
     if next_scale is not None:
         codes = quantize_codes_reference(y, next_scale, next_grid, True)
     return y, codes
@@ -171,16 +171,15 @@ def integer_conv2d_codes_reference(x: Tensor, blob: Tensor,
                                    groups: int, bits: int, grid: list[int],
                                    act: str, next_grid: list[int]) -> Tensor:
     """Definition of :func:`integer_conv2d_codes` in plain PyTorch."""
-    out = fake_integer_conv2d_codes(x, blob, input_scale, scale, bias,
-                                    next_scale, weight_shape, stride, padding,
-                                    dilation, groups, bits, grid, act,
-                                    next_grid)
+    fake_integer_conv2d_codes(x, blob, input_scale, scale, bias, next_scale,
+                              weight_shape, stride, padding, dilation, groups,
+                              bits, grid, act, next_grid)
     y = _values(x, blob, input_scale, scale, bias, weight_shape,
                 (stride, padding, dilation, groups), bits, grid)
     zero_point, low, high = next_grid
     # added before it is rounded
     steps = _activate(y, act).mul_(next_scale.reciprocal()).add_(zero_point)
-    return out.copy_(round_codes(steps, [0, low, high]))
+    return channels_last(round_codes(steps, [0, low, high]))
 
 
 def fake_integer_conv2d_codes(x: Tensor, blob: Tensor, input_scale: Tensor,
@@ -208,7 +207,8 @@ def integer_linear_reference(x: Tensor, blob: Tensor, input_scale: Tensor,
     y = _values(
         as_pixels(x, True), blob, input_scale, scale, bias, weight_shape,
         ([1, 1], [0, 0], [1, 1], 1), bits, grid)
-    return out.copy_(from_pixels(y, x, True))
+    y = from_pixels(y, x, True)
+    return y if y.stride() == out.stride() else out.copy_(y)
 
 
 def fake_integer_linear(x: Tensor, blob: Tensor, input_scale: Tensor,
