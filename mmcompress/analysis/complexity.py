@@ -12,8 +12,8 @@ from torch.nn.modules.module import (register_module_forward_hook,
                                      register_module_forward_pre_hook)
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-import mmcompress.ops  # noqa: F401
 from mmcompress.lowbit import FLOAT, LowBitModule, OperandBits, num_bytes
+from mmcompress.ops import choose_engine
 from mmcompress.quantization.quantizer import Quantizer
 
 
@@ -240,6 +240,8 @@ def count_macs(model: nn.Module, batch: dict) -> dict[str, Counter]:
     Returns:
         dict[str, Counter]: By the module's name and the operator.
     """
+    # what tries the engines is no part of the model
+    choose_engine()
     counter = FlopCounterMode(display=False, custom_mapping=_FORMULAS)
     by_module = _MacsByModule(model, counter)
     with _without_fast_path(), counter, by_module.watch():
