@@ -1,13 +1,15 @@
 // The operators that make codes of float32 CPU tensors, see binding.cpp.
 #include <torch/csrc/stable/library.h>
 
-#include "arguments.h"
+#include "cpu/integer_kernels.h"
 #include "cpu/quantize.h"
 #include "cpu_tensors.h"
+#include "integer_arguments.h"
 
 namespace {
 
 using namespace mmcompress::binding;
+using mmcompress::CodeGrid;
 using mmcompress::CodesKernels;
 using mmcompress::Grid;
 using mmcompress::Planes;
@@ -19,16 +21,10 @@ const CodesKernels& kernels() {
   return chosen;
 }
 
-Grid grid_of(const Tensor& scale, const Ints& grid, const Tensor& x) {
-  check_like("scale", scale, ScalarType::Float, x);
-  check_shape("scale", scale, {1});
-  STD_TORCH_CHECK(grid.size() == 3 && 0 <= grid[1] && grid[1] <= grid[0] &&
-                      grid[0] <= grid[2] && grid[2] <= 255,
-                  "grid must be [zero_point, low, high] with 0 <= low <= "
-                  "zero_point <= high <= 255, it is ",
-                  text(grid));
-  return {*floats(scale), int32_t(grid[0]), int32_t(grid[1]),
-          int32_t(grid[2])};
+Grid levels_of(const Tensor& scale, const Ints& grid, const Tensor& x) {
+  const float step = *scale_of("scale", scale, x).data<float>();
+  const CodeGrid codes = grid_of<CodeGrid>("grid", grid);
+  return {step, codes.zero_point, codes.low, codes.high};
 }
 
 // Strides of dimensions of size 1 are arbitrary.
@@ -70,7 +66,7 @@ Tensor quantize_image(const Tensor& x, const Grid& grid) {
 Tensor quantize_codes(const Tensor& x, const Tensor& scale, const Ints& grid,
                       bool channels_last) {
   check_type("x", x, ScalarType::Float);
-  const Grid levels = grid_of(scale, grid, x);
+  const Grid levels = levels_of(scale, grid, x);
   if (channels_last) return quantize_image(x, levels);
   const Tensor codes = new_bytes(shape_of(x));
   const Tensor source = as_contiguous(x);
@@ -83,7 +79,7 @@ Tensor layer_norm_codes(const Tensor& x, const Tensor& weight,
                         const Tensor& bias, const Tensor& scale, double eps,
                         const Ints& grid) {
   check_type("x", x, ScalarType::Float);
-  const Grid levels = grid_of(scale, grid, x);
+  const Grid levels = levels_of(scale, grid, x);
   STD_TORCH_CHECK(x.dim() > 0 && x.size(x.dim() - 1) > 0,
                   "x must have features, it has shape ", text(shape_of(x)));
   const int64_t channels = x.size(x.dim() - 1);
