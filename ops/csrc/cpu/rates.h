@@ -29,6 +29,9 @@ struct Rates {
 // Bytes of weights that are read but once, whatever is computed of them.
 constexpr double kReadBytes = 1e5;
 
+// Codes that max pooling looks at, for which there are no special kernels.
+constexpr double kMaxima = 5e4;
+
 // Of the kernels with this name.
 const Rates& rates_of(const char* kernels);
 
