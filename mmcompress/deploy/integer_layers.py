@@ -114,6 +114,9 @@ class PackedIntegerLayer(Prepacked):
         """Operators that this layer runs on."""
         if self.twin == 'folded':
             return reference
+        if torch.compiler.is_compiling():
+            raise RuntimeError('run the packed model once before it is '
+                               'compiled or exported: no engine is chosen yet')
         return choose_engine(self.weight_codes.device)
 
     @property

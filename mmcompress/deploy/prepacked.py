@@ -50,14 +50,31 @@ class Prepacked(InferenceOnly):
         self.loaded()
 
     def loaded(self) -> None:
-        """Prepare for what was loaded.
+        """Prepare for the weights that are there now.
 
-        Now, so that a graph that is traced next has it as a constant.
+        At once, so that a graph that is traced next has it as a constant.
         """
         self._blobs.clear()
         if not self.stored.is_meta:
             self.blob  # noqa: B018
 
+    def rearrange(self) -> None:
+        """Arrange the weights anew, if they were, for another place."""
+        if self._blobs:
+            self.loaded()
+
+    def _apply(self, fn, recurse: bool = True) -> 'Prepacked':
+        result = super()._apply(fn, recurse)
+        self.rearrange()
+        return result
+
     def __getstate__(self) -> dict:
         # another machine may have other kernels
-        return {**super().__getstate__(), '_blobs': {}}
+        state = super().__getstate__()
+        return {**state, '_blobs': {}, '_is_ready': bool(self._blobs)}
+
+    def __setstate__(self, state: dict) -> None:
+        is_ready = state.pop('_is_ready', False)
+        super().__setstate__(state)
+        if is_ready:
+            self.loaded()

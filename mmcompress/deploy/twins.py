@@ -32,6 +32,8 @@ def set_twin(model: nn.Module, twin: str) -> nn.Module:
     for module in model.modules():
         if isinstance(module, (Prepacked, ChannelsLastRoIAlign)):
             module.twin = twin
+        if isinstance(module, Prepacked):
+            module.rearrange()
     return model
 
 

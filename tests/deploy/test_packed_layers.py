@@ -84,9 +84,17 @@ def test_copies_compute_the_same(copied):
     _, packed = pack(model)
     expected = predict(packed, x)
     again = copied(packed)
-    assert all(not m._blobs for m in again.modules()
-               if isinstance(m, PackedLayer))  # yapf: disable
+    assert not any('_blobs' in key for key in again.state_dict())
+    # before a graph is traced
+    assert all(m._blobs for m in again.modules() if isinstance(m, PackedLayer))
     assert all(map(same_bits, predict(again, x), expected))
+
+
+def test_copies_of_what_never_ran_wait():
+    packed = pack(build('xnor')[0])[1]
+    again = copy.deepcopy(packed)
+    assert not any(m._blobs for m in again.modules()
+                   if isinstance(m, PackedLayer))  # yapf: disable
 
 
 def test_train_mode_is_refused():
