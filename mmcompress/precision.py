@@ -15,3 +15,8 @@ def at_least_float32(x: Tensor, like: Tensor | None = None) -> Tensor:
     """
     dtype = (x if like is None else like).dtype
     return x.to(torch.promote_types(dtype, torch.float32))
+
+
+def as_real(x: Tensor) -> Tensor:
+    """Integers, such as pixels, as float32; real numbers as they are."""
+    return x if x.is_floating_point() else x.float()

@@ -8,6 +8,7 @@ from torch import Tensor
 from mmcompress.lowbit import Grid, InferenceRule, OperandBits, code_range_of
 from mmcompress.ops import (Engine, choose_engine, read_codes, reference,
                             store_codes)
+from mmcompress.precision import as_real
 from .geometry import Geometry
 from .prepacked import Prepacked
 
@@ -162,11 +163,13 @@ class PackedIntegerLinear(PackedIntegerLayer):
             x (Tensor): Real-valued, shape (..., C).
 
         Returns:
-            Tensor: Shape (..., K), in the dtype of ``x``.
+            Tensor: Shape (..., K), in the dtype of ``x``; float32 for
+            integers.
         """
         self.check_input(x)
         own = self._buffers
         engine, blob = self.blob
+        x = as_real(x)
         values = x.float()
         if own['input_offset'] is not None:
             values = values - own['input_offset']
@@ -271,8 +274,19 @@ class PackedIntegerChain(nn.Sequential):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """Compute the chain for real values, shape (N, C, H, W)."""
-        return self.run(x)
+        """Compute the chain.
+
+        Args:
+            x (Tensor): Real values, shape (N, C, H, W) or (C, H, W).
+
+        Returns:
+            Tensor: With as many dimensions, in their dtype; float32 for
+            integers.
+        """
+        if x.dim() == 3:
+            return self(x[None])[0]
+        x = as_real(x)
+        return self.run(x).to(x.dtype)
 
     @property
     def last(self) -> PackedIntegerConv2d:

@@ -8,6 +8,7 @@ from torch import Tensor
 from mmcompress.lowbit import InferenceRule, OperandBits
 from mmcompress.ops import reference
 from mmcompress.pixels import as_pixels, from_pixels
+from mmcompress.precision import as_real
 from .file.weight_bits import store_signs, weight_rows
 from .geometry import Geometry
 from .prepacked import Prepacked
@@ -264,6 +265,7 @@ class PackedChain(nn.Sequential):
         Returns:
             Tensor: Real-valued, with as many dimensions.
         """
+        x = as_real(x)
         has_features = self.features_last or x.dim() <= 2
         if not (has_features and self.is_linear):
             y = self.run(as_pixels(x, self.features_last)).to(x.dtype)
@@ -332,7 +334,7 @@ class PackedBlock(nn.Module):
             Tensor | tuple[Tensor, Tensor]: Shape (N, K, H', W'). With
             ``then``, also its packed bits.
         """
-        residual = None
+        x, residual = as_real(x), None
         if self.shortcut is not None:
             # saves a call, a tenth of the block's time in Python
             is_identity = isinstance(self.shortcut, nn.Identity)

@@ -226,7 +226,9 @@ def fake_integer_linear(x: Tensor, blob: Tensor, input_scale: Tensor,
     check_tensor('blob', blob, torch.uint8, x, None)
     check_scale('input_scale', input_scale, x)
     check_vectors(x, weight_shape[0], scale=scale, bias=bias)
-    return torch.empty((*x.shape[:-1], weight_shape[0]), device=x.device)
+    return torch.empty((*x.shape[:-1], weight_shape[0]),
+                       dtype=torch.float32,
+                       device=x.device)
 
 
 def integer_conv2d(

@@ -92,6 +92,20 @@ def _slow(function: Callable) -> Callable:
     return wrapper
 
 
+def _in_float32(definition: Callable) -> Callable:
+    """A definition that computes in float32 under autocast, too.
+
+    Twins in plain PyTorch call it past the operator.
+    """
+
+    @wraps(definition)
+    def wrapper(x: Tensor, *args, **kwargs):
+        with torch.autocast(x.device.type, enabled=False):
+            return definition(x, *args, **kwargs)
+
+    return wrapper
+
+
 def register(name: str,
              schema: str,
              definition: Callable,
@@ -118,6 +132,7 @@ def register(name: str,
             kernels where this one may have none.
     """
     SCHEMAS[name] = schema
+    definition = _in_float32(definition)
     setattr(reference, name, definition)
     function = elsewhere or definition
     define(name, schema, _slow(function) if warns else function, fake)

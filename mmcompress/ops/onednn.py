@@ -129,7 +129,8 @@ def _suits(x: Tensor, weight_shape: list[int], geometry: tuple,
         return False
     if groups > 1 and zero_point:
         return False
-    return channels > 1 or outputs == groups
+    # it miscounts some filters of one channel, unless they are depthwise
+    return channels > 1 or outputs == groups > 1
 
 
 def _convolve(x: Tensor, blob: Tensor, input_scale: Tensor, scale: Tensor,

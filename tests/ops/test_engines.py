@@ -137,6 +137,16 @@ def test_sums_are_exact(name, layer, codes):
 
 
 @each_engine
+def test_sums_of_a_filter_of_one_channel_are_exact(name):
+    # oneDNN miscounts them on small images
+    case = Case(([1, 1, 7, 7], 1, [1, 2], [5, 3], [1, 1], 0))
+    case.x = case.x[:, :, :1, :1]
+    engine = engines._ENGINES[name]
+    y, _ = case.run(engine, case.blob(engine))
+    assert torch.equal(y, case.sums() * case.step * case.scale)
+
+
+@each_engine
 @pytest.mark.parametrize('bits', [2, 4, 8])
 def test_linear_equals_the_definition(name, bits):
     engine = engines._ENGINES[name]

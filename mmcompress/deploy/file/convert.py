@@ -13,8 +13,8 @@ from mmcompress.analysis.subject import load_weights
 from mmcompress.data_paths import check_data_paths
 from mmcompress.model.config import build_model
 from ..twins import fold_in_place, on_kernels, round_leftovers
-from ..verify import (compare_layouts, compare_twins, compare_with_trained,
-                      end_to_end_difference)
+from ..verify import (check_wiring, compare_layouts, compare_twins,
+                      compare_with_trained, end_to_end_difference)
 from ..verify.report import (differences_table, layer_table, state_bytes,
                              totals_table)
 from .checkpoint import write_packed
@@ -112,6 +112,7 @@ def pack_file(config: str,
              f'{sum(len(batch["inputs"]) for batch in batches)} images of the '
              'test data: layer by layer, against the trained model')
         checks = compare_with_trained(trained, traces, batches)
+        check_wiring(trained, traces, batches[0])
         _say('Verifying end to end: packed model and folded twin')
         compare_layouts(folded, batches)
         compare_twins(folded, packed, batches)

@@ -174,7 +174,7 @@ def compare_layouts(folded: nn.Module, batches: list) -> None:
 
 
 @contextmanager
-def _outputs(model: nn.Module) -> Iterator[dict[str, list[Tensor]]]:
+def part_outputs(model: nn.Module) -> Iterator[dict[str, list[Tensor]]]:
     """Outputs of a model's direct children."""
     found: dict[str, list[Tensor]] = {}
 
@@ -213,9 +213,9 @@ def end_to_end_difference(trained: nn.Module, folded: nn.Module,
     """
     sums: dict[str, list[float]] = {}
     for batch in batches:
-        with _outputs(trained) as expected:
+        with part_outputs(trained) as expected:
             expected['predictions'] = [_size(predict(trained, batch))]
-        with _outputs(folded) as found:
+        with part_outputs(folded) as found:
             found['predictions'] = [_size(predict(folded, batch))]
         for name in expected:
             for a, b in zip(expected[name], found.get(name, [])):

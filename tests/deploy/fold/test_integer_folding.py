@@ -268,3 +268,64 @@ def test_blocks_that_add_without_an_activation_are_fused():
     assert len(blocks) == 17
     adds = [m for m in model.modules() if getattr(m, 'use_res_connect', False)]
     assert sum(b.shortcut is not None for b in blocks) == len(adds) > 0
+
+
+@pytest.fixture(scope='module')
+def chain():
+    """Twins of two convolutions in a row, and their model."""
+    torch.manual_seed(0)
+    model = quantize(
+        nn.Sequential(
+            nn.Conv2d(4, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 4, 1)))
+    model(torch.randint(0, 9, (2, 4, 5, 5)).float())
+    return (model.eval(), *pack(model))
+
+
+def test_autocast_changes_nothing(chain):
+    model, *twins = chain
+    x = 9 * torch.rand(2, 4, 5, 5)
+    with torch.no_grad():
+        wanted = chain[1](x)
+        with torch.autocast('cpu', torch.bfloat16):
+            for twin in twins:
+                assert torch.equal(twin(x), wanted)
+
+
+def test_an_image_without_a_batch_is_one(chain):
+    x = 9 * torch.rand(4, 5, 5)
+    with torch.no_grad():
+        for twin in chain[1:]:
+            assert torch.equal(twin(x), twin(x[None])[0])
+
+
+@pytest.mark.parametrize('dtype', [torch.uint8, torch.int64])
+def test_integers_are_numbers_and_not_codes(chain, dtype):
+    x = torch.randint(0, 9, (2, 4, 5, 5), dtype=dtype)
+    with torch.no_grad():
+        for twin in chain[1:]:
+            assert torch.equal(twin(x), twin(x.float()))
+
+
+def test_integers_are_numbers_of_a_linear_layer():
+    torch.manual_seed(0)
+    model = quantize(nn.Sequential(nn.Linear(6, 3)))
+    x = torch.randint(0, 9, (2, 6))
+    model(x.float())
+    with torch.no_grad():
+        for twin in pack(model.eval()):
+            assert torch.equal(twin(x), twin(x.float()))
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.float64])
+def test_a_chain_returns_the_dtype_of_its_input(chain, dtype):
+    with torch.no_grad():
+        for twin in chain[1:]:
+            assert twin(torch.rand(1, 4, 5, 5, dtype=dtype)).dtype == dtype
+
+
+def test_a_convolution_twice_in_a_row_is_verified():
+    torch.manual_seed(0)
+    x = torch.randn(1, 8, 5, 5)
+    conv = nn.Conv2d(8, 8, 3, padding=1)
+    model = quantize(nn.Sequential(conv, nn.ReLU(), conv))
+    assert_exact_and_near(begun(model, x), x)
