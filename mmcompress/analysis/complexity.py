@@ -12,8 +12,8 @@ from torch.nn.modules.module import (register_module_forward_hook,
                                      register_module_forward_pre_hook)
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-import mmcompress.ops  # noqa: F401
 from mmcompress.lowbit import FLOAT, LowBitModule, OperandBits, num_bytes
+from mmcompress.ops import choose_engine
 from mmcompress.quantization.quantizer import Quantizer
 
 
@@ -114,6 +114,27 @@ def _packed_conv(name: str) -> Callable:
     return flops
 
 
+def _integers(name: str) -> Callable:
+    names = _names_of_arguments(name)
+
+    def flops(x: torch.Size, *args, out_shape=None, **kwargs) -> int:
+        shape = {**dict(zip(names[1:], args)), **kwargs}['weight_shape']
+        if name.endswith('linear'):
+            return 2 * math.prod(x[:-1]) * math.prod(shape)
+        # values, and codes, which are as many or left out
+        out = out_shape if isinstance(out_shape, torch.Size) else out_shape[0]
+        return 2 * _num_pixels(out, False) * math.prod(shape)
+
+    return flops
+
+
+_INTEGERS = {
+    getattr(torch.ops.mmcompress, f'{engine}_{operator}'):
+    _integers(f'{engine}_{operator}')
+    for engine in ('integer', 'onednn', 'float')
+    for operator in ('conv2d', 'conv2d_codes', 'linear')
+    if hasattr(torch.ops.mmcompress, f'{engine}_{operator}')
+}
 PACKED = {
     getattr(torch.ops.mmcompress, f'{kind}{result}'): formula(kind + result)
     for kind, formula in (('binary_conv2d', _packed_conv), ('binary_linear',
@@ -125,7 +146,8 @@ _FORMULAS = {
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _sdpa,
     # mmcv's deformable convolutions
     torch.ops.aten.addmm_: _addmm,
-    **PACKED
+    **PACKED,
+    **_INTEGERS
 }
 
 
@@ -218,6 +240,8 @@ def count_macs(model: nn.Module, batch: dict) -> dict[str, Counter]:
     Returns:
         dict[str, Counter]: By the module's name and the operator.
     """
+    # what tries the engines is no part of the model
+    choose_engine()
     counter = FlopCounterMode(display=False, custom_mapping=_FORMULAS)
     by_module = _MacsByModule(model, counter)
     with _without_fast_path(), counter, by_module.watch():

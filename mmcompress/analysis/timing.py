@@ -1,4 +1,5 @@
 """Time several things against each other on a machine that drifts."""
+import ctypes
 import os
 import platform
 import time
@@ -32,6 +33,18 @@ def median_interval(values: list[float]) -> tuple[float, float]:
         raise ValueError(f'{n} rounds are too few for a 95 % interval')
     ordered = sorted(values)
     return ordered[k - 1], ordered[n - k]
+
+
+def keep_freed_memory() -> None:
+    """Let glibc neither map nor give back the memory of each large tensor.
+
+    Otherwise the first touch of fresh pages, which virtual machines pay dear
+    for, takes longer than many an operator that writes them.
+    """
+    mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)
+    if mallopt is not None:
+        mallopt(-1, 2**30)  # M_TRIM_THRESHOLD
+        mallopt(-3, 2**25)  # M_MMAP_THRESHOLD, its largest value
 
 
 def interleaved(parts: dict[str, Callable[[], None]],

@@ -31,7 +31,8 @@ class PackedIntegerLayer(Prepacked):
 
     An input value becomes the code ``clamp(round(x / input_scale) + zero
     point, low, high)``, 0 to 255: signed codes are shifted. That of a linear
-    layer may have a real offset, which is taken off before.
+    layer may have a real offset, which is taken off before, or a scale that
+    follows from each input.
 
     Args:
         rule (InferenceRule): What the trained layer computes.
@@ -49,8 +50,11 @@ class PackedIntegerLayer(Prepacked):
                              store_codes(rule.codes, rule.bits.weight))
         self.register_buffer('scale', scale)
         self.register_buffer('bias', bias)
-        self.register_buffer('input_scale',
-                             rule.grid.scale.detach().float().reshape(1))
+        self.dynamic_clip = rule.grid.dynamic_clip
+        input_scale = None
+        if self.dynamic_clip is None:
+            input_scale = rule.grid.scale.detach().float().reshape(1)
+        self.register_buffer('input_scale', input_scale)
         offset = rule.grid.offset
         if offset is not None:
             offset = offset.detach().float().reshape(1)
@@ -68,14 +72,14 @@ class PackedIntegerLayer(Prepacked):
 
     def record(self) -> tuple:
         """What a file of another architecture differs in."""
-        return (*self.geometry, self.bits, self.code_range)
+        return (*self.geometry, self.bits, self.code_range, self.dynamic_clip)
 
     def impossible(self, stored: dict[str, Tensor]) -> str | None:
         """Constants that are not finite, and codes that nothing has."""
         for name in ('scale', 'bias', 'input_scale', 'input_offset'):
             if name in stored and not stored[name].isfinite().all():
                 return f'{name} has infinite values'
-        if not stored['input_scale'] > 0:
+        if 'input_scale' in stored and not stored['input_scale'] > 0:
             return 'input_scale is not positive'
         zero_point, low, high = stored['input_grid'].tolist()
         # codes of both signs may leave out the least
@@ -137,6 +141,17 @@ class PackedIntegerLayer(Prepacked):
 class PackedIntegerLinear(PackedIntegerLayer):
     """Linear layer of integers: float in, float out."""
 
+    def _scale_of(self, x: Tensor) -> Tensor:
+        """That of a quantizer that looks at each input anew."""
+        if not x.numel():
+            return x.new_ones(1)
+        least, largest = x.clamp(-self.dynamic_clip,
+                                 self.dynamic_clip).aminmax()
+        # that of the largest code, as signed ones have it
+        high = self._grid[2] - self._grid[0]
+        scale = torch.maximum(-least, largest).view(1) / high
+        return torch.where(scale > 0, scale, 1)
+
     def forward(self, x: Tensor) -> Tensor:
         """Compute the layer.
 
@@ -152,10 +167,12 @@ class PackedIntegerLinear(PackedIntegerLayer):
         values = x.float()
         if own['input_offset'] is not None:
             values = values - own['input_offset']
-        y = engine.integer_linear(values, blob, own['input_scale'],
-                                  own['scale'], own['bias'],
-                                  self.geometry.weight_shape, self.stored_bits,
-                                  self._grid)
+        input_scale = own['input_scale']
+        if input_scale is None:
+            input_scale = self._scale_of(values)
+        y = engine.integer_linear(values, blob, input_scale, own['scale'],
+                                  own['bias'], self.geometry.weight_shape,
+                                  self.stored_bits, self._grid)
         return y.to(x.dtype)
 
 

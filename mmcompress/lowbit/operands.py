@@ -51,12 +51,16 @@ class Grid:
         low (int): The least integer.
         high (int): The largest integer.
         offset (Tensor | None): A real number, of one element.
+        dynamic_clip (float | None): Not None: the scale is that of each input
+            by itself, its largest magnitude up to this, divided by ``high``;
+            ``scale`` means nothing.
     """
     scale: Tensor
     zero_point: int
     low: int
     high: int
     offset: Tensor | None = None
+    dynamic_clip: float | None = None
 
 
 @dataclass(frozen=True, eq=False)

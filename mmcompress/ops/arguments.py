@@ -182,8 +182,9 @@ def empty_image(like: Tensor, shape: tuple, dtype: torch.dtype) -> Tensor:
 
 
 def channels_last(x: Tensor) -> Tensor:
-    """Copy with canonical channels-last strides, also for 1x1 maps."""
-    return empty_image(x, x.shape, x.dtype).copy_(x)
+    """Canonical channels-last strides, also for 1x1 maps; or ``x`` itself."""
+    out = empty_image(x, x.shape, x.dtype)
+    return x if x.stride() == out.stride() else out.copy_(x)
 
 
 def per_channel(vector: Tensor) -> Tensor:

@@ -5,9 +5,9 @@ from torch import Tensor
 
 from mmcompress.pixels import as_pixels, from_pixels
 from . import library
-from .arguments import (check_geometry, check_image, check_tensor,
-                        check_vectors, check_weight_shape, empty_image,
-                        per_channel, require)
+from .arguments import (channels_last, check_geometry, check_image,
+                        check_tensor, check_vectors, check_weight_shape,
+                        empty_image, per_channel, require)
 from .integer_blob import weight_values
 from .quantize import (check_grid, check_scale, quantize_codes_reference,
                        round_codes)
@@ -61,11 +61,14 @@ def _convolve(x: Tensor, weight: Tensor, geometry: tuple) -> Tensor:
 
 
 def _sums(codes: Tensor, blob: Tensor, weight_shape: list[int],
-          geometry: tuple, bits: int, zero_point: int) -> Tensor:
+          geometry: tuple, bits: int, grid: list[int]) -> Tensor:
     """Dot products of codes, rounded to float32, shape (N, K, OH, OW)."""
     groups = geometry[3]
-    weight, num_parts = weight_values(blob, weight_shape, groups, bits)
-    k = codes.float() - zero_point
+    zero_point, _, high = grid
+    weight, num_parts = weight_values(blob, weight_shape, groups, bits, high)
+    k = codes.float()
+    if zero_point:
+        k -= zero_point
     if num_parts == 1:
         return _convolve(k, weight, geometry)
     if num_parts == 0 or groups > 1:
@@ -76,9 +79,10 @@ def _sums(codes: Tensor, blob: Tensor, weight_shape: list[int],
 
 
 def _activate(y: Tensor, act: str) -> Tensor:
+    """In place, as everything here that only this file sees."""
     if act:
-        y = y.clamp(min=0)
-    return y.clamp(max=6) if act == 'relu6' else y
+        y.clamp_(0, 6 if act == 'relu6' else None)
+    return y
 
 
 def _values(x: Tensor, blob: Tensor, input_scale: Tensor, scale: Tensor,
@@ -87,11 +91,13 @@ def _values(x: Tensor, blob: Tensor, input_scale: Tensor, scale: Tensor,
     """Dot products times their scales, plus the bias."""
     if x.dtype == torch.float32:
         x = quantize_codes_reference(x, input_scale, grid)
-    y = _sums(x, blob, weight_shape, geometry, bits, grid[0])
+    y = _sums(x, blob, weight_shape, geometry, bits, grid)
     # one rounding per line
-    y = y * input_scale
-    y = y * per_channel(scale)
-    return y if bias is None else y + per_channel(bias)
+    y *= input_scale
+    y *= per_channel(scale)
+    if bias is not None:
+        y += per_channel(bias)
+    return y
 
 
 def integer_conv2d_reference(
@@ -112,15 +118,15 @@ def integer_conv2d_reference(
         act: str = '',
         next_grid: list[int] | None = None) -> tuple[Tensor, Tensor]:
     """Definition of :func:`integer_conv2d` in plain PyTorch."""
-    y, codes = fake_integer_conv2d(x, blob, input_scale, scale, bias, residual,
+    _, codes = fake_integer_conv2d(x, blob, input_scale, scale, bias, residual,
                                    next_scale, weight_shape, stride, padding,
                                    dilation, groups, bits, grid, act,
                                    next_grid)
     values = _values(x, blob, input_scale, scale, bias, weight_shape,
                      (stride, padding, dilation, groups), bits, grid)
     if residual is not None:
-        values = values + residual
-    y.copy_(_activate(values, act))
+        values += residual
+    y = channels_last(_activate(values, act))
     if next_scale is not None:
         codes = quantize_codes_reference(y, next_scale, next_grid, True)
     return y, codes
@@ -165,16 +171,15 @@ def integer_conv2d_codes_reference(x: Tensor, blob: Tensor,
                                    groups: int, bits: int, grid: list[int],
                                    act: str, next_grid: list[int]) -> Tensor:
     """Definition of :func:`integer_conv2d_codes` in plain PyTorch."""
-    out = fake_integer_conv2d_codes(x, blob, input_scale, scale, bias,
-                                    next_scale, weight_shape, stride, padding,
-                                    dilation, groups, bits, grid, act,
-                                    next_grid)
+    fake_integer_conv2d_codes(x, blob, input_scale, scale, bias, next_scale,
+                              weight_shape, stride, padding, dilation, groups,
+                              bits, grid, act, next_grid)
     y = _values(x, blob, input_scale, scale, bias, weight_shape,
                 (stride, padding, dilation, groups), bits, grid)
     zero_point, low, high = next_grid
     # added before it is rounded
-    steps = _activate(y, act) * next_scale.reciprocal() + zero_point
-    return out.copy_(round_codes(steps, [0, low, high]))
+    steps = _activate(y, act).mul_(next_scale.reciprocal()).add_(zero_point)
+    return channels_last(round_codes(steps, [0, low, high]))
 
 
 def fake_integer_conv2d_codes(x: Tensor, blob: Tensor, input_scale: Tensor,
@@ -202,7 +207,8 @@ def integer_linear_reference(x: Tensor, blob: Tensor, input_scale: Tensor,
     y = _values(
         as_pixels(x, True), blob, input_scale, scale, bias, weight_shape,
         ([1, 1], [0, 0], [1, 1], 1), bits, grid)
-    return out.copy_(from_pixels(y, x, True))
+    y = from_pixels(y, x, True)
+    return y if y.stride() == out.stride() else out.copy_(y)
 
 
 def fake_integer_linear(x: Tensor, blob: Tensor, input_scale: Tensor,

@@ -121,8 +121,8 @@ def integer_prepack(codes: Tensor,
 
 
 def weight_values(blob: Tensor, weight_shape: list[int], groups: int,
-                  bits: int) -> tuple[Tensor, int]:
-    """What :func:`integer_prepack_reference` made.
+                  bits: int, high: int) -> tuple[Tensor, int]:
+    """What :func:`integer_prepack_reference` made, for codes up to ``high``.
 
     Returns:
         tuple[Tensor, int]: Codes, float32, of the weight's shape; and the
@@ -138,7 +138,10 @@ def weight_values(blob: Tensor, weight_shape: list[int], groups: int,
         and values.numel() == 4 * math.prod(weight_shape),
         'blob was not made by integer_prepack for this weight_shape, groups '
         'and bits, with the kernels in use on this device')
-    num_parts = struct.unpack_from('<q', found, _HEADER - 8)[0]
+    most, num_parts = struct.unpack_from('<2q', found, _HEADER - 16)
+    require(
+        high <= most, f'grid has codes up to {high}, blob was made by '
+        f'integer_prepack for codes up to {most}')
     return values.view(torch.float32).view(weight_shape), num_parts
 
 

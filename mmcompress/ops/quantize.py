@@ -33,10 +33,10 @@ def _check(x: Tensor, scale: Tensor, grid: list[int],
 
 
 def round_codes(steps: Tensor, grid: list[int]) -> Tensor:
-    """Codes of values in units of their scale; uint8, any layout."""
+    """Codes of values in units of their scale, which it overwrites."""
     zero_point, low, high = grid
-    codes = (steps.round() + zero_point).clamp(low, high)
-    return codes.nan_to_num(low).to(torch.uint8)
+    codes = steps.round_().add_(zero_point).clamp_(low, high)
+    return codes.nan_to_num_(low).to(torch.uint8)
 
 
 def quantize_codes_reference(x: Tensor,

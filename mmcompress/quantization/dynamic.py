@@ -163,9 +163,13 @@ class Dynamic(Quantizer):
         return self.kind == 'symmetric'
 
     def grid(self) -> Grid | None:
-        """None without one scale that is the same for all inputs."""
-        if not self.stateful or self.axis is not None:
+        """None with several scales, or an offset that follows from inputs."""
+        if self.axis is not None or self.per_token:
             return None
+        if not self.stateful:
+            if not self.is_symmetric:
+                return None
+            return Grid(torch.ones(1), 0, self.low, self.high, None, self.clip)
         if self.is_symmetric:
             scale = torch.maximum(-self.least, self.largest) / self.high
             scale = torch.where(scale > 0, scale, 1)

@@ -75,9 +75,10 @@ def integer_rule(weight_quant: Quantizer, weight: Codes,
     operands = OperandBits(bits, (input_quant.bits, ))
     rule = dict(codes=values, scale=scale, **geometry)
     offset = signs.offset if signs else grid.offset
+    if geometry and (offset is not None
+                     or grid is not None and grid.dynamic_clip is not None):
+        return None
     if offset is not None:
-        if geometry:
-            return None
         sums = values.flatten(1).sum(1)
         bias = _add(None if bias is None else bias.float(),
                     offset.float() * scale * sums)

@@ -220,6 +220,24 @@ class QuantLayer(LowBitLayer):
         return integer_rule(self.weight_quant, weight, self.input_quant,
                             self.bias, **self._geometry())
 
+    def why_no_integers(self) -> str:
+        """Why it has no inference rule, for the tables of packing."""
+        if not self.operand_bits().are_low:
+            return 'only one of its operands is quantized'
+        if isinstance(self, nn.ConvTranspose2d):
+            return 'a transposed convolution has no operator of integers'
+        inputs, weight = self.input_quant, self.weight_quant
+        if not weight.is_symmetric:
+            return f"{type(weight).__name__}: its weight's codes are shifted"
+        if inputs.grid() is None and inputs.signs() is None:
+            return (f'{type(inputs).__name__}: its input has several scales, '
+                    'or steps that are no grid')
+        if isinstance(self, nn.Conv2d):
+            return ('a convolution needs one input scale that stays, a code '
+                    'of 0, and zeros around the image')
+        return (f'{type(weight).__name__} and {type(inputs).__name__} have no '
+                'product of integers')
+
     def _geometry(self) -> dict:
         return {}
 

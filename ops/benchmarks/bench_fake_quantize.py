@@ -16,7 +16,6 @@ turns in one process; the ratio is the median over the rounds of the ratio in
 one round. The thread's CPU time counts.
 """
 import argparse
-import ctypes
 import json
 import math
 import re
@@ -174,21 +173,13 @@ def format_markdown(about: dict, results: list[dict]) -> str:
     ]) + '\n'
 
 
-def keep_memory() -> None:
-    """Let glibc neither map nor give back the memory of each tensor."""
-    mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)
-    if mallopt is not None:
-        mallopt(-1, 2**30)  # M_TRIM_THRESHOLD
-        mallopt(-3, 2**25)  # M_MMAP_THRESHOLD, its largest value
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--rounds', type=int, default=15)
     parser.add_argument(
         '--out', type=Path, default=RESULTS, help='folder of the results')
     args = parser.parse_args()
-    keep_memory()
+    timing.keep_freed_memory()
     torch.set_num_threads(1)
     torch.manual_seed(0)
     results = [measure(case, args.rounds, time.thread_time) for case in CASES]

@@ -4,7 +4,8 @@
 
 Each line is a run of tools/analysis_tools/benchmark.py with random weights,
 seed 0: the 1-bit ResNet-18 of ReActNet and of IDa-Det at 224x224; IDa-Det's
-Faster R-CNN at 1000x600, post-processing included. Results are kept in
+Faster R-CNN at 1000x600, post-processing included; two of these with INT8 in
+the place of what stays real-valued; and INT8 networks. Results are kept in
 ops/benchmarks/results; ``MMCOMPRESS_ISA`` chooses the kernels.
 """
 import argparse
@@ -15,8 +16,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 NETWORKS = [
     ['configs/react/react_r18_step2.py'],
+    ['configs/react/react_r18_int8.py'],
     ['configs/ida_det/ida_det_pretrain_r18_step2.py'],
+    ['configs/lsq/lsq_resnet50_w8_a8_in1k.py'],
+    ['configs/lsq/lsq_resnet50_w8_a8_in1k.py', '--shape', '480', '640'],
+    ['configs/lsq/lsq_deit-small_w8_a8_in1k.py'],
     ['configs/ida_det/ida_det_student_r18.py', '--whole'],
+    ['configs/ida_det/ida_det_student_r18_int8.py', '--whole'],
 ]
 
 
@@ -31,7 +37,7 @@ def main() -> None:
     for network in NETWORKS:
         subprocess.run([
             sys.executable, 'tools/analysis_tools/benchmark.py', *network,
-            '--out', args.out, *options
+            '--keep-memory', '--out', args.out, *options
         ],
                        cwd=ROOT,
                        check=True)

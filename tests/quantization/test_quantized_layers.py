@@ -39,7 +39,8 @@ SIGNS = dict(
     learned=dict(type='ActBi'),
     learned_scale=dict(type='ActBi', offset=None))
 NO_INPUTS = dict(
-    dynamic=dict(type='Dynamic', bits=8),
+    dynamic=dict(type='Dynamic', bits=8, kind='minmax'),
+    per_token=dict(type='Dynamic', bits=8, per_token=True),
     three_signs=dict(type='SignActivation', zero_to=0),
     signs_with_more_bits=dict(type='SignActivation'),
     steps=dict(type='QNActivation', bits=2))
@@ -94,6 +95,15 @@ def test_integers_of_inputs_compute_the_layer(name):
     assert_integers_compute(linear(WEIGHTS['lsq'], cfg), normal(3, 6, seed=1))
     assert_integers_compute(
         conv(WEIGHTS['lsq'], cfg), normal(2, 4, 7, 7, seed=1))
+
+
+@pytest.mark.parametrize('clip', [1e9, 0.7])
+def test_linear_layers_look_at_each_input_anew_as_their_quantizer(clip):
+    cfg = dict(type='Dynamic', bits=8, clip=clip)
+    layer = linear(WEIGHTS['ternary'], cfg)
+    for factor in (0, 1, 10):
+        assert_integers_compute(layer, factor * normal(3, 6, seed=1))
+    assert conv(WEIGHTS['lsq'], cfg).inference_rule() is None
 
 
 @pytest.mark.parametrize('name', OFFSETS)

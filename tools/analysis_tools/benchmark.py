@@ -21,7 +21,8 @@ from mmcompress import __version__
 from mmcompress.analysis.latency import Parts, clock_of
 from mmcompress.analysis.subject import build_subject
 from mmcompress.analysis.timing import (device_clock, float_limits,
-                                        interleaved, machine, median_interval)
+                                        interleaved, keep_freed_memory,
+                                        machine, median_interval)
 from mmcompress.deploy.forms import forms
 from mmcompress.launch import add_cfg_options, add_device
 from mmcompress.model.config import read_config
@@ -193,6 +194,7 @@ def report(args: argparse.Namespace, shape: list[int], seconds: dict,
         clock=args.clock,
         seed=args.seed,
         rounds=args.rounds,
+        keep_memory=args.keep_memory,
         proposals_from=proposals_from,
         machine=machine(args.device),
         kernels=info.get('isa'),
@@ -225,6 +227,8 @@ def as_text(result: dict) -> str:
              f'{_shape(result)}, {result["rounds"]} rounds, '
              f'{result["clock"]} time\n{result["machine"]}, kernels: '
              f'{result["kernels"]}')
+    if result['keep_memory']:
+        title += ', freed memory kept'
     for name, value in result['fp32_limits'].items():
         title += f', {name}={value}'
     rows = []
@@ -316,6 +320,12 @@ def parse_args() -> argparse.Namespace:
         help='cpu: the time that one thread ran, for a machine that others '
         'use too')
     parser.add_argument(
+        '--keep-memory',
+        action='store_true',
+        help='of this process, once it has it (glibc only), as the allocators '
+        'of servers do. Otherwise the first touch of fresh pages can take '
+        'longer than the layer that writes them')
+    parser.add_argument(
         '--out',
         default='work_dirs/benchmark',
         help='folder for the numbers (json), the tables (txt) and the picture '
@@ -329,6 +339,8 @@ def main() -> None:
     args = parse_args()
     MMLogger.get_instance('mmengine').setLevel(logging.ERROR)
     torch.set_num_threads(args.threads)
+    if args.keep_memory:
+        keep_freed_memory()
     clock = device_clock(args.device, clock_of(args.clock))
     set_random_seed(args.seed)
     cfg = read_config(args.config, args.cfg_options)
@@ -346,6 +358,8 @@ def main() -> None:
     path = Path(
         args.out, f'{Path(args.config).stem}_{result["mode"]}_'
         f'{result["kernels"]}_{args.threads}t')
+    if args.shape:
+        path = path.with_name(f'{path.name}_{"x".join(map(str, args.shape))}')
     if result['fp32_limits']:
         path = path.with_name(f'{path.name}_limited_fp32')
     path.with_suffix('.json').write_text(json.dumps(result, indent=2) + '\n')

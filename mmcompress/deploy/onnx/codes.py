@@ -64,7 +64,7 @@ def scales_of(quantizer: Quantizer) -> Scales:
     if quantizer.stateful and not quantizer.is_initialized:
         # it has seen zeros only, as the first values of a DETR are
         scale, zero = torch.ones(1), torch.zeros(1)
-    elif grid is not None:
+    elif grid is not None and (grid.offset, grid.dynamic_clip) == (None, ) * 2:
         scale, zero = grid.scale, torch.tensor([float(grid.zero_point)])
     elif isinstance(quantizer, Observed) or (isinstance(quantizer, LSQ)
                                              and quantizer.beta is None):

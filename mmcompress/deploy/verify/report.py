@@ -4,11 +4,14 @@ from torch import Tensor
 
 from mmcompress.analysis.complexity import LayerCost, complexity, total
 from mmcompress.lowbit import LowBitModule
-from mmcompress.ops import build_info
+from mmcompress.ops import build_info, choose_engine
+from mmcompress.quantization import QuantLayer
 from mmcompress.tables import format_table
+from ..attention import PackedProjections
 from ..fold import Trace
 from ..inference_only import InferenceOnly
-from ..packed_layers import PackedBackbone, PackedLayer
+from ..integer_layers import PackedIntegerLayer
+from ..packed_layers import PackedBackbone
 from ..roi_align import ChannelsLastRoIAlign
 from .layers import LayerCheck
 
@@ -25,8 +28,11 @@ def _bytes_of(module: nn.Module, name: str, in_half: set[str]) -> int:
 def _why_float(name: str, packed: nn.Module) -> str:
     """Why a layer isn't packed."""
     path = name.split('.')
-    if isinstance(packed.get_submodule(name), LowBitModule):
-        return 'quantized, but computed in float: no integers for it'
+    module = packed.get_submodule(name)
+    if isinstance(module, QuantLayer):
+        return module.why_no_integers()
+    if isinstance(module, LowBitModule):
+        return 'product of two activations, or an attention: in float'
     if 'shortcut' in path:
         return 'shortcut that changes the shape; its norm is folded in'
     for i in range(len(path)):
@@ -42,14 +48,18 @@ def _kernel() -> str:
 
 
 def _runs_on(layer: LowBitModule) -> str:
-    return _kernel() if isinstance(layer, PackedLayer) else 'exact floats'
+    if isinstance(layer, (PackedIntegerLayer, PackedProjections)):
+        return choose_engine().name
+    return _kernel()
 
 
 def _packed_row(trace: Trace, trained: nn.Module, cost: LayerCost,
                 check: LayerCheck) -> list:
     layer = trace.layer
     state = layer.state_dict()
-    out = 'bits' if trace.following else 'float'
+    out = 'float'
+    if trace.following:
+        out = 'codes' if isinstance(layer, PackedIntegerLayer) else 'bits'
     return [
         trace.conv,
         type(trained.get_submodule(trace.conv)).__name__,

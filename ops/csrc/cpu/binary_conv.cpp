@@ -6,6 +6,8 @@
 #include <cstring>
 #include <vector>
 
+#include "rates.h"
+
 namespace mmcompress {
 namespace {
 
@@ -400,8 +402,7 @@ class Conv {
   }
 
   void run(const Parallel& parallel) const {
-    const double expected = microseconds();
-    const int64_t threads = parallel.threads_for(expected);
+    const int64_t threads = parallel.threads_for(microseconds());
     const int64_t bands = num_bands(threads);
     // blocks of a band that doesn't fill the threads: each repeats the
     // conversion of the input, which is cheap beside the counting
@@ -414,7 +415,7 @@ class Conv {
       for (int64_t i = begin; i < end; ++i)
         run(make_task(i, bands, splits));
     };
-    parallel.run_in(threads, expected, shape_.batch * bands * splits, body);
+    parallel.run_in(threads, shape_.batch * bands * splits, body);
   }
 
  private:
@@ -431,8 +432,8 @@ class Conv {
         input_.bits ? 0.0
                     : double(shape_.batch * shape_.height * shape_.width) *
                           double(weight_.channels());
-    return products / kernels_.products_per_microsecond +
-           values / kernels_.values_per_microsecond;
+    const Rates& rates = rates_of(kernels_.name);
+    return products / rates.sign_products + values / rates.packed_values;
   }
 
   // Groups whose outputs don't end at a multiple of 64: bytes of packed
@@ -823,9 +824,8 @@ void pack(const FloatImage& x, int64_t batch, int64_t channels, int64_t height,
   };
   const double values =
       double(batch * height) * double(width) * double(channels);
-  const double microseconds = values / kernels.values_per_microsecond;
-  parallel.run_in(parallel.threads_for(microseconds), microseconds,
-                  batch * height, body);
+  parallel.share(values / rates_of(kernels.name).packed_values,
+                 batch * height, body);
 }
 
 void unpack(const uint8_t* bits, int64_t num_pixels, int64_t channels,

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <vector>
 
+#include "rates.h"
+
 namespace mmcompress {
 namespace {
 
@@ -15,8 +17,6 @@ constexpr int64_t kFewNeighbours = 32;
 constexpr int64_t kLeastPeriod = 256;
 // Most periods of a task, and values of a sum in float32.
 constexpr int64_t kPeriods = 64;
-// Fewer values are not worth a second thread.
-constexpr int64_t kSerial = 1 << 15;
 
 // A rectangle of values: `rows` times `count` neighbours.
 struct Task {
@@ -133,14 +133,6 @@ QuantizedRun run_of(const Division& division, const QuantizedRange& range) {
   return run;
 }
 
-void run_tasks(const Division& division, const Parallel& parallel,
-               const std::function<void(int64_t, int64_t)>& body) {
-  if (division.size() < kSerial)
-    body(0, division.num_tasks());
-  else
-    parallel.run(division.num_tasks(), body);
-}
-
 // Where a task's sums go.
 class Sums {
  public:
@@ -206,7 +198,7 @@ void fake_quantize(const QuantizedShape& shape, const QuantizedRange& range,
   const Division division(shape);
   const Parameters parameters(division, range);
   const QuantizedRun same = run_of(division, range);
-  run_tasks(division, parallel, [&](int64_t begin, int64_t end) {
+  const auto body = [&](int64_t begin, int64_t end) {
     QuantizedRun run = same;
     for (int64_t i = begin; i < end; ++i) {
       const Task task = division.task(i);
@@ -219,7 +211,9 @@ void fake_quantize(const QuantizedShape& shape, const QuantizedRange& range,
         kernels.fake_quantize(run);
       }
     }
-  });
+  };
+  const double rate = rates_of(kernels.name).fake_quantized;
+  parallel.share(double(division.size()) / rate, division.num_tasks(), body);
 }
 
 void fake_quantize_backward(const QuantizedShape& shape,
@@ -231,7 +225,7 @@ void fake_quantize_backward(const QuantizedShape& shape,
   const Parameters parameters(division, range);
   const QuantizedRun same = run_of(division, range);
   Sums sums(division);
-  run_tasks(division, parallel, [&](int64_t begin, int64_t end) {
+  const auto body = [&](int64_t begin, int64_t end) {
     QuantizedRun run = same;
     float lanes[2 * kQuantizedLanes];
     for (int64_t i = begin; i < end; ++i) {
@@ -248,7 +242,9 @@ void fake_quantize_backward(const QuantizedShape& shape,
       }
       sums.end(i, lanes);
     }
-  });
+  };
+  const double rate = rates_of(kernels.name).fake_quantized_backward;
+  parallel.share(double(division.size()) / rate, division.num_tasks(), body);
   sums.add_to(scale_sums, outside_sums);
 }
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "integer_operand.h"
+#include "rates.h"
 
 namespace mmcompress {
 namespace {
@@ -19,8 +20,6 @@ constexpr int64_t kFewestPixels = 96;
 constexpr int64_t kWeightBytes = 128 * 1024;
 // Pixels whose sums are kept meanwhile.
 constexpr int64_t kBlockPixels = 96;
-// Sums that become results in a microsecond.
-constexpr double kSumsPerMicrosecond = 5e3;
 constexpr int64_t kMaxSegment = 64;
 
 int64_t clamp(int64_t value, int64_t low, int64_t high) {
@@ -50,6 +49,7 @@ class IntegerConv {
   IntegerConv(const ConvShape& shape, const IntegerInput& input,
               const IntegerBlob& blob, const IntegerOutput& output)
       : shape_(shape),
+        input_(input),
         blob_(blob),
         kernels_(*blob.kernels),
         output_(output),
@@ -68,8 +68,7 @@ class IntegerConv {
   }
 
   void run(const Parallel& parallel) const {
-    const double expected = microseconds();
-    const int64_t threads = parallel.threads_for(expected);
+    const int64_t threads = parallel.threads_for(microseconds());
     const int64_t bands = num_bands(threads);
     // parts of a band that doesn't fill the threads: each repeats the
     // conversion of the input
@@ -78,16 +77,30 @@ class IntegerConv {
     const auto body = [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) run(make_task(i, bands, splits));
     };
-    parallel.run_in(threads, expected, shape_.batch * bands * splits, body);
+    parallel.run_in(threads, shape_.batch * bands * splits, body);
   }
 
  private:
-  // What it takes one thread.
+  // About how long one thread takes.
   double microseconds() const {
-    const auto sums = double(shape_.batch * out_h_ * out_w_ * num_outputs_);
-    const double speed = kernels_.products_per_microsecond;
-    return sums * double(shape_.weight.products()) / speed +
-           sums / kSumsPerMicrosecond;
+    const Rates& rates = rates_of(kernels_.name);
+    const bool depthwise = blob_.format == WeightFormat::kDepthwise;
+    const double speed = depthwise ? rates.depthwise_products
+                         : blob_.format == WeightFormat::kPairs
+                             ? rates.pair_products
+                             : rates.quad_products;
+    const auto pixels = double(shape_.batch * out_h_ * out_w_);
+    // with what fills vectors and steps
+    const int64_t lanes =
+        ceil_div(blob_.outputs_per_group, kernels_.granule) * kernels_.granule;
+    const double per_pixel = double(blob_.groups * lanes) *
+                             double(blob_.steps * (depthwise ? 1 : kQuad));
+    const double values =
+        input_.codes ? 0.0
+                     : double(shape_.batch * shape_.height * shape_.width) *
+                           double(shape_.weight.channels());
+    return pixels * per_pixel / speed +
+           pixels * double(num_outputs_) / rates.sums + values / rates.codes;
   }
 
   // Runs of contiguous operand, kernel rows or single taps, cut into blocks.
@@ -311,6 +324,7 @@ class IntegerConv {
   }
 
   const ConvShape& shape_;
+  const IntegerInput& input_;
   const IntegerBlob& blob_;
   const IntegerKernels& kernels_;
   const IntegerOutput& output_;

@@ -83,9 +83,6 @@ struct IntegerKernels {
   int64_t segment;  // most output channels per call, at most 64
   int64_t granule;  // lanes are padded to a multiple of this
 
-  // About, on one core, to share work among threads.
-  double products_per_microsecond;
-
   // Whether `sum_quads` adds pairs of products in 16 bits: where those of a
   // single step may overflow, the weights are kPairs.
   bool saturates;

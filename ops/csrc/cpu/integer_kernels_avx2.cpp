@@ -346,7 +346,6 @@ const IntegerKernels& avx2_integer_kernels() {
       kTile,
       /*segment=*/16,
       /*granule=*/16,
-      /*products_per_microsecond=*/1e5,
       /*saturates=*/true,
       /*flip=*/0,
       sum_quads,

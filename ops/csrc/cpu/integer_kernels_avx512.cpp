@@ -266,7 +266,6 @@ const IntegerKernels& avx512_integer_kernels() {
       kTile,
       /*segment=*/64,
       /*granule=*/kLanes,
-      /*products_per_microsecond=*/4e5,
       /*saturates=*/false,
       /*flip=*/0,
       sum_quads,

@@ -74,7 +74,6 @@ const IntegerKernels& neon_integer_kernels() {
       kTile,
       /*segment=*/16,
       /*granule=*/16,
-      /*products_per_microsecond=*/4e4,
       /*saturates=*/false,
       /*flip=*/0x80,
       sum_quads,

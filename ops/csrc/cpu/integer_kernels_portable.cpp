@@ -29,7 +29,6 @@ const IntegerKernels& portable_integer_kernels() {
   static const IntegerKernels table = {
       "portable",    /*id=*/1,  /*tile=*/8,
       /*segment=*/16, /*granule=*/8,
-      /*products_per_microsecond=*/3e3,
       /*saturates=*/false,
       /*flip=*/0,
       sum_quads,

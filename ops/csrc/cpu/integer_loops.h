@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "integer_kernels.h"
+#include "quantize_loops.h"
 
 namespace mmcompress {
 namespace {
@@ -19,16 +20,6 @@ int32_t round_to_even(float x) {
 float clamp_codes(float x, float low, float high) {
   x = x > low ? x : low;
   return x < high ? x : high;
-}
-
-void quantize_loop(const float* x, int64_t count, float scale,
-                   const CodeGrid& grid, uint8_t* codes) {
-  // rounding is monotone and the limits are integers: they may come first
-  const auto low = float(grid.low - grid.zero_point);
-  const auto high = float(grid.high - grid.zero_point);
-  for (int64_t i = 0; i < count; ++i)
-    codes[i] = uint8_t(round_to_even(clamp_codes(x[i] / scale, low, high)) +
-                       grid.zero_point);
 }
 
 void reciprocal_loop(const float* x, int64_t count, float reciprocal,
@@ -66,7 +57,10 @@ void finish_loop(const IntegerEpilogue& args) {
     }
     std::memcpy(args.y + p * args.y_stride, y, args.channels * sizeof(float));
     if (args.result == Result::kFloatsAndCodes)
-      quantize_loop(y, args.channels, args.next_scale, args.grid, codes);
+      quantize(y, args.channels,
+               {args.next_scale, args.grid.zero_point, args.grid.low,
+                args.grid.high},
+               codes);
   }
 }
 

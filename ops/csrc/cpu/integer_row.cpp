@@ -4,13 +4,10 @@
 #include <cstring>
 #include <vector>
 
-#include "shares.h"
+#include "rates.h"
 
 namespace mmcompress {
 namespace {
-
-// Bytes of weights that take 20 to 40 microseconds.
-constexpr int64_t kGrain = 1 << 21;
 
 // What is added to a weight, and subtracted from a code.
 uint32_t weight_offset(int bits) { return bits == 8 ? 0 : 1 << (bits - 1); }
@@ -131,8 +128,11 @@ void linear_rows(const RowShape& shape, const uint8_t* blob, const Rows& rows,
                y + (r + i) * shape.outputs + first});
       }
   };
-  run_shares(shape.panels(), ceil_div(kGrain, shape.panel_bytes()), parallel,
-             body);
+  const auto bytes = double(shape.panels() * shape.panel_bytes());
+  const double products = bytes * 8 / shape.bits * double(rows.count);
+  parallel.share(std::max(bytes / kReadBytes,
+                          products / rates_of(kernels.name).row_products),
+                 shape.panels(), body);
 }
 
 }  // namespace mmcompress

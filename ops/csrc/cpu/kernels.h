@@ -161,10 +161,6 @@ struct Kernels {
   const char* name;
   uint32_t id;  // stored in blobs
   int64_t tile;  // most pixels per call of `count`
-  // Measured on one thread of a processor of 4.2 GHz, rounded up: products of
-  // signs, and floats that become bits. Threads are shared out by them.
-  double products_per_microsecond;
-  double values_per_microsecond;
 
   // The operand: what the input pixels look like to `count`. One step of the
   // reduction covers `step_channels` input channels.

@@ -573,8 +573,6 @@ const Kernels& avx2_kernels() {
       "avx2",
       /*id=*/2,
       kTile,
-      /*products_per_microsecond=*/8e5,
-      /*values_per_microsecond=*/2e4,
       /*step_channels=*/4,
       /*step_bytes=*/1,
       kMaxChunkSteps,

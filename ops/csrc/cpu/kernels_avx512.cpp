@@ -429,8 +429,6 @@ const Kernels& avx512_kernels() {
       "avx512",
       /*id=*/3,
       kTile,
-      /*products_per_microsecond=*/2.5e6,
-      /*values_per_microsecond=*/2.5e4,
       /*step_channels=*/32,
       /*step_bytes=*/4,
       /*max_chunk_steps=*/int64_t(1) << 40,

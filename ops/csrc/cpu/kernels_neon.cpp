@@ -265,8 +265,6 @@ const Kernels& neon_kernels() {
       "neon",
       /*id=*/4,
       kTile,
-      /*products_per_microsecond=*/4e5,
-      /*values_per_microsecond=*/1e4,
       /*step_channels=*/8,
       /*step_bytes=*/1,
       kMaxChunkSteps,

@@ -126,8 +126,6 @@ const Kernels& portable_kernels() {
       "portable",
       /*id=*/1,
       /*tile=*/4,
-      /*products_per_microsecond=*/1.1e5,
-      /*values_per_microsecond=*/3e3,
       /*step_channels=*/64,
       /*step_bytes=*/8,
       /*max_chunk_steps=*/31,

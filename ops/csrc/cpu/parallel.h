@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <thread>
 
 namespace mmcompress {
 
@@ -32,7 +33,8 @@ struct Parallel {
   // slower than one; while they still spin it is 3 us.
   double least_microseconds = 50;
 
-  // How many threads work pays for that takes one thread so long.
+  // How many threads work pays for that takes one thread so long: estimate it
+  // by rates.h, and rather too short.
   int64_t threads_for(double microseconds) const {
     if (least_microseconds <= 0) return num_threads;
     const double most = microseconds / least_microseconds;
@@ -44,17 +46,27 @@ struct Parallel {
   // The same as `run`, in at most `threads`. Where other programs keep the
   // processors busy, a thread waits 8 to 30 ms for one: after such a loss one
   // thread does all for twenty times as long, so that little is lost in all.
-  void run_in(int64_t threads, double microseconds, int64_t size,
+  void run_in(int64_t threads, int64_t size,
               const std::function<void(int64_t, int64_t)>& body) const {
     threads = std::min(threads, size);
     if (threads <= 1) return body(0, size);
+    // the caller's own share says how long the others should have taken
+    const std::thread::id caller = std::this_thread::get_id();
     const double start = microseconds_now();
+    double own_end = start;
     run(threads, [&](int64_t begin, int64_t end) {
       body(size * begin / threads, size * end / threads);
+      if (std::this_thread::get_id() == caller) own_end = microseconds_now();
     });
     const double end = microseconds_now();
-    if (end - start > 4 * microseconds + 2000)
-      serial_until() = end + 20 * (end - start);
+    if (end - own_end > 4 * (own_end - start) + 2000)
+      serial_until() = end + 20 * (end - own_end);
+  }
+
+  // In as many threads as the work pays for.
+  void share(double microseconds, int64_t size,
+             const std::function<void(int64_t, int64_t)>& body) const {
+    run_in(threads_for(microseconds), size, body);
   }
 };
 

@@ -1,21 +1,19 @@
 #include "quantize.h"
 
-#include "shares.h"
+#include <algorithm>
+
+#include "rates.h"
 
 namespace mmcompress {
-namespace {
-
-// Values that take some 50 microseconds.
-constexpr int64_t kGrain = 1 << 18;
-
-}  // namespace
 
 void quantize_codes(const float* x, int64_t count, const Grid& grid,
                     uint8_t* codes, const CodesKernels& kernels,
                     const Parallel& parallel) {
-  run_shares(count, kGrain, parallel, [&](int64_t begin, int64_t end) {
-    kernels.quantize(x + begin, end - begin, grid, codes + begin);
-  });
+  parallel.share(double(count) / rates_of(kernels.name).codes, count,
+                 [&](int64_t begin, int64_t end) {
+                   kernels.quantize(x + begin, end - begin, grid,
+                                    codes + begin);
+                 });
 }
 
 void quantize_planes(const Planes& x, const Grid& grid, uint8_t* codes,
@@ -31,19 +29,21 @@ void quantize_planes(const Planes& x, const Grid& grid, uint8_t* codes,
       begin += size;
     }
   };
-  run_shares(x.batch * x.num_pixels, ceil_div(kGrain, x.channels), parallel,
-             body);
+  const int64_t pixels = x.batch * x.num_pixels;
+  const double values = double(pixels) * double(x.channels);
+  parallel.share(values / rates_of(kernels.name).codes, pixels, body);
 }
 
 void layer_norm_codes(const LayerNorm& norm, const float* x, int64_t rows,
                       const Grid& grid, uint8_t* codes,
                       const CodesKernels& kernels, const Parallel& parallel) {
-  run_shares(rows, ceil_div(kGrain / 2, norm.channels), parallel,
-             [&](int64_t begin, int64_t end) {
-               kernels.layer_norm(norm, x + begin * norm.channels,
-                                  end - begin, grid,
-                                  codes + begin * norm.channels);
-             });
+  const double values = double(rows) * double(norm.channels);
+  parallel.share(values / rates_of(kernels.name).normalized_values, rows,
+                 [&](int64_t begin, int64_t end) {
+                   kernels.layer_norm(norm, x + begin * norm.channels,
+                                      end - begin, grid,
+                                      codes + begin * norm.channels);
+                 });
 }
 
 }  // namespace mmcompress

@@ -58,8 +58,9 @@ void quantize_four(const float* x, int64_t channel_stride, int64_t num_pixels,
                levels.code(third[p]) << 16 | levels.code(fourth[p]) << 24;
 }
 
-void quantize_pixels(const float* x, int64_t channel_stride, int64_t channels,
-                     int64_t num_pixels, const Grid& grid, uint8_t* codes) {
+[[maybe_unused]] void quantize_pixels(const float* x, int64_t channel_stride,
+                                      int64_t channels, int64_t num_pixels,
+                                      const Grid& grid, uint8_t* codes) {
   const Levels levels(grid);
   for (int64_t first = 0; first < num_pixels; first += kPixelBlock) {
     const int64_t size =

@@ -4,11 +4,10 @@
 #include <cmath>
 #include <vector>
 
+#include "rates.h"
+
 namespace mmcompress {
 namespace {
-
-// Outputs of regions with one or two samples per bin, on one thread.
-constexpr double kValuesPerMicrosecond = 1000;
 
 // One axis of a region. Every operation is rounded to float32 as in the
 // official code, so that the same samples count as outside of the image.
@@ -137,15 +136,14 @@ void roi_align(const RoIAlignShape& shape, const FloatImage& x,
                const float* rois, float* out, const Kernels& kernels,
                const Parallel& parallel) {
   const int64_t out_size = shape.channels * shape.bins_h * shape.bins_w;
-  const double microseconds =
-      double(shape.num_regions) * double(out_size) / kValuesPerMicrosecond;
-  const int64_t threads = parallel.threads_for(microseconds);
+  const double values = double(shape.num_regions) * double(out_size);
   const auto body = [&](int64_t begin, int64_t end) {
     Pooling pooling(shape, x, kernels);
     for (int64_t i = begin; i < end; ++i)
       pooling.run(rois + 5 * i, out + i * out_size);
   };
-  parallel.run_in(threads, microseconds, shape.num_regions, body);
+  parallel.share(values / rates_of(kernels.name).pooled_values,
+                 shape.num_regions, body);
 }
 
 }  // namespace mmcompress

@@ -21,11 +21,11 @@ using mmcompress::Parallel;
 
 std::mt19937 generator;
 
-int64_t choose(std::initializer_list<int64_t> values) {
+inline int64_t choose(std::initializer_list<int64_t> values) {
   return values.begin()[generator() % values.size()];
 }
 
-bool coin() { return generator() % 2; }
+inline bool coin() { return generator() % 2; }
 
 [[noreturn]] void fail(const std::string& what) {
   std::fprintf(stderr, "FAILED: %s\n", what.c_str());
@@ -52,7 +52,7 @@ struct Array {
 };
 
 // Shares out any work, however small.
-Parallel threads(int64_t count) {
+inline Parallel threads(int64_t count) {
   return {count, [count](int64_t size,
                          const std::function<void(int64_t, int64_t)>& body) {
             std::vector<std::thread> pool;

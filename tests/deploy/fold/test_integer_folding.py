@@ -68,7 +68,9 @@ def begun(model, x):
     """With scales from data."""
     mild(model)
     model(x)
-    return model.eval()
+    # train() of some backbones returns None
+    model.eval()
+    return model
 
 
 def quantize(model, skip=()):
@@ -264,4 +266,5 @@ def test_blocks_that_add_without_an_activation_are_fused():
     packed = pack(model)[1]
     blocks = [m for m in packed.modules() if isinstance(m, PackedBlock)]
     assert len(blocks) == 17
-    assert sum(block.shortcut is not None for block in blocks) == 10
+    adds = [m for m in model.modules() if getattr(m, 'use_res_connect', False)]
+    assert sum(b.shortcut is not None for b in blocks) == len(adds) > 0

@@ -1,0 +1,35 @@
+// How fast one thread does each kind of work, about: drivers estimate from it
+// how long a call takes, and parallel.h how many threads that is worth.
+#pragma once
+
+namespace mmcompress {
+
+// Per microsecond, with what belongs to the work but not the start of a call.
+struct Rates {
+  // binary_conv.h: products of signs, and floats that become bits
+  double sign_products;
+  double packed_values;
+  // integer_conv.h: products by WeightFormat, and sums that become results
+  double quad_products;
+  double pair_products;
+  double depthwise_products;
+  double sums;
+  // integer_row.h: products in registers
+  double row_products;
+  // quantize.h: floats that become codes, and those of layer_norm_codes
+  double codes;
+  double normalized_values;
+  // fake_quantize.h
+  double fake_quantized;
+  double fake_quantized_backward;
+  // roi_align.h: outputs with one or two samples per bin
+  double pooled_values;
+};
+
+// Bytes of weights that are read but once, whatever is computed of them.
+constexpr double kReadBytes = 1e5;
+
+// Of the kernels with this name.
+const Rates& rates_of(const char* kernels);
+
+}  // namespace mmcompress
