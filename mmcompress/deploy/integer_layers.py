@@ -139,7 +139,7 @@ class PackedIntegerLayer(Prepacked):
 
 
 class PackedIntegerLinear(PackedIntegerLayer):
-    """Linear layer of integers: float in, float out."""
+    """Linear layer of integers: float in, or its codes, and float out."""
 
     def _scale_of(self, x: Tensor) -> Tensor:
         """That of a quantizer that looks at each input anew."""
@@ -156,24 +156,29 @@ class PackedIntegerLinear(PackedIntegerLayer):
         """Compute the layer.
 
         Args:
-            x (Tensor): Real-valued, shape (..., C).
+            x (Tensor): Real-valued, or codes, shape (..., C).
 
         Returns:
-            Tensor: Shape (..., K), in the dtype of ``x``.
+            Tensor: Shape (..., K), in the dtype of ``x``; float32 for codes.
         """
         self.check_input(x)
+        if x.dtype == torch.uint8:
+            return self._multiply(x, self._buffers['input_scale'])
         own = self._buffers
-        engine, blob = self.blob
         values = x.float()
         if own['input_offset'] is not None:
             values = values - own['input_offset']
         input_scale = own['input_scale']
         if input_scale is None:
             input_scale = self._scale_of(values)
-        y = engine.integer_linear(values, blob, input_scale, own['scale'],
-                                  own['bias'], self.geometry.weight_shape,
-                                  self.stored_bits, self._grid)
-        return y.to(x.dtype)
+        return self._multiply(values, input_scale).to(x.dtype)
+
+    def _multiply(self, x: Tensor, input_scale: Tensor) -> Tensor:
+        own = self._buffers
+        engine, blob = self.blob
+        return engine.integer_linear(x, blob, input_scale, own['scale'],
+                                     own['bias'], self.geometry.weight_shape,
+                                     self.stored_bits, self._grid)
 
 
 class PackedIntegerConv2d(PackedIntegerLayer):

@@ -31,6 +31,7 @@ class Engine:
     integer_conv2d_codes: Callable
     integer_linear: Callable
     quantize_codes: Callable = library.operators.quantize_codes
+    layer_norm_codes: Callable = library.operators.layer_norm_codes
 
     def __reduce__(self) -> tuple:
         # operators can't be pickled
