@@ -18,8 +18,8 @@ class PackedNormLinear(PackedIntegerLinear):
         norm (nn.LayerNorm): Over the last dimension, with weight and bias.
     """
 
-    def __init__(self, rule: InferenceRule, scale: Tensor,
-                 bias: Tensor | None, norm: nn.LayerNorm) -> None:
+    def __init__(self, rule: InferenceRule, scale: Tensor, bias: Tensor | None,
+                 norm: nn.LayerNorm) -> None:
         super().__init__(rule, scale, bias)
         self.eps = norm.eps
         for name in ('weight', 'bias'):

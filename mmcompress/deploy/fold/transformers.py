@@ -49,8 +49,8 @@ def _join(block: nn.Module, folding: Folding, **readers: str) -> None:
             block._modules[name] = nn.Identity()
 
 
-@folds('mmpretrain.models.backbones.vision_transformer.TransformerEncoderLayer'
-       )
+@folds(
+    'mmpretrain.models.backbones.vision_transformer.TransformerEncoderLayer')
 def fold_encoder_layer(block: nn.Module, folding: Folding) -> None:
     """Both norms of ViT and DeiT."""
     _join(block, folding, ln1='attn', ln2='ffn')

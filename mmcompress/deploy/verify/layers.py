@@ -195,8 +195,7 @@ class _LayerByLayer:
 
     def _compare_norm(self, trace: Trace, x: Tensor) -> None:
         ours = trace.layer.codes(self.seen.pop((trace, 'source')))
-        self.seen[trace, 'input'] = self._compare_codes(
-            trace, ours, x, trace)
+        self.seen[trace, 'input'] = self._compare_codes(trace, ours, x, trace)
 
     def _compare_codes_out(self, trace: Trace, x: Tensor) -> None:
         following = self.by_conv[trace.following]

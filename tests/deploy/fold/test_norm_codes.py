@@ -27,8 +27,8 @@ class WithShape(nn.Module):
 
 
 def encoder_layer(**kwargs):
-    from mmpretrain.models.backbones.vision_transformer import (
-        TransformerEncoderLayer)
+    from mmpretrain.models.backbones.vision_transformer import \
+        TransformerEncoderLayer
     return TransformerEncoderLayer(24, 3, 48, **kwargs)
 
 
