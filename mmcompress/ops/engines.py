@@ -11,6 +11,7 @@ from typing import Callable
 
 import torch
 
+from . import layer_norm  # noqa: F401  registers its operator
 from . import integer, integer_blob, library, onednn
 from .engine_probe import difference
 
