@@ -168,7 +168,6 @@ class PackedIntegerLinear(PackedIntegerLayer):
         """
         self.check_input(x)
         own = self._buffers
-        engine, blob = self.blob
         x = as_real(x)
         values = x.float()
         if own['input_offset'] is not None:
@@ -176,10 +175,15 @@ class PackedIntegerLinear(PackedIntegerLayer):
         input_scale = own['input_scale']
         if input_scale is None:
             input_scale = self._scale_of(values)
-        y = engine.integer_linear(values, blob, input_scale, own['scale'],
-                                  own['bias'], self.geometry.weight_shape,
-                                  self.stored_bits, self._grid)
-        return y.to(x.dtype)
+        return self._multiply(values, input_scale).to(x.dtype)
+
+    def _multiply(self, x: Tensor, input_scale: Tensor) -> Tensor:
+        """Compute the layer for real values or codes."""
+        own = self._buffers
+        engine, blob = self.blob
+        return engine.integer_linear(x, blob, input_scale, own['scale'],
+                                     own['bias'], self.geometry.weight_shape,
+                                     self.stored_bits, self._grid)
 
 
 class PackedIntegerConv2d(PackedIntegerLayer):

@@ -11,6 +11,7 @@ from typing import Callable
 
 import torch
 
+from . import layer_norm  # noqa: F401  registers its operator
 from . import integer, integer_blob, library, onednn
 from .engine_probe import difference
 
@@ -31,6 +32,7 @@ class Engine:
     integer_conv2d_codes: Callable
     integer_linear: Callable
     quantize_codes: Callable = library.operators.quantize_codes
+    layer_norm_codes: Callable = library.operators.layer_norm_codes
 
     def __reduce__(self) -> tuple:
         # operators can't be pickled

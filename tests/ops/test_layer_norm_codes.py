@@ -16,7 +16,7 @@ def vectors(channels):
 @pytest.mark.parametrize('channels', [1, 5, 63, 64, 65, 192, 384, 1000])
 def test_equals_its_definition(channels):
     weight, bias = vectors(channels)
-    for x in (3 * randn(2, 7, channels), 1e-20 * randn(3, channels),
+    for x in (3 * randn(5, 7, channels), 1e-20 * randn(3, channels),
               1e15 + randn(3, channels), torch.zeros(0, channels),
               torch.tensor([float('inf'),
                             float('nan')])[:, None].expand(2, channels)):

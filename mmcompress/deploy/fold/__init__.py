@@ -1,5 +1,5 @@
 from mmcompress.lowbit import folds
-from . import libraries  # noqa: F401  registers its rules
+from . import libraries, transformers  # noqa: F401  register rules
 from .constants import fold_affine, fold_threshold
 from .folding import Folding
 from .links import Trace, read_links

@@ -1,4 +1,6 @@
 """Replace the low-bit parts of a trained model by packed layers."""
+from collections import Counter
+
 import torch.nn as nn
 from torch import Tensor
 
@@ -6,6 +8,7 @@ from mmcompress.lowbit import InferenceRule, LowBitLayer, folds
 from mmcompress.ops import integer_limits
 from ..integer_layers import (PackedIntegerChain, PackedIntegerConv2d,
                               PackedIntegerLinear)
+from ..norm_linear import PackedNormLinear
 from ..packed_layers import (PackedBackbone, PackedBitsConv2d, PackedBlock,
                              PackedChain, PackedConv2d, PackedLayer)
 from .constants import (as_float, fold_affine, input_bits, slope_of,
@@ -27,11 +30,17 @@ class Folding:
     Attributes:
         names (dict[nn.Module, str]): Of the modules as they were.
         traces (list[Trace]): What became of them.
+        norms (dict[nn.Module, nn.LayerNorm]): Of linear layers, see
+            :class:`mmcompress.deploy.norm_linear.PackedNormLinear`.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self.names = {module: name for name, module in model.named_modules()}
         self.traces: list[Trace] = []
+        self.norms: dict[nn.Module, nn.LayerNorm] = {}
+        self._uses = Counter(
+            module
+            for _, module in model.named_modules(remove_duplicate=False))
         self._done: dict[nn.Module, nn.Module] = {}
         self._codes: dict[nn.Module, Tensor] = {}
 
@@ -45,6 +54,10 @@ class Folding:
             self._done[module] = (
                 self.inside(module) if result is None else result)
         return self._done[module]
+
+    def is_used_once(self, *modules: nn.Module) -> bool:
+        """Whether each has a single place in the model."""
+        return all(self._uses[module] == 1 for module in modules)
 
     def inside(self, module: nn.Module) -> nn.Module:
         """A module, whose children are folded."""
@@ -157,9 +170,15 @@ class Folding:
             return self.chain([Link(layer)])
         if isinstance(layer, nn.Conv2d):
             return self.chain([Link(layer, is_integer=True)])
-        packed = self.linear(layer, rule)
-        name = self.names[layer]
-        self.traces.append(Trace(packed, name, source=name, output=name))
+        name = source = self.names[layer]
+        if layer in self.norms:
+            norm = self.norms[layer]
+            source = self.names[norm]
+            packed = self._named(PackedNormLinear, layer, rule,
+                                 *self._integer_epilogue(rule, None), norm)
+        else:
+            packed = self.linear(layer, rule)
+        self.traces.append(Trace(packed, name, source=source, output=name))
         return packed
 
     def linear(self, layer: nn.Module,

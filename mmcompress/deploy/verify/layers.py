@@ -12,6 +12,7 @@ from mmcompress.quantization.attention.dot_product import merge_heads
 from ..attention import PackedProjections
 from ..fold import Trace
 from ..integer_layers import PackedIntegerLayer
+from ..norm_linear import PackedNormLinear
 from ..packed_layers import PackedConv2d
 from .model import VerificationError, predict
 
@@ -103,7 +104,13 @@ class _LayerByLayer:
             return self.trained.get_submodule(name).register_forward_hook(
                 lambda _, inputs, y: call(trace, image(y), *args))
 
-        if is_integer:
+        if isinstance(trace.layer, PackedNormLinear):
+            handles = [
+                on_input(trace.source, self._keep, 'source'),
+                on_input(trace.conv, self._compare_norm),
+                on_output(trace.output, self._compare_integer_layer)
+            ]
+        elif is_integer:
             handles = [
                 on_input(trace.conv, self._keep, 'input'),
                 on_output(trace.output, self._compare_integer_layer)
@@ -186,15 +193,28 @@ class _LayerByLayer:
         ours = trace.layer(x, *extra)
         self._compare_values(trace, ours, y)
 
+    def _compare_norm(self, trace: Trace, x: Tensor) -> None:
+        ours = trace.layer.codes(self.seen.pop((trace, 'source')))
+        self.seen[trace, 'input'] = self._compare_codes(trace, ours, x, trace)
+
     def _compare_codes_out(self, trace: Trace, x: Tensor) -> None:
         done = self.seen.pop((trace, 'done'), None)
         if done is None:
             # the next layer stands at several places
             return
-        following = self.by_conv[trace.following].layer
-        ours = trace.layer.only_codes(done, following)
-        scale, grid = following.input_scale, following.input_grid.tolist()
-        theirs = following.engine.quantize_codes(x, scale, grid)
+        following = self.by_conv[trace.following]
+        ours = trace.layer.only_codes(done, following.layer)
+        self._compare_codes(trace, ours, x, following)
+
+    def _compare_codes(self, trace: Trace, ours: Tensor, x: Tensor,
+                       reader: Trace) -> Tensor:
+        """The codes of a trained layer's input ``x``.
+
+        Ours may differ only where ``x`` is as good as between two.
+        """
+        layer = reader.layer
+        scale, grid = layer.input_scale, layer.input_grid.tolist()
+        theirs = layer.engine.quantize_codes(x, scale, grid)
         steps = x / scale
         differ = ours != theirs
         from_tie = (steps - steps.floor() - 0.5).abs()
@@ -202,9 +222,9 @@ class _LayerByLayer:
         if wrong.any():
             raise VerificationError(
                 f'{trace.conv}: {int(wrong.sum())} of {wrong.numel()} codes '
-                f'that it hands to {trace.following} differ from the trained '
-                'model')
+                f'handed to {reader.conv} differ from the trained model')
         self.checks[trace.conv].ties += int(differ.sum())
+        return theirs
 
     def _compare_output(self, trace: Trace, y: Tensor) -> None:
         bits = self.seen[trace, 'bits']

@@ -65,9 +65,9 @@ struct CodesKernels {
   void (*quantize_pixels)(const float* x, int64_t channel_stride,
                           int64_t channels, int64_t num_pixels,
                           const Grid& grid, uint8_t* codes);
-  // Of one row.
-  void (*layer_norm)(const LayerNorm& norm, const float* x, const Grid& grid,
-                     uint8_t* codes);
+  // Rows of norm.channels.
+  void (*layer_norm)(const LayerNorm& norm, const float* x, int64_t rows,
+                     const Grid& grid, uint8_t* codes);
 
   // Weights of 2, 4 and 8 bits; most rows at once.
   void (*multiply2)(const PanelProducts& args);

@@ -40,9 +40,9 @@ void layer_norm_codes(const LayerNorm& norm, const float* x, int64_t rows,
   const double values = double(rows) * double(norm.channels);
   parallel.share(values / rates_of(kernels.name).normalized_values, rows,
                  [&](int64_t begin, int64_t end) {
-                   for (int64_t r = begin; r < end; ++r)
-                     kernels.layer_norm(norm, x + r * norm.channels, grid,
-                                        codes + r * norm.channels);
+                   kernels.layer_norm(norm, x + begin * norm.channels,
+                                      end - begin, grid,
+                                      codes + begin * norm.channels);
                  });
 }
 
