@@ -98,6 +98,7 @@ def test_the_operators_are_sound():
         (torch.ones(2, 3, dtype=torch.int8), torch.tensor([1., 2.]), 0))
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_quantizers_without_integers_are_written_as_they_are():
     pytest.importorskip('onnxruntime')
@@ -109,7 +110,7 @@ def test_quantizers_without_integers_are_written_as_they_are():
         quantizer.initialize(x)
     quantizers[0].beta.sub_(0.3)
     quantizers[1].zero_point.fill_(-300)
-    model = _Each(quantizers).eval()
+    model = _Each(quantizers).eval().requires_grad_(False)
     program = torch.export.export(model, (x, ))
     written = torch.onnx.export(
         program,
