@@ -102,13 +102,10 @@ def translations() -> dict[Callable, Callable]:
         y = op.Mul(op.Sub(code, zero) if zero else code, scale)
         return op.Add(y, along(beta)) if beta else y
 
-    ours = torch.ops.mmcompress_onnx
+    # LSQ's is that of quantizers without integers
+    ours, lsq = torch.ops.mmcompress_onnx, torch.ops.mmcompress
     return {
-        ours.quantize.default:
-        write_quantize,
-        ours.dequantize.default:
-        write_dequantize,
-        # of those that have no integers
-        torch.ops.mmcompress.lsq_fake_quantize.default:
-        write_lsq
+        ours.quantize.default: write_quantize,
+        ours.dequantize.default: write_dequantize,
+        lsq.lsq_fake_quantize.default: write_lsq
     }
