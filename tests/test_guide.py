@@ -161,7 +161,7 @@ def trained(cfg, changes):
 
 @needs_data
 @pytest.mark.parametrize('name, metric', [
-    ('bccd_fgd_r18_r50', 'pascal_voc/mAP'),
+    pytest.param('bccd_fgd_r18_r50', 'pascal_voc/mAP', marks=pytest.mark.slow),
     ('street_distill', 'coco/bbox_mAP'),
 ])
 def test_shown_config_trains_on_real_images(folder, name, metric, monkeypatch,

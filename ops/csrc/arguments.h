@@ -165,7 +165,7 @@ inline void check_pixel_bytes(const Tensor& bits, int64_t wanted,
 
 inline void check_channels(const Tensor& x, int64_t channels) {
   STD_TORCH_CHECK(x.size(1) == channels, "x has ", x.size(1),
-                  " channels, weight_shape asks for ", channels);
+                  " channels, the weight wants ", channels);
 }
 
 inline void check_unpacked_channels(const Tensor& bits, int64_t channels) {

@@ -1,16 +1,20 @@
-// The operators that make codes of float32 CPU tensors, see binding.cpp.
+// The operators that make codes of CPU tensors, see binding.cpp.
 #include <torch/csrc/stable/library.h>
 
-#include "arguments.h"
+#include "cpu/integer_kernels.h"
+#include "cpu/max_pool.h"
 #include "cpu/quantize.h"
 #include "cpu_tensors.h"
+#include "integer_arguments.h"
 
 namespace {
 
 using namespace mmcompress::binding;
+using mmcompress::CodeGrid;
 using mmcompress::CodesKernels;
 using mmcompress::Grid;
 using mmcompress::Planes;
+using mmcompress::PoolShape;
 using torch::headeronly::MemoryFormat;
 
 const CodesKernels& kernels() {
@@ -19,16 +23,10 @@ const CodesKernels& kernels() {
   return chosen;
 }
 
-Grid grid_of(const Tensor& scale, const Ints& grid, const Tensor& x) {
-  check_like("scale", scale, ScalarType::Float, x);
-  check_shape("scale", scale, {1});
-  STD_TORCH_CHECK(grid.size() == 3 && 0 <= grid[1] && grid[1] <= grid[0] &&
-                      grid[0] <= grid[2] && grid[2] <= 255,
-                  "grid must be [zero_point, low, high] with 0 <= low <= "
-                  "zero_point <= high <= 255, it is ",
-                  text(grid));
-  return {*floats(scale), int32_t(grid[0]), int32_t(grid[1]),
-          int32_t(grid[2])};
+Grid levels_of(const Tensor& scale, const Ints& grid, const Tensor& x) {
+  const float step = *scale_of("scale", scale, x).data<float>();
+  const CodeGrid codes = grid_of<CodeGrid>("grid", grid);
+  return {step, codes.zero_point, codes.low, codes.high};
 }
 
 // Strides of dimensions of size 1 are arbitrary.
@@ -70,7 +68,7 @@ Tensor quantize_image(const Tensor& x, const Grid& grid) {
 Tensor quantize_codes(const Tensor& x, const Tensor& scale, const Ints& grid,
                       bool channels_last) {
   check_type("x", x, ScalarType::Float);
-  const Grid levels = grid_of(scale, grid, x);
+  const Grid levels = levels_of(scale, grid, x);
   if (channels_last) return quantize_image(x, levels);
   const Tensor codes = new_bytes(shape_of(x));
   const Tensor source = as_contiguous(x);
@@ -83,7 +81,7 @@ Tensor layer_norm_codes(const Tensor& x, const Tensor& weight,
                         const Tensor& bias, const Tensor& scale, double eps,
                         const Ints& grid) {
   check_type("x", x, ScalarType::Float);
-  const Grid levels = grid_of(scale, grid, x);
+  const Grid levels = levels_of(scale, grid, x);
   STD_TORCH_CHECK(x.dim() > 0 && x.size(x.dim() - 1) > 0,
                   "x must have features, it has shape ", text(shape_of(x)));
   const int64_t channels = x.size(x.dim() - 1);
@@ -100,6 +98,41 @@ Tensor layer_norm_codes(const Tensor& x, const Tensor& weight,
   return codes;
 }
 
+void check_window(const Tensor& x, const Ints& kernel, const Ints& stride,
+                  const Ints& padding) {
+  check_type("x", x, ScalarType::Byte);
+  STD_TORCH_CHECK(x.dim() == 4, "x must be (N, C, H, W), it has shape ",
+                  text(shape_of(x)));
+  check_sizes("x", x);
+  check_pair("kernel_size", kernel, 1);
+  check_pair("stride", stride, 1);
+  check_pair("padding", padding, 0);
+  STD_TORCH_CHECK(
+      2 * padding[0] <= kernel[0] && 2 * padding[1] <= kernel[1], "padding ",
+      text(padding), " must be at most half of the kernel ", text(kernel));
+  const Ints window = {1, 1, kernel[0], kernel[1]}, one = {1, 1};
+  check_fits(x.size(2), x.size(3), {window, stride, padding, one, 1, 0});
+}
+
+Tensor max_pool_codes(const Tensor& x, const Ints& kernel, const Ints& stride,
+                      const Ints& padding) {
+  check_window(x, kernel, stride, padding);
+  const bool planes = x.is_contiguous() || !has_channels_last(x);
+  PoolShape shape = {x.size(0), x.size(2), x.size(3),  x.size(1),  kernel[0],
+                     kernel[1], stride[0], stride[1], padding[0], padding[1]};
+  const Ints out = {x.size(0), x.size(1), shape.out_height(),
+                    shape.out_width()};
+  Tensor codes = planes ? new_bytes(out) : new_image(out, ScalarType::Byte);
+  if (x.numel() == 0) return codes;
+  if (planes) {
+    shape.batch *= shape.channels;
+    shape.channels = 1;
+  }
+  const Tensor source = planes ? as_contiguous(x) : x;
+  mmcompress::max_pool(shape, bytes(source), bytes(codes), torch_threads());
+  return codes;
+}
+
 STABLE_TORCH_LIBRARY_FRAGMENT(mmcompress, m) {
   m.def(
       "quantize_codes(Tensor x, Tensor scale, int[] grid, bool "
@@ -107,11 +140,15 @@ STABLE_TORCH_LIBRARY_FRAGMENT(mmcompress, m) {
   m.def(
       "layer_norm_codes(Tensor x, Tensor weight, Tensor bias, Tensor scale, "
       "float eps, int[] grid) -> Tensor");
+  m.def(
+      "max_pool_codes(Tensor x, int[2] kernel_size, int[2] stride, int[2] "
+      "padding) -> Tensor");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(mmcompress, CPU, m) {
   m.impl("quantize_codes", TORCH_BOX(&quantize_codes));
   m.impl("layer_norm_codes", TORCH_BOX(&layer_norm_codes));
+  m.impl("max_pool_codes", TORCH_BOX(&max_pool_codes));
 }
 
 }  // namespace

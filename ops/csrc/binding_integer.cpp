@@ -5,10 +5,10 @@
 #include <tuple>
 #include <vector>
 
-#include "arguments.h"
 #include "cpu/integer_conv.h"
 #include "cpu/integer_row.h"
 #include "cpu_tensors.h"
+#include "integer_arguments.h"
 
 namespace {
 
@@ -24,42 +24,21 @@ using mmcompress::IntegerOutput;
 using mmcompress::IntegerWeight;
 using mmcompress::Result;
 
-CodeGrid grid_of(const char* name, const Ints& grid) {
-  STD_TORCH_CHECK(grid.size() == 3 && 0 <= grid[1] && grid[1] <= grid[0] &&
-                      grid[0] <= grid[2] && grid[2] <= 255,
-                  name,
-                  " must be [zero_point, low, high] with 0 <= low <= "
-                  "zero_point <= high <= 255, it is ",
-                  text(grid));
-  return {int32_t(grid[0]), int32_t(grid[1]), int32_t(grid[2])};
-}
-
-// The scale of a whole tensor.
-float scale_of(const char* name, const Tensor& scale, const Tensor& input) {
-  return *Vector(name, scale, ScalarType::Float, 1, input).data<float>();
+float number_of(const char* name, const Tensor& scale, const Tensor& input) {
+  return *scale_of(name, scale, input).data<float>();
 }
 
 IntegerWeight weight_of(const Ints& shape, int64_t groups, int64_t bits) {
   check_weight_shape(shape, groups);
-  STD_TORCH_CHECK(bits == 2 || bits == 4 || bits == 8,
-                  "bits must be 2, 4 or 8, it is ", bits);
+  check_bits(bits);
   return {{shape[0], shape[1], shape[2], shape[3], groups}, bits};
-}
-
-Activation activation_of(const std::string& name) {
-  STD_TORCH_CHECK(name.empty() || name == "relu" || name == "relu6",
-                  "act must be '', 'relu' or 'relu6', it is '", name, "'");
-  return name.empty()     ? Activation::kNone
-         : name == "relu" ? Activation::kRelu
-                          : Activation::kRelu6;
 }
 
 Tensor integer_prepack(const Tensor& codes, const Ints& weight_shape,
                        int64_t groups, int64_t bits, int64_t high,
                        const std::string& isa) {
   const IntegerWeight weight = weight_of(weight_shape, groups, bits);
-  STD_TORCH_CHECK(0 <= high && high <= 255, "high must be 0 to 255, it is ",
-                  high);
+  check_high(high);
   check_type("codes", codes, ScalarType::Byte);
   // a shape of more codes than 64 bits count has no tensor
   const int64_t products = weight.shape.products();
@@ -117,13 +96,13 @@ class Operation {
  public:
   Operation(const Tensor& x, const Arguments& args)
       : weight_(weight_of(args.weight_shape, args.groups, args.bits)),
-        grid_(grid_of("grid", args.grid)),
+        grid_(grid_of<CodeGrid>("grid", args.grid)),
         blob_(args.blob, weight_, x, grid_),
         scale_("scale", args.scale, ScalarType::Float,
                weight_.shape.num_outputs, x),
         bias_("bias", args.bias, ScalarType::Float,
               weight_.shape.num_outputs, x) {
-    output.input_scale = scale_of("input_scale", args.input_scale, x);
+    output.input_scale = number_of("input_scale", args.input_scale, x);
     output.scale = scale_.data<float>();
     output.bias = bias_.data<float>();
   }
@@ -168,19 +147,9 @@ class Operation {
   Vector scale_, bias_;
 };
 
-void check_input(const Tensor& x) {
-  STD_TORCH_CHECK(x.scalar_type() == ScalarType::Float ||
-                      x.scalar_type() == ScalarType::Byte,
-                  "x must be uint8 codes or float32, it is ",
-                  name_of(x.scalar_type()));
-}
-
 ConvShape conv_shape(const Tensor& x, const IntegerWeight& weight,
                      const ConvArguments& args) {
-  check_input(x);
-  STD_TORCH_CHECK(x.dim() == 4, "x must be (N, C, H, W), it has shape ",
-                  text(shape_of(x)));
-  check_sizes("x", x);
+  check_codes_image(x);
   check_channels(x, weight.shape.channels());
   check_pair("stride", args.stride, 1);
   check_pair("padding", args.padding, 0);
@@ -220,15 +189,15 @@ std::tuple<Tensor, Tensor> integer_conv2d(
                  {weight_shape, stride, padding, dilation, groups, 0});
   const Ints y_shape = output_shape(shape);
   IntegerOutput& output = operation.output;
-  output.act = activation_of(act);
+  output.act = activation_of<Activation>(act);
   if (residual) {
     check_like("residual", *residual, ScalarType::Float, x);
     check_shape("residual", *residual, y_shape);
     output.residual = image_of(*residual);
   }
   if (next_scale) {
-    output.next_scale = scale_of("next_scale", *next_scale, x);
-    output.grid = grid_of("next_grid", next_grid);
+    output.next_scale = number_of("next_scale", *next_scale, x);
+    output.grid = grid_of<CodeGrid>("next_grid", next_grid);
     output.result = Result::kFloatsAndCodes;
   }
   Tensor y = new_image(y_shape, ScalarType::Float);
@@ -252,10 +221,10 @@ Tensor integer_conv2d_codes(
       conv_shape(x, operation.weight(),
                  {weight_shape, stride, padding, dilation, groups, 0});
   IntegerOutput& output = operation.output;
-  output.act = activation_of(act);
-  output.next_scale = 1.0f / scale_of("next_scale", next_scale, x);
+  output.act = activation_of<Activation>(act);
+  output.next_scale = 1.0f / number_of("next_scale", next_scale, x);
   output.result = Result::kCodes;
-  output.grid = grid_of("next_grid", next_grid);
+  output.grid = grid_of<CodeGrid>("next_grid", next_grid);
   Tensor codes = new_image(output_shape(shape), ScalarType::Byte);
   output.codes = bytes(codes);
   operation.run(shape, x, image_of(x));
@@ -266,28 +235,20 @@ Tensor integer_linear(const Tensor& x, const Tensor& blob,
                       const Tensor& input_scale, const Tensor& scale,
                       const MaybeTensor& bias, const Ints& weight_shape,
                       int64_t bits, const Ints& grid) {
+  const Ints y_shape = linear_shape(x, weight_shape);
   Operation operation(
       x, {blob, input_scale, scale, bias, weight_shape, 1, bits, grid});
-  const IntegerWeight& weight = operation.weight();
-  const int64_t channels = weight.shape.channels();
-  STD_TORCH_CHECK(weight.shape.taps() == 1,
-                  "weight_shape must be [K, C, 1, 1], it is ",
-                  text(weight_shape));
-  check_input(x);
-  Ints y_shape = shape_of(x);
-  STD_TORCH_CHECK(!y_shape.empty(), "x must have a dimension of features");
-  STD_TORCH_CHECK(y_shape.back() == channels, "x has ", y_shape.back(),
-                  " channels, weight_shape asks for ", channels);
-  y_shape.back() = weight.shape.num_outputs;
   Tensor y = new_floats(y_shape);
   if (x.numel() == 0) return y;
   const Tensor source = as_contiguous(x);
+  const int64_t channels = weight_shape[1];
   const int64_t rows = x.numel() / channels;
   if (operation.takes_rows(rows)) {
     operation.run_rows(rows, source, floats(y));
     return y;
   }
-  ConvShape shape = {1, rows, 1, weight.shape, 1, 1, 0, 0, 1, 1, 0};
+  const ConvShape shape = {1, rows, 1, operation.weight().shape,
+                           1, 1,    0, 0, 1, 1, 0};
   operation.output.y = floats(y);
   operation.run(shape, source,
                 {static_cast<const float*>(source.data_ptr()), x.numel(), 1,

@@ -107,7 +107,8 @@ def test_init_detector_and_inferencer(trained, plain):
     assert len(found['bboxes']) == len(boxes[0])
 
 
-@pytest.mark.parametrize('model', [fgd, ida_det])
+@pytest.mark.parametrize(
+    'model', [fgd, pytest.param(ida_det, marks=pytest.mark.slow)])
 def test_a_resumed_run_equals_the_uninterrupted_one(model, tmp_path):
     config = write_config(tmp_path / 'run.py', model(), epochs=2)
     run(config, tmp_path / 'whole')

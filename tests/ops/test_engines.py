@@ -405,14 +405,3 @@ def test_there_is_always_an_engine(fresh, monkeypatch):
     assert ops.choose_engine().name == 'float'
     assert ops.build_info()['engines'] == dict(
         ops.build_info()['engines'], float='')
-
-
-@pytest.mark.parametrize('kernel, stride, padding', [(3, 2, 1), (2, 2, 0),
-                                                     (5, 1, 2)])
-def test_codes_of_large_images_are_pooled(kernel, stride, padding):
-    x = integers(0, 255, 1, 8, 41, 30).to(torch.uint8)
-    x = x.contiguous(memory_format=torch.channels_last)
-    y = ops.max_pool_codes(x, *([i, i] for i in (kernel, stride, padding)))
-    assert y.is_contiguous(memory_format=torch.channels_last)
-    assert torch.equal(y.float(),
-                       F.max_pool2d(x.float(), kernel, stride, padding))

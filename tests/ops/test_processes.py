@@ -39,7 +39,11 @@ def run_tests(isa, *arguments):
     assert done.returncode == 0, done.stdout[-3000:]
 
 
-@pytest.mark.parametrize('isa', OTHERS)
+# the gate runs the others, too
+@pytest.mark.parametrize('isa', [
+    isa if isa == 'avx2' else pytest.param(isa, marks=pytest.mark.slow)
+    for isa in OTHERS
+])
 def test_quick_tests_pass_on_the_other_paths(isa):
     """Also without the extension, which is what 'reference' means."""
     names = [

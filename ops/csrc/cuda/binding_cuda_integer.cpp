@@ -20,23 +20,6 @@ using mmcompress::cuda::StridedMap;
 
 // --- Arguments -------------------------------------------------------------
 
-Grid grid_of(const char* name, const Ints& grid) {
-  check_grid(name, grid);
-  return {int(grid[0]), int(grid[1]), int(grid[2])};
-}
-
-Activation activation_of(const std::string& name) {
-  check_act(name);
-  return name.empty()     ? Activation::kNone
-         : name == "relu" ? Activation::kRelu
-                          : Activation::kRelu6;
-}
-
-// The scale of a whole tensor, kept alive. It stays on the device.
-Vector scale_of(const char* name, const MaybeTensor& scale, const Tensor& x) {
-  return Vector(name, scale, ScalarType::Float, 1, x);
-}
-
 StridedMap map_of(const Tensor& image) {
   StridedMap map = {{},
                     narrow("the batch", image.size(0)),
@@ -100,7 +83,7 @@ Tensor quantize_codes(const Tensor& x, const Tensor& scale, const Ints& grid,
   check_type("x", x, ScalarType::Float);
   if (channels_last) check_image("x", x);
   const Vector scales = scale_of("scale", scale, x);
-  const Grid levels = grid_of("grid", grid);
+  const Grid levels = grid_of<Grid>("grid", grid);
   const OnDeviceOf device(x);
   if (channels_last) {
     Tensor codes = new_image(shape_of(x), ScalarType::Byte, x);
@@ -168,7 +151,7 @@ class Operation {
             const MaybeTensor& bias, int64_t bits, const Ints& grid)
       : s_(s),
         bits_(static_cast<int>(bits)),
-        grid_(grid_of("grid", grid)),
+        grid_(grid_of<Grid>("grid", grid)),
         weights_(
             blob, s, x,
             [&](Kernel kernel) { return integer_blob_bytes(s, kernel, bits); },
@@ -223,7 +206,7 @@ std::tuple<Tensor, Tensor> integer_conv2d(
       x, bits, {weight_shape, stride, padding, dilation, groups, 0});
   Operation operation(x, s, blob, input_scale, scale, bias, bits, grid);
   IntegerArguments& a = operation.arguments;
-  a.activation = activation_of(act);
+  a.activation = activation_of<Activation>(act);
   if (residual) {
     check_like("residual", *residual, ScalarType::Float, x);
     check_shape("residual", *residual, image_shape(s));
@@ -231,7 +214,7 @@ std::tuple<Tensor, Tensor> integer_conv2d(
     a.residual = floats(*residual);
   }
   const Vector next = scale_of("next_scale", next_scale, x);
-  if (next_scale) a.next_grid = grid_of("next_grid", next_grid);
+  if (next_scale) a.next_grid = grid_of<Grid>("next_grid", next_grid);
   const OnDeviceOf device(x);
   Tensor y = new_image(image_shape(s), ScalarType::Float, x);
   Tensor codes = next_scale ? new_image(image_shape(s), ScalarType::Byte, x)
@@ -255,8 +238,8 @@ Tensor integer_conv2d_codes(const Tensor& x, const Tensor& blob,
   Operation operation(x, s, blob, input_scale, scale, bias, bits, grid);
   const Vector next = scale_of("next_scale", next_scale, x);
   IntegerArguments& a = operation.arguments;
-  a.activation = activation_of(act);
-  a.next_grid = grid_of("next_grid", next_grid);
+  a.activation = activation_of<Activation>(act);
+  a.next_grid = grid_of<Grid>("next_grid", next_grid);
   const OnDeviceOf device(x);
   Tensor codes = new_image(image_shape(s), ScalarType::Byte, x);
   a.codes = bytes(codes);
@@ -270,19 +253,9 @@ Tensor integer_linear(const Tensor& x, const Tensor& blob,
                       const Tensor& input_scale, const Tensor& scale,
                       const MaybeTensor& bias, const Ints& weight_shape,
                       int64_t bits, const Ints& grid) {
-  check_codes_or_floats(x);
-  check_sizes("x", x);
-  check_weight_shape(weight_shape, 1);
+  const Ints y_shape = linear_shape(x, weight_shape);
   check_bits(bits);
-  STD_TORCH_CHECK(weight_shape[2] == 1 && weight_shape[3] == 1,
-                  "weight_shape must be [K, C, 1, 1], it is ",
-                  text(weight_shape));
-  Ints shape = shape_of(x);
-  STD_TORCH_CHECK(!shape.empty(), "x must have a dimension of features");
-  STD_TORCH_CHECK(shape.back() == weight_shape[1], "x has ", shape.back(),
-                  " channels, weight_shape asks for ", weight_shape[1]);
-  const int64_t channels = shape.back();
-  shape.back() = weight_shape[0];
+  const int64_t channels = weight_shape[1];
   // a token is an image of one pixel
   const Ints one = {1, 1}, none = {0, 0};
   const ConvShape s = conv_shape(x.numel() / channels, 1, 1,
@@ -291,7 +264,7 @@ Tensor integer_linear(const Tensor& x, const Tensor& blob,
   Operation operation(x, s, blob, input_scale, scale, bias, bits, grid);
   const OnDeviceOf device(x);
   const Tensor source = as_contiguous(x);
-  Tensor y = new_tensor(shape, ScalarType::Float, x);
+  Tensor y = new_tensor(y_shape, ScalarType::Float, x);
   operation.arguments.y = floats(y);
   operation.run(source, {{channels, 1, channels, channels}, s.batch, s.channels,
                          1, 1},

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "../cpu/integer_row.h"
+#include "../cpu/max_pool.h"
 #include "../cpu/quantize.h"
 #include "testing.h"
 
@@ -168,6 +169,41 @@ void check_rows(const Parallel& parallel) {
   }
 }
 
+void check_max_pool(const Parallel& parallel) {
+  PoolShape s = {};
+  s.batch = choose({1, 2, 3});
+  s.channels = choose({1, 3, 16, 37});
+  s.kernel_h = choose({1, 2, 3, 5});
+  s.kernel_w = choose({1, 2, 3});
+  s.stride_h = choose({1, 2, 3});
+  s.stride_w = choose({1, 2});
+  s.padding_h = choose({0, s.kernel_h / 2});
+  s.padding_w = choose({0, s.kernel_w / 2});
+  s.height = s.kernel_h + choose({0, 1, 4, 11});
+  s.width = s.kernel_w + choose({0, 3, 8});
+  Array<uint8_t> x(s.batch * s.height * s.width * s.channels);
+  for (int64_t i = 0; i < x.size; ++i) x[i] = uint8_t(generator());
+  Array<uint8_t> got(s.batch * s.out_height() * s.out_width() * s.channels);
+  max_pool(s, x.get(), got.get(), parallel);
+  int64_t next = 0;
+  for (int64_t n = 0; n < s.batch; ++n)
+    for (int64_t h = 0; h < s.out_height(); ++h)
+      for (int64_t w = 0; w < s.out_width(); ++w)
+        for (int64_t c = 0; c < s.channels; ++c) {
+          uint8_t largest = 0;
+          for (int64_t i = 0; i < s.kernel_h; ++i)
+            for (int64_t j = 0; j < s.kernel_w; ++j) {
+              const int64_t y = h * s.stride_h - s.padding_h + i;
+              const int64_t z = w * s.stride_w - s.padding_w + j;
+              if (y < 0 || y >= s.height || z < 0 || z >= s.width) continue;
+              largest = std::max(
+                  largest,
+                  x[((n * s.height + y) * s.width + z) * s.channels + c]);
+            }
+          if (got[next++] != largest) fail("max_pool");
+        }
+}
+
 // Large enough for several threads.
 void check_shares() {
   const Grid grid = {0.1f, 3, 0, 255};
@@ -211,6 +247,7 @@ int main(int argc, char** argv) {
     check_quantize(threads(1 + i % 3));
     check_rows(threads(1 + i % 3));
     check_layer_norm(threads(1 + i % 3));
+    check_max_pool(threads(1 + i % 3));
   }
   check_shares();
   std::printf("codes: %d cases on", cases);

@@ -7,6 +7,7 @@
 #include "../cpu/fake_quantize.h"
 #include "../cpu/integer_conv.h"
 #include "../cpu/integer_row.h"
+#include "../cpu/max_pool.h"
 #include "../cpu/quantize.h"
 #include "../cpu/roi_align.h"
 #include "testing.h"
@@ -74,6 +75,14 @@ void run_layer_norm(int64_t size, const Kernels& kernels,
   layer_norm_codes({weight.get(), bias.get(), kChannels, 1e-5f}, x.get(),
                    size / kChannels, kGrid, codes.get(), codes_of(kernels),
                    parallel);
+}
+
+// 3x3 in steps of 2.
+void run_max_pool(int64_t size, const Kernels&, const Parallel& parallel) {
+  const int64_t height = size / 16 / kChannels;
+  Array<uint8_t> x(size), codes(size);
+  max_pool({1, height, 16, kChannels, 3, 3, 2, 2, 1, 1}, x.get(), codes.get(),
+           parallel);
 }
 
 void run_fake_quantize(int64_t size, const Kernels& kernels,
@@ -149,6 +158,7 @@ void check_operators() {
       {"quantize_codes", run_quantize, 1 << 15, 1 << 23},
       {"quantize_planes", run_planes, 1 << 15, 1 << 23},
       {"layer_norm_codes", run_layer_norm, 1 << 15, 1 << 21},
+      {"max_pool", run_max_pool, 1 << 15, 1 << 23},
       {"fake_quantize", run_fake_quantize, 1 << 15, 1 << 23},
       {"fake_quantize_backward", run_backward, 1 << 15, 1 << 22},
       {"roi_align", run_roi_align, 1 << 14, 1 << 20},
