@@ -85,8 +85,27 @@ def translations() -> dict[Callable, Callable]:
     def write_dequantize(codes, scale, axis: int):
         return op.DequantizeLinear(codes, scale, axis=axis)
 
-    ours = torch.ops.mmcompress_onnx
+    def write_lsq(x, scale, beta, zero_point, axis, low: int, high: int,
+                  factor: float, mask: str):
+        behind = 0 if axis is None else -axis - 1 if axis < 0 else \
+            len(x.shape) - axis - 1
+
+        def along(vector):
+            axes = op.Constant(value_ints=range(1, behind + 1))
+            return op.Unsqueeze(vector, axes) if behind else vector
+
+        scale = along(scale)
+        u = op.Round(op.Div(op.Sub(x, along(beta)) if beta else x, scale))
+        zero = op.Round(along(zero_point)) if zero_point else None
+        limits = (op.Constant(value_float=float(v)) for v in (low, high))
+        code = op.Clip(op.Add(u, zero) if zero else u, *limits)
+        y = op.Mul(op.Sub(code, zero) if zero else code, scale)
+        return op.Add(y, along(beta)) if beta else y
+
+    # LSQ's is that of quantizers without integers
+    ours, lsq = torch.ops.mmcompress_onnx, torch.ops.mmcompress
     return {
         ours.quantize.default: write_quantize,
-        ours.dequantize.default: write_dequantize
+        ours.dequantize.default: write_dequantize,
+        lsq.lsq_fake_quantize.default: write_lsq
     }

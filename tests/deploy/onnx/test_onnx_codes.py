@@ -4,13 +4,25 @@ import torch.nn as nn
 
 from mmcompress.deploy.onnx.codes import (Affine, NoForm, scales_of,
                                           weight_codes)
-from mmcompress.deploy.onnx.operators import dequantize, quantize
+from mmcompress.deploy.onnx.operators import dequantize, quantize, translations
+from mmcompress.deploy.onnx.session import Session
 from mmcompress.quantization import (LSQ, PACT, DoReFaActivation, DoReFaWeight,
                                      Dynamic, TernaryWeight)
 
 
 def noise(*shape):
     return torch.randn(shape, generator=torch.Generator().manual_seed(0))
+
+
+class _Each(nn.Module):
+    """What each of some modules gives."""
+
+    def __init__(self, modules):
+        super().__init__()
+        self.each = modules
+
+    def forward(self, x):
+        return tuple(module(x) for module in self.each)
 
 
 @pytest.mark.parametrize('quantizer', [
@@ -84,3 +96,28 @@ def test_the_operators_are_sound():
     torch.library.opcheck(
         dequantize,
         (torch.ones(2, 3, dtype=torch.int8), torch.tensor([1., 2.]), 0))
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_quantizers_without_integers_are_written_as_they_are():
+    pytest.importorskip('onnxruntime')
+    quantizers = nn.Sequential(
+        LSQ(4, offset='beta'), LSQ(4, -3, 3, offset='zero_point'),
+        LSQ(3, 1, 3))  # yapf: disable
+    x = noise(1, 3, 6, 6)
+    for quantizer in quantizers:
+        quantizer.initialize(x)
+    quantizers[0].beta.sub_(0.3)
+    quantizers[1].zero_point.fill_(-300)
+    model = _Each(quantizers).eval().requires_grad_(False)
+    program = torch.export.export(model, (x, ))
+    written = torch.onnx.export(
+        program,
+        dynamo=True,
+        opset_version=21,
+        custom_translation_table=translations(),
+        verbose=False)
+    found = Session(written.model_proto.SerializeToString())(x)
+    for a, b in zip(found, model(x), strict=True):
+        assert torch.equal(a, b)
