@@ -224,7 +224,24 @@ class _MacsByModule:
                 handle.remove()
 
 
-@torch.no_grad()
+@contextmanager
+def _without_gradients(model: nn.Module) -> Iterator[None]:
+    """Parameters that need none: ``torch.no_grad`` is not enough.
+
+    Pieces of a split parameter say that they need one, as the queries of
+    Deformable DETR do, and torch's counter asks for it.
+    """
+    trained = [p for p in model.parameters() if p.requires_grad]
+    try:
+        for parameter in trained:
+            parameter.requires_grad_(False)
+        with torch.no_grad():
+            yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
+
+
 def count_macs(model: nn.Module, batch: dict) -> dict[str, Counter]:
     """Multiply-accumulates of a forward, by the module that computes them.
 
@@ -244,7 +261,8 @@ def count_macs(model: nn.Module, batch: dict) -> dict[str, Counter]:
     choose_engine()
     counter = FlopCounterMode(display=False, custom_mapping=_FORMULAS)
     by_module = _MacsByModule(model, counter)
-    with _without_fast_path(), counter, by_module.watch():
+    with _without_gradients(model), _without_fast_path(), counter, \
+            by_module.watch():
         model(**batch, mode='tensor')
     return dict(by_module.macs)
 

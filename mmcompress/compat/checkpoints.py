@@ -240,8 +240,8 @@ def restricted(loader: Callable) -> Callable:
             raise RuntimeError(
                 f'{filename} is damaged or incomplete: '
                 f'{str(error) or "it ends too early"}') from error
-        except (AttributeError, LookupError, TypeError, ValueError,
-                struct.error) as error:
+        except (AssertionError, AttributeError, LookupError, TypeError,
+                ValueError, struct.error) as error:
             # of torch's unpickler, and of the stand-ins, where it is crafted
             if not os.path.isfile(filename):
                 raise

@@ -199,6 +199,24 @@ def test_a_forward_that_fails_is_over():
     assert costs['awkward'].flops == 16 * 5 * 4
 
 
+class SplittingQueries(nn.Module):
+    """As Deformable DETR does."""
+
+    def __init__(self):
+        super().__init__()
+        self.queries = nn.Embedding(7, 8)
+        self.fc = nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.fc(self.queries.weight.split(4, dim=1)[0])
+
+
+def test_a_split_parameter_counts_in_a_model_that_was_trained():
+    model = Model(layer=SplittingQueries())
+    assert costs_of(model, 1, 3, 6, 6)['layer.fc'].flops == 7 * 4 * 2
+    assert all(p.requires_grad for p in model.parameters())
+
+
 def test_deformable_convolution_of_mmcv_counts():
     mmcv_ops = pytest.importorskip('mmcv.ops')
     layer = mmcv_ops.DeformConv2dPack(4, 6, 3, padding=1)

@@ -288,6 +288,9 @@ def test_a_file_that_is_refused_is_not_loaded_a_second_time(
     Call(np.core.multiarray.scalar, 1, b''),
     Call(np.core.multiarray.scalar, np.dtype('f8'), b''),
     Buffer(_count_history=3),
+    Call(torch._utils._rebuild_tensor_v2,
+         torch.zeros(1)._typed_storage(), 0, (1, ),
+         (1, ), False, OrderedDict(), ('no', 'metadata')),
 ])
 def test_what_does_not_make_sense_names_the_file(tmp_path, crafted):
     path = tmp_path / 'crafted.pth'

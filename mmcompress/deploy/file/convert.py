@@ -1,5 +1,6 @@
 """From a trained checkpoint to a packed one."""
 import copy
+import logging
 from itertools import islice
 from pathlib import Path
 
@@ -45,8 +46,8 @@ def test_batches(cfg: Config, num_batches: int) -> list:
     return list(islice(Runner.build_dataloader(loader, seed=0), num_batches))
 
 
-def _say(text: str) -> None:
-    print_log(text, logger='current')
+def _say(text: str, level: int = logging.INFO) -> None:
+    print_log(text, logger='current', level=level)
 
 
 def _one_image(model: nn.Module, batch: dict) -> dict:
@@ -128,3 +129,8 @@ def pack_file(config: str,
     _say(f'Verified on {len(batches)} batches: packed = folded twin, bit for '
          f'bit; integers of all {len(traces)} layers = those of the trained '
          f'model.\nWritten: {path} and {path.with_suffix(".py")}')
+    if not traces:
+        _say(
+            f'{path} is no smaller than {checkpoint}: no layer of it has '
+            'integers, for the reasons that stand in the table above',
+            logging.WARNING)

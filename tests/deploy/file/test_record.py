@@ -185,6 +185,13 @@ def test_overlapping_records_are_not_read(state, tmp_path):
     refuse(empty_model(), tmp_path / 'bad.pth', 'more bytes than the file has')
 
 
+def test_names_of_classes_are_checked_too(state, tmp_path):
+    file = tmp_path / 'bad.pth'
+    torch.save(dict(meta=dict(classes=['truck']), state_dict=state), file)
+    file.write_bytes(file.read_bytes().replace(b'truck', b'trick'))
+    refuse(empty_model(), file, r'bad.pth: .*damaged: Bad CRC-32.*data.pkl')
+
+
 @pytest.mark.parametrize('size', [0, 100, 0.5, 0.99])
 def test_truncated_file(state, size, tmp_path):
     torch.save(dict(state_dict=state), tmp_path / 'bad.pth')
