@@ -119,6 +119,9 @@ def pack(model: nn.Module) -> tuple[nn.Module, nn.Module]:
 def on_kernels(folded: nn.Module) -> nn.Module:
     """The packed model of a folded twin."""
     packed = set_twin(copy.deepcopy(folded), 'packed')
+    for module in packed.modules():
+        if isinstance(module, Prepacked):
+            module.loaded()
     seal(packed)
     seal(folded)
     return packed
