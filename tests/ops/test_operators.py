@@ -40,8 +40,8 @@ def arguments(batch=2):
                                 threshold, flip, *conv, False),
         'quantize_codes': (x, step, grid, True),
         'max_pool_codes': (x.abs().mul(9).byte(), [3, 2], [2, 1], [1, 0]),
-        'layer_norm_codes': (randn(batch, 3, 70), scale, shift, step, 1e-6,
-                             grid),
+        'layer_norm_codes': (randn(batch, 3,
+                                   70), scale, shift, step, 1e-6, grid),
         'integer_prepack': (codes, SHAPE, 1, 4, 255, ''),
         'integer_conv2d':
         (x, heavy, step, scale, shift, residual, step, *integer, 'relu', grid),
