@@ -11,6 +11,7 @@ from mmcompress.pixels import as_pixels, from_pixels
 from mmcompress.precision import as_real
 from .file.weight_bits import store_signs, weight_rows
 from .geometry import Geometry
+from .integer_layers import PackedIntegerLayer
 from .prepacked import Prepacked
 
 # who computes: the kernels, or plain PyTorch in the kernels' order
@@ -408,6 +409,9 @@ class PackedBackbone(nn.Module):
         Returns:
             tuple[Tensor]: Features, channels-last memory.
         """
-        x = x.contiguous(memory_format=torch.channels_last)
-        outputs = run_in_row(list(self.layers), x)
+        layers = list(self.layers)
+        # layers of integers read any layout while they quantize
+        if not isinstance(layers[0], PackedIntegerLayer):
+            x = x.contiguous(memory_format=torch.channels_last)
+        outputs = run_in_row(layers, x)
         return tuple(y for i, y in enumerate(outputs) if i in self.out_indices)
