@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mmcompress.lowbit import Grid, InferenceRule, OperandBits, code_range_of
 from mmcompress.ops import (Engine, choose_engine, read_codes, reference,
-                            store_codes)
+                            store_codes, stored_bits)
 from mmcompress.precision import as_real
 from .geometry import Geometry
 from .prepacked import Prepacked
@@ -45,6 +45,7 @@ class PackedIntegerLayer(Prepacked):
                  bias: Tensor | None) -> None:
         super().__init__()
         self.bits = rule.bits
+        self.stored_bits = stored_bits(rule.bits.weight)
         self.code_range = rule.code_range
         self.geometry = Geometry.of(rule)
         self.register_buffer('weight_codes',
@@ -118,11 +119,6 @@ class PackedIntegerLayer(Prepacked):
             raise RuntimeError('run the packed model once before it is '
                                'compiled or exported: no engine is chosen yet')
         return choose_engine(self.weight_codes.device)
-
-    @property
-    def stored_bits(self) -> int:
-        """Bits of a stored code."""
-        return next(bits for bits in (2, 4, 8) if bits >= self.bits.weight)
 
     @property
     def stored(self) -> Tensor:

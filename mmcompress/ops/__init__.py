@@ -15,7 +15,7 @@ from .packing import binary_pack, binary_unpack
 from .pooling import max_pool_codes
 from .quantize import quantize_codes
 from .roi_align import roi_align
-from .weight_codes import read_codes, store_codes
+from .weight_codes import read_codes, store_codes, stored_bits
 
 __all__ = [
     'Engine', 'binary_conv2d', 'binary_conv2d_bits', 'binary_conv2d_fused',
@@ -24,5 +24,6 @@ __all__ = [
     'build_info', 'choose_engine', 'integer_conv2d', 'integer_conv2d_codes',
     'integer_limits', 'integer_linear', 'integer_prepack', 'layer_norm_codes',
     'lsq_fake_quantize', 'max_pool_codes', 'packed_bytes', 'quantize_codes',
-    'read_codes', 'reference', 'roi_align', 'store_codes', 'why_not'
+    'read_codes', 'reference', 'roi_align', 'store_codes', 'stored_bits',
+    'why_not'
 ]

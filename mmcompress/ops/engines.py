@@ -112,10 +112,11 @@ def why_not(name: str, device: str = 'cpu') -> str:
         return f'fails: {type(error).__name__}: {error}'
 
 
-def _fastest() -> list[Engine]:
+@cache
+def _fastest(device: str) -> list[Engine]:
     """The engines, the fastest first."""
     # loops without vectors take five times as long as float products
-    is_slow = library.kernel_info()['isa'] == 'portable'
+    is_slow = device == 'cpu' and library.kernel_info()['isa'] == 'portable'
     return sorted(
         _ENGINES.values(), key=lambda e: is_slow and e.name == 'kernels')
 
@@ -138,7 +139,7 @@ def choose_engine(device: str | torch.device = 'cpu') -> Engine:
     kind = torch.device(device).type
     wanted = os.environ.get('MMCOMPRESS_ENGINE', '')
     if not wanted:
-        return next(e for e in _fastest() if not why_not(e.name, kind))
+        return next(e for e in _fastest(kind) if not why_not(e.name, kind))
     if wanted not in _ENGINES:
         raise RuntimeError(f'MMCOMPRESS_ENGINE={wanted} is none of '
                            f'{", ".join(_ENGINES)}')

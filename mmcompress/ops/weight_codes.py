@@ -5,8 +5,8 @@ from torch import Tensor
 WIDTHS = (2, 4, 8)
 
 
-def _width(bits: int) -> int:
-    """Bits of a stored code; a byte holds a whole number of them."""
+def stored_bits(bits: int) -> int:
+    """Bits that a code takes; a byte holds a whole number of codes."""
     if not 1 < bits <= 8:
         raise ValueError(f'codes have 2 to 8 bits, got {bits}')
     return next(width for width in WIDTHS if width >= bits)
@@ -26,7 +26,7 @@ def store_codes(codes: Tensor, bits: int) -> Tensor:
     Raises:
         ValueError: If a code doesn't fit.
     """
-    width = _width(bits)
+    width = stored_bits(bits)
     flat = codes.flatten().to(torch.int64)
     limit = 2**(bits - 1)
     if flat.numel() and (flat.min() < -limit or flat.max() >= limit):
@@ -50,7 +50,7 @@ def read_codes(stored: Tensor, shape: list[int], bits: int) -> Tensor:
     Returns:
         Tensor: int64.
     """
-    width = _width(bits)
+    width = stored_bits(bits)
     places = width * torch.arange(8 // width, device=stored.device)
     codes = (stored[:, None].long() >> places) & (2**width - 1)
     codes = codes.flatten()[:torch.Size(shape).numel()].view(shape)

@@ -125,10 +125,9 @@ class Folding:
     def _named(self, cls: type, layer: nn.Module, *args) -> nn.Module:
         """A packed layer of integers, or an error that says which."""
         try:
-            packed = cls(*args)
+            return cls(*args)
         except ValueError as error:
             raise ValueError(f'{self.names[layer]}: {error}') from None
-        return packed
 
     def row(self,
             modules: list[nn.Module],
