@@ -350,6 +350,39 @@ def check(results: list[dict], again: Callable) -> list[str]:
     return problems
 
 
+def limited(about: dict) -> str:
+    """What a file's name ends with if PyTorch's instructions were limited."""
+    return '_limited_fp32' if about['fp32_limits'] else ''
+
+
+def save(folder: Path,
+         kind: str,
+         about: dict,
+         text: str,
+         ending: str = '',
+         **results: list[dict]) -> Path:
+    """Write a table and its numbers.
+
+    Args:
+        folder (Path): Made if it isn't there.
+        kind (str): What the files' names begin with.
+        about (dict): The machine, see :func:`describe`.
+        text (str): The table.
+        ending (str): Of the files' names.
+        **results (list[dict]): Numbers, by their key in the file.
+
+    Returns:
+        Path: Of both files, without a suffix.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    cpu = re.sub(r'\W+', '_', about['machine'].split(',')[0]).lower()
+    path = folder / f'{kind}_{cpu}_{about["kernels"]}{ending}'
+    path.with_suffix('.md').write_text(text)
+    path.with_suffix('.json').write_text(
+        json.dumps(dict(about, **results), indent=1) + '\n')
+    return path
+
+
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--rounds', type=int, default=15)
@@ -385,14 +418,13 @@ def main() -> int:
             flush=True)
     about = describe(args.threads, args.rounds)
     print(format_markdown(about, results))
-    args.out.mkdir(parents=True, exist_ok=True)
-    cpu = re.sub(r'\W+', '_', about['machine'].split(',')[0]).lower()
-    path = args.out / f'binary_{cpu}_{about["kernels"]}_{args.threads}t'
-    if about['fp32_limits']:
-        path = path.with_name(f'{path.name}_limited_fp32')
-    path.with_suffix('.md').write_text(format_markdown(about, results))
-    path.with_suffix('.json').write_text(
-        json.dumps(dict(about, layers=results), indent=1) + '\n')
+    path = save(
+        args.out,
+        'binary',
+        about,
+        format_markdown(about, results),
+        ending=f'_{args.threads}t{limited(about)}',
+        layers=results)
     draw(about, results, path.with_suffix('.png'))
     print(f'written to {path}.md, .json and .png')
     problems = []

@@ -17,8 +17,6 @@ numbers, which is checked. The weight is packed before, and warm in the cache
 if it fits. ``MMCOMPRESS_ISA=avx2 BNN_KERNEL=avx2`` holds both to AVX2.
 """
 import argparse
-import json
-import re
 import sys
 import time
 from collections.abc import Callable
@@ -214,12 +212,8 @@ def main() -> int:
         bench_binary.describe(1, args.rounds), rival=rival[0].kernel_name())
     text = format_markdown(about, results)
     print(text)
-    args.out.mkdir(parents=True, exist_ok=True)
-    cpu = re.sub(r'\W+', '_', about['machine'].split(',')[0]).lower()
-    path = args.out / f'bnn_lab_{cpu}_{about["kernels"]}_1t'
-    path.with_suffix('.md').write_text(text)
-    path.with_suffix('.json').write_text(
-        json.dumps(dict(about, problems=results), indent=1) + '\n')
+    path = bench_binary.save(
+        args.out, 'bnn_lab', about, text, ending='_1t', problems=results)
     print(f'written to {path}.md and .json')
     return 0
 

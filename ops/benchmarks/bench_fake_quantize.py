@@ -16,9 +16,7 @@ turns in one process; the ratio is the median over the rounds of the ratio in
 one round. The thread's CPU time counts.
 """
 import argparse
-import json
 import math
-import re
 import sys
 import time
 from collections.abc import Callable
@@ -34,7 +32,7 @@ sys.path[:0] = [
     str(Path(__file__).parent)
 ]
 
-from bench_binary import RESULTS, describe, repeated  # noqa: E402
+from bench_binary import RESULTS, describe, repeated, save  # noqa: E402
 
 from mmcompress import ops  # noqa: E402
 from mmcompress.analysis import timing  # noqa: E402
@@ -186,12 +184,8 @@ def main() -> None:
     about = describe(1, args.rounds)
     text = format_markdown(about, results)
     print(text)
-    args.out.mkdir(parents=True, exist_ok=True)
-    cpu = re.sub(r'\W+', '_', about['machine'].split(',')[0]).lower()
-    path = args.out / f'fake_quantize_{cpu}_{about["kernels"]}_1t'
-    path.with_suffix('.md').write_text(text)
-    path.with_suffix('.json').write_text(
-        json.dumps(dict(about, cases=results), indent=1) + '\n')
+    path = save(
+        args.out, 'fake_quantize', about, text, ending='_1t', cases=results)
     print(f'written to {path}.md and .json')
 
 

@@ -23,8 +23,6 @@ clock: two 512-bit instructions of VNNI in a cycle would make 128, two of AVX2
 limited to an instruction set.
 """
 import argparse
-import json
-import re
 import sys
 import time
 from collections.abc import Callable
@@ -291,14 +289,13 @@ def main() -> None:
         print(f'{layer.name:40} {speeds}', flush=True)
     about = describe(args.threads, args.rounds)
     print(format_markdown(about, results))
-    args.out.mkdir(parents=True, exist_ok=True)
-    cpu = re.sub(r'\W+', '_', about['machine'].split(',')[0]).lower()
-    path = args.out / f'integer_{cpu}_{about["kernels"]}_{args.threads}t'
-    if about['fp32_limits']:
-        path = path.with_name(f'{path.name}_limited_fp32')
-    path.with_suffix('.md').write_text(format_markdown(about, results))
-    path.with_suffix('.json').write_text(
-        json.dumps(dict(about, layers=results), indent=1) + '\n')
+    path = bench_binary.save(
+        args.out,
+        'integer',
+        about,
+        format_markdown(about, results),
+        ending=f'_{args.threads}t{bench_binary.limited(about)}',
+        layers=results)
     print(f'written to {path}.md and .json')
 
 

@@ -19,9 +19,7 @@ our kernels; onnxruntime takes what the processor has.
 """
 import argparse
 import ctypes
-import json
 import platform
-import re
 import shutil
 import subprocess
 import sys
@@ -36,7 +34,7 @@ import torch.nn.functional as F
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from bench_binary import RESULTS, repeated  # noqa: E402
+from bench_binary import RESULTS, repeated, save  # noqa: E402
 
 from mmcompress import __version__, ops  # noqa: E402
 from mmcompress.analysis import timing  # noqa: E402
@@ -296,12 +294,7 @@ def main() -> None:
     results = [measure(*shape, args.rounds, reader) for shape in SHAPES]
     text = format_markdown(about, results)
     print(text)
-    args.out.mkdir(parents=True, exist_ok=True)
-    cpu = re.sub(r'\W+', '_', about['machine'].split(',')[0]).lower()
-    path = args.out / f'one_row_{cpu}_{about["kernels"]}'
-    path.with_suffix('.md').write_text(text)
-    path.with_suffix('.json').write_text(
-        json.dumps(dict(about, layers=results), indent=1) + '\n')
+    path = save(args.out, 'one_row', about, text, layers=results)
     print(f'written to {path}.md and .json')
 
 
