@@ -8,7 +8,7 @@ import torch.nn as nn
 from mmengine.logging import print_log
 from torch import Tensor
 
-from mmcompress.model.config import build_model
+from mmcompress.model.config import build_model, init_untrained
 from mmcompress.model.data import TrainingData
 from .mode_check import check_modes
 from .preprocessing import CHANNEL_ORDERS, conversion
@@ -114,8 +114,11 @@ class Teacher:
         self.model = model.to(next(student.parameters()).device)
 
     def load(self, model: nn.Module) -> None:
-        """Fill a model of its config, unless random weights are wanted."""
-        if self.checkpoint is not None:
+        """Fill a model of its config, with random weights where allowed."""
+        if self.checkpoint is None:
+            with torch.random.fork_rng(devices=[]):
+                init_untrained(model, read_config(self.cfg, self.config_dir))
+        else:
             self.classes = load_teacher(model, self.cfg, self.checkpoint,
                                         self.ignore, self.config_dir)
 

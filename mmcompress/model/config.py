@@ -221,7 +221,22 @@ def build_untrained(cfg: Config) -> nn.Module:
         cfg (Config): See :func:`read_config`.
     """
     model = build_model(cfg)
-    without_downloads(model)
-    with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
-        model.init_weights()
+    init_untrained(model, cfg)
     return model
+
+
+def init_untrained(model: nn.Module, cfg: Config) -> None:
+    """Give a config's model random weights, without any download.
+
+    Some parameters are memory as it was until ``init_weights``, as those that
+    tell DINO's levels apart.
+
+    Args:
+        model (nn.Module): The model; random numbers are drawn.
+        cfg (Config): See :func:`read_config`.
+    """
+    without_downloads(model)
+    current = DefaultScope.get_current_instance()
+    scope = cfg.get('default_scope', current and current.scope_name)
+    with DefaultScope.overwrite_default_scope(scope):
+        model.init_weights()

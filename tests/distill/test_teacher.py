@@ -139,6 +139,21 @@ def test_random_weights_must_be_asked_for():
         Teacher(cfg=retinanet())
 
 
+def test_random_weights_are_the_initialisation_of_the_teacher(monkeypatch):
+    """Some are memory as it was before, as DINO's level_embed."""
+    filled = []
+    monkeypatch.setattr(
+        'mmdet.models.RetinaNet.init_weights',
+        lambda model: filled.append(model) or torch.nn.init.constant_(
+            model.bbox_head.retina_cls.bias, 7.0))
+    model = build(
+        distill(teacher=dict(cfg=retinanet(), allow_random=True)), False)
+    model.distill.prepare()
+    teacher = model.distill.teacher.model
+    assert any(teacher is module for module in filled)
+    assert (teacher.bbox_head.retina_cls.bias == 7.0).all()
+
+
 def test_a_missing_mini_teacher_names_the_command(monkeypatch, tmp_path):
     monkeypatch.setenv('MMCOMPRESS_CACHE', str(tmp_path))
     with pytest.raises(FileNotFoundError, match='tools/train.py configs/x.py'):
