@@ -1,0 +1,5 @@
+from mmcompress.lazy_imports import lazy_exports
+
+__getattr__, __dir__, __all__ = lazy_exports(
+    __name__,
+    dict(matching=['Match', 'bipartite'], tokens=['Tokens']))
