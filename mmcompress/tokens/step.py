@@ -277,14 +277,21 @@ def let_merge(backbone: nn.Module, mergings: list[Merging],
         mergings (list[Merging]): Of each layer.
         first (int): Layers before this one stay as they are.
     """
-    for layer, merging in list(zip(backbone.layers, mergings))[first:]:
-        if not isinstance(layer, MergingLayer):
+    for i in range(first, len(mergings)):
+        layer = backbone.layers[i]
+        if isinstance(layer, MergingLayer):
+            if mergings[i].r == 0:
+                continue
+            if layer.merging.r != 0:
+                raise ValueError(f'layer {i} merges tokens already: `layers` '
+                                 'of two steps name it')
+        else:
             cls = _merging_class(layer)
             if cls is None:
                 raise ValueError(f'{_paths(layer)[0]} has no version that '
                                  'merges tokens')
             layer.__class__ = cls
-        layer.merging = merging
+        layer.merging = mergings[i]
     backbone.__class__ = _merging_class(backbone) or type(backbone)
     for module in backbone.modules():
         # numpy's floats break graphs of torch.compile

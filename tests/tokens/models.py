@@ -7,8 +7,7 @@ from mmengine.registry import MODELS, DefaultScope
 import mmcompress.compat  # noqa: F401
 from mmcompress.registry import STEPS
 
-ARCH = dict(
-    embed_dims=16, num_layers=4, num_heads=2, feedforward_channels=32)
+ARCH = dict(embed_dims=16, num_layers=4, num_heads=2, feedforward_channels=32)
 PRETRAIN = dict(
     arch=ARCH, img_size=32, patch_size=8, drop_path_rate=0., out_type='raw')
 MMSEG = dict(
@@ -27,8 +26,7 @@ BACKBONES = dict(
     g2sd=dict(type='mmcompress.DistTokenVisionTransformer', **PRETRAIN),
     vitpose=dict(
         type='mmpretrain.VisionTransformer', with_cls_token=False, **PRETRAIN),
-    clip=dict(
-        type='mmpretrain.VisionTransformer', pre_norm=True, **PRETRAIN),
+    clip=dict(type='mmpretrain.VisionTransformer', pre_norm=True, **PRETRAIN),
     mmseg=MMSEG,
     mmseg_no_cls=dict(with_cls_token=False, **MMSEG))
 #: What a backbone gives, of those that can give it.
@@ -37,8 +35,8 @@ OUT_TYPES = {
     # whose average has no norm in mmpretrain
     ('cls_token', 'featmap') if name == 'deit3' else
     ('cls_token', 'featmap', 'avg_featmap')
-    for name, cfg in BACKBONES.items() if 'mmpretrain' in cfg['type']
-    or 'mmcompress' in cfg['type']
+    for name, cfg in BACKBONES.items()
+    if 'mmpretrain' in cfg['type'] or 'mmcompress' in cfg['type']
 }
 
 

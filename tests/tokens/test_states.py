@@ -16,9 +16,10 @@ from torch.utils.checkpoint import checkpoint
 from mmcompress.tokens import MergingLayer, Tokens
 
 every_backbone = pytest.mark.parametrize('name', BACKBONES)
-out_types = pytest.mark.parametrize(
-    'name, out_type',
-    [(name, out) for name, outs in OUT_TYPES.items() for out in outs])
+out_types = pytest.mark.parametrize('name, out_type',
+                                    [(name, out)
+                                     for name, outs in OUT_TYPES.items()
+                                     for out in outs])
 
 
 def flat(outputs) -> list[torch.Tensor]:
@@ -188,8 +189,8 @@ def gradients(model: nn.Module, run=None) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize('name', ['vit', 'mmseg'])
-@pytest.mark.parametrize(
-    'how', ['own', 'runner', 'reentrant', 'not reentrant'])
+@pytest.mark.parametrize('how',
+                         ['own', 'runner', 'reentrant', 'not reentrant'])
 def test_checkpointing_keeps_all_gradients(name, how):
     cfg = dict(out_type='featmap') if name == 'vit' else {}
     expected = gradients(build(name, merging(), **cfg))
