@@ -11,6 +11,7 @@ from .library import reference
 from .limits import integer_limits
 from .linear import (binary_linear, binary_linear_bits, binary_linear_fused,
                      binary_linear_pack)
+from .match_merge import match_merge
 from .packing import binary_pack, binary_unpack
 from .pooling import max_pool_codes
 from .quantize import quantize_codes
@@ -23,7 +24,7 @@ __all__ = [
     'binary_linear_pack', 'binary_pack', 'binary_prepack', 'binary_unpack',
     'build_info', 'choose_engine', 'integer_conv2d', 'integer_conv2d_codes',
     'integer_limits', 'integer_linear', 'integer_prepack', 'layer_norm_codes',
-    'lsq_fake_quantize', 'max_pool_codes', 'packed_bytes', 'quantize_codes',
-    'read_codes', 'reference', 'roi_align', 'store_codes', 'stored_bits',
-    'why_not'
+    'lsq_fake_quantize', 'match_merge', 'max_pool_codes', 'packed_bytes',
+    'quantize_codes', 'read_codes', 'reference', 'roi_align', 'store_codes',
+    'stored_bits', 'why_not'
 ]

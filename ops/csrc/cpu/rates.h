@@ -22,6 +22,9 @@ struct Rates {
   // fake_quantize.h
   double fake_quantized;
   double fake_quantized_backward;
+  // match_merge.h: products of keys, and values of keys and tokens
+  double similarity_products;
+  double token_values;
   // roi_align.h: outputs with one or two samples per bin
   double pooled_values;
 };
