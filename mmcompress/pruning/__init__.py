@@ -1,4 +1,7 @@
 from mmcompress.lazy_imports import lazy_exports
 
 __getattr__, __dir__, __all__ = lazy_exports(
-    __name__, dict(units=['Member', 'Units', 'find_units', 'units_of']))
+    __name__,
+    dict(
+        masks=['add_masks', 'masked_units', 'masks_of'],
+        units=['Member', 'Units', 'find_units', 'units_of']))
