@@ -4,4 +4,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     dict(
         masks=['add_masks', 'masked_units', 'masks_of'],
-        units=['Member', 'Units', 'find_units', 'units_of']))
+        mask_gradients=['MaskGradients'],
+        mask_units=['MaskUnits'],
+        units=['Member', 'Units', 'find_units', 'units_of'],
+        upop=['keep_units', 'lower_masks', 'progress', 'updates_at']))

@@ -1,9 +1,12 @@
 """Unified and progressive pruning: which units go, and how fast."""
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
+
+from .masks import UnitMask
+from .units import Units
 
 
 def progress(step: int, total: int, p: float) -> float:
@@ -97,3 +100,23 @@ def keep_units(gradients: Sequence[Tensor], kinds: Sequence[str],
     threshold = ranked.values[nearest]
     return [(x <= threshold) | (x <= x.min())
             for x in (scores[i] for i in range(len(kinds)))]
+
+
+@torch.no_grad()
+def lower_masks(groups: Mapping[UnitMask, Units], weights: Mapping[UnitMask,
+                                                                   float],
+                share: float, low: float) -> None:
+    """Rank the units of all groups, and set their masks.
+
+    Args:
+        groups (Mapping[UnitMask, Units]): Masks with their gradients, and
+            whose they are.
+        weights (Mapping[UnitMask, float]): See :func:`keep_units`.
+        share (float): What shall go, of the sum of the weights.
+        low (float): The mask of what goes; that of what stays is 1.
+    """
+    keeps = keep_units([mask.gradient for mask in groups],
+                       [units.kind for units in groups.values()],
+                       [weights[mask] for mask in groups], share)
+    for mask, keep in zip(groups, keeps):
+        mask.value.fill_(low).masked_fill_(keep, 1)
