@@ -146,8 +146,8 @@ class UPopHook(Hook):
                 'their masks out by MaskUnits(exclude='
                 f'{list(dict.fromkeys(frozen))}); for moving averages there '
                 'is copies=...')
-        if runner.iter == 0 and any(
-            (mask.value != 1).any() for mask in self.masks):
+        is_lowered = any((mask.value != 1).any() for mask in self.masks)
+        if runner.iter == 0 and is_lowered:
             raise ValueError(
                 'UPopHook: a search begins with masks of 1, and the checkpoint'
                 ' in load_from is one of another search, which has lowered '

@@ -84,7 +84,8 @@ class MaskUnits:
         for copy, source in self.copies.items():
             pairs = {
                 name: source + name.removeprefix(copy)
-                for name in wanted if name.startswith(f'{copy}.')
+                for name in groups
+                if name in wanted and f'{name}.'.startswith(f'{copy}.')
             }
             if not pairs:
                 raise ValueError(f'MaskUnits: copies: {copy!r} has no units '
