@@ -1,4 +1,5 @@
 from mmcompress.lazy_imports import lazy_exports
 
 __getattr__, __dir__, __all__ = lazy_exports(
-    __name__, dict(units=['Member', 'Units', 'find_units', 'units_of']))
+    __name__,
+    dict(cutting=['cut'], units=['Member', 'Units', 'find_units', 'units_of']))
