@@ -3,6 +3,7 @@ from mmcompress.lazy_imports import lazy_exports
 __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     dict(
+        cutting=['cut'],
         masks=['add_masks', 'masked_units', 'masks_of'],
         mask_gradients=['MaskGradients'],
         mask_units=['MaskUnits'],

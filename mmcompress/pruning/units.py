@@ -99,6 +99,8 @@ def heads_index(num_heads: int, head_dims: int, copies: int = 1) -> Tensor:
 
 def find_units(model: nn.Module) -> list[Units]:
     """The groups of a model, in the order of its modules."""
+    # which import this file
+    from . import attentions, bert, feed_forward  # noqa: F401
     found = []
     for name, module in model.named_modules():
         rule = units_of.find(module)
