@@ -5,4 +5,8 @@ __getattr__, __dir__, __all__ = lazy_exports(
     dict(
         cutting=['cut'],
         keep_units=['KeepUnits'],
-        units=['Member', 'Units', 'find_units', 'units_of']))
+        mask_gradients=['MaskGradients'],
+        mask_units=['MaskUnits'],
+        masks=['add_masks', 'masked_units', 'masks_of'],
+        units=['Member', 'Units', 'find_units', 'units_of'],
+        upop=['keep_units', 'lower_masks', 'progress', 'updates_at']))
