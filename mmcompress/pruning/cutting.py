@@ -57,21 +57,17 @@ def _check_kept(units: Units, kept: Tensor) -> Tensor:
     return kept
 
 
-def _check_layers(model: nn.Module, cuts: list[tuple]) -> None:
+def _check_layers(model: nn.Module, groups: list[Units]) -> None:
     """Refuse layers that can't be cut, before anything is changed."""
-    layers = {id(layer) for layer, *_ in cuts}
-    names = {
-        id(module): name
-        for name, module in model.named_modules() if id(module) in layers
-    }
-    users = {}
+    users: dict[int, list[str]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         users.setdefault(id(parameter), []).append(name)
-    for layer, key, *_ in cuts:
-        name = names[id(layer)]
+    for name in dict.fromkeys(n for g in groups for n in g.names(model)):
+        path, _, key = name.rpartition('.')
+        layer = model.get_submodule(path)
         if isinstance(layer, LowBitLayer):
             raise ValueError(
-                f'{name} is quantized by an earlier step, with scales for all '
+                f'{path} is quantized by an earlier step, with scales for all '
                 'of its channels: let KeepUnits be the first step')
         tied = users.get(id(getattr(layer, key)), [])
         owners = {id(model.get_submodule(n.rpartition('.')[0])) for n in tied}
@@ -115,10 +111,9 @@ def cut(model: nn.Module, kept: Mapping[str, Tensor]) -> None:
         name: units
         for name, units in groups.items() if len(kept[name]) < units.num
     }
-    slots = {name: list(units.slots(model)) for name, units in groups.items()}
-    _check_layers(model, [slot for group in slots.values() for slot in group])
+    _check_layers(model, list(groups.values()))
     for name, units in groups.items():
-        for layer, key, dim, index in slots[name]:
+        for layer, key, dim, index in units.slots(model):
             size = getattr(layer, key).size(dim)
             _cut_tensor(layer, key, dim, _positions(index, kept[name], size))
         units.shrink(model.get_submodule(units.module), len(kept[name]))
