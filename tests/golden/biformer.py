@@ -41,8 +41,7 @@ def _attention(hyper: dict, weights: dict[str, Tensor]) -> nn.Module:
     if 'proj.weight' in weights:
         first = weights['qkv.weight'].dim() == 4
         cls = NCHWLePEAttention if first else LePEAttention
-        # in a block it is told of the heads of the other attention
-        return cls(dim, kernel)
+        return cls(dim, kernel, hyper.get('num_heads', 8))
     common = dict(
         num_heads=hyper.get('num_heads', 8),
         n_win=hyper.get('n_win', 7),
@@ -59,8 +58,12 @@ def _attention(hyper: dict, weights: dict[str, Tensor]) -> nn.Module:
 
 def _block(case: Case) -> BiFormerBlock:
     weights = case.group('param')
+    hyper = dict(case.hyper)
+    if 'attn.proj.weight' in weights:
+        # those of the other attention
+        hyper.pop('num_heads', None)
     attention = _attention(
-        case.hyper, {
+        hyper, {
             name.removeprefix('attn.'): value
             for name, value in weights.items() if name.startswith('attn.')
         })
