@@ -53,12 +53,17 @@ struct Simd {
 
 template <int64_t kKeys>
 void copy_keys(const RegionAttention& args, float* keys) {
-  const int64_t stride = args.key_stride();
+  // copied bytes could be those of anything: nothing is read again
+  const int64_t stride = args.key_stride(), dims = args.dims;
+  const int64_t num_blocks = args.num_blocks;
   const int64_t count = kKeys ? kKeys : args.block_keys;
-  for (int64_t b = 0; b < args.num_blocks; ++b)
-    for (int64_t c = 0; c < args.dims; ++c)
-      std::memcpy(keys + c * stride + b * count,
-                  args.key_blocks[b] + c * count, count * sizeof(float));
+  const float* const* blocks = args.key_blocks;
+  for (int64_t b = 0; b < num_blocks; ++b, keys += count) {
+    const float* source = blocks[b];
+    float* target = keys;
+    for (int64_t c = 0; c < dims; ++c, source += count, target += stride)
+      std::memcpy(target, source, count * sizeof(float));
+  }
 }
 
 // All keys side by side, (dims, key_stride); zeros behind them.

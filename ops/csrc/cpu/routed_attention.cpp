@@ -22,12 +22,13 @@ void visit_tokens(const TokenMap& map, int64_t grid_w, int64_t region,
 // Keys of a region as the kernels read them: (heads, dims, keys).
 void transpose_keys(const RoutedShape& s, const TokenMap& k, int64_t image,
                     int64_t region, float* blocks) {
-  const float* source = k.data + image * k.stride_n;
   const int64_t channels = s.heads * s.dims, keys = s.keys();
   visit_tokens(k, s.grid_w, region, s.key_h, s.key_w,
                [&](int64_t offset, int64_t token) {
-                 for (int64_t c = 0; c < channels; ++c)
-                   blocks[c * keys + token] = source[offset + c];
+                 const float* source = k.data + image * k.stride_n + offset;
+                 float* target = blocks + token;
+                 for (int64_t c = 0; c < channels; ++c, target += keys)
+                   *target = source[c];
                });
 }
 
