@@ -312,16 +312,27 @@ class _Tracer(TorchDispatchMode):
         self.of[outputs[0]] = read.view(shape)
 
     def _pointwise(self, inputs: list[Tensor], outputs: list[Tensor]) -> None:
-        known = [x for x in map(self.get, inputs) if x is not None]
-        merged, *others = known
-        for labels in others:
+        num_dims = max(x.dim() for x in inputs)
+        merged = torch.full([1] * num_dims, _NONE)
+        whole = []
+        for x in inputs:
+            labels = self.get(x)
+            if labels is None:
+                continue
+            lacking = [1] * (num_dims - x.dim())
+            size = torch.Size(lacking) + x.shape
+            whole.append((size, labels.view(lacking + list(labels.shape))))
+        for size, labels in whole:
+            if any(n == 1 and any(other.size(dim) > 1 for _, other in whole)
+                   for dim, n in enumerate(size)):
+                # one channel that meets all of others is not one of them
+                self.labels.fix(labels, 'applied to all channels of others')
+                continue
             self.labels.unite(merged, labels)
             merged, labels = torch.broadcast_tensors(merged, labels)
             merged = torch.where(merged == _NONE, labels, merged)
         for tensor in outputs:
-            lacking = tensor.dim() - merged.dim()
-            self.of[tensor] = _compact(merged.view([1] * lacking +
-                                                   list(merged.shape)))
+            self.of[tensor] = _compact(merged)
 
     def _copy(self, to: Tensor, source: Tensor) -> None:
         if to._base is None:
@@ -374,7 +385,11 @@ class _Tracer(TorchDispatchMode):
             args = args[:2] + ([_NONE] if name == 'constant_pad_nd' else [])
         # memory formats are nothing to labels
         kwargs = {k: v for k, v in kwargs.items() if k != 'memory_format'}
-        moved = [x for x in tree_leaves(func(*args, **kwargs))]
+        if name in _RESHAPES:
+            # their strides are not those of the numbers
+            moved = [args[0].reshape(args[1])]
+        else:
+            moved = tree_leaves(func(*args, **kwargs))
         arrived = torch.unique(torch.cat([x.flatten() for x in before]))
         for labels, tensor in zip(moved, outputs):
             left = torch.unique(_compact(labels))
