@@ -11,5 +11,6 @@ __getattr__, __dir__, __all__ = lazy_exports(
         mask_units=['MaskUnits'],
         masks=['add_masks', 'masked_units', 'masks_of'],
         prune_channels=['PrunedChannels', 'prune_channels'],
+        rebuild=['KeepUnits'],
         units=['Member', 'Units', 'find_units', 'units_of'],
         upop=['keep_units', 'lower_masks', 'progress', 'updates_at']))
