@@ -4,9 +4,9 @@ __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     dict(
         cutting=['cut'],
-        keep_units=['KeepUnits'],
         mask_gradients=['MaskGradients'],
         mask_units=['MaskUnits'],
         masks=['add_masks', 'masked_units', 'masks_of'],
+        rebuild=['KeepUnits'],
         units=['Member', 'Units', 'find_units', 'units_of'],
         upop=['keep_units', 'lower_masks', 'progress', 'updates_at']))
