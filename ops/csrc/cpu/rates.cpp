@@ -21,7 +21,7 @@ constexpr Row kRows[] = {
       /*codes=*/4.5e3, /*normalized_values=*/2.3e3,
       /*fake_quantized=*/3e3, /*fake_quantized_backward=*/2.5e3,
       /*pooled_values=*/1.3e3,
-      /*attention_products=*/5e3}},
+      /*attention_products=*/1.3e4}},
     {"avx2",
      {/*sign_products=*/8e5, /*packed_values=*/2e4,
       /*quad_products=*/2.4e5, /*pair_products=*/1.2e5,
@@ -30,7 +30,7 @@ constexpr Row kRows[] = {
       /*codes=*/1e4, /*normalized_values=*/4e3,
       /*fake_quantized=*/1.3e4, /*fake_quantized_backward=*/9e3,
       /*pooled_values=*/1.3e3,
-      /*attention_products=*/2e4}},
+      /*attention_products=*/2.5e4}},
     {"avx512",
      {/*sign_products=*/2.5e6, /*packed_values=*/2.5e4,
       /*quad_products=*/5e5, /*pair_products=*/5e5,
@@ -49,7 +49,7 @@ constexpr Row kRows[] = {
       /*codes=*/6e3, /*normalized_values=*/2e3,
       /*fake_quantized=*/6e3, /*fake_quantized_backward=*/4e3,
       /*pooled_values=*/1.3e3,
-      /*attention_products=*/5e3}},
+      /*attention_products=*/1.3e4}},
 };
 
 }  // namespace
