@@ -87,10 +87,11 @@ def bipartite(k: Tensor, r: int, protected: tuple[int, ...] = ()) -> Match:
 
     Tokens at even positions are sources, those at odd positions are
     destinations; the ``r`` sources that are most similar to a destination
-    (cosine of keys averaged over heads) go into it. New positions: protected
-    tokens in their order, then the other sources that stay, then the other
-    destinations. Sources that stay keep their order; without protected
-    tokens they are sorted by similarity, as in the official code.
+    (cosine of keys averaged over heads) go into it. Equal keys are equally
+    similar, whatever rounding makes of 1. New positions: protected tokens in
+    their order, then the other sources that stay, then the other
+    destinations. Sources that stay keep their order; without protected tokens
+    they are sorted by similarity, as in the official code.
 
     Source: Bolya et al., Token Merging: Your ViT But Faster (ICLR 2023),
     section 3.
@@ -105,8 +106,13 @@ def bipartite(k: Tensor, r: int, protected: tuple[int, ...] = ()) -> Match:
     """
     num = k.size(2)
     r = num_bipartite(num, protected, r)
+    if num == 1:
+        # there is nothing that it could be similar to
+        slot = torch.zeros((len(k), 1), dtype=torch.long, device=k.device)
+        return Match(slot, 1, tuple(range(len(protected))))
     metric = _mean_key(k)
     scores = metric[:, ::2] @ metric[:, 1::2].mT
+    scores = scores.clamp(max=1 - 8 * torch.finfo(scores.dtype).eps)
     fixed = _is_protected(num, protected, k)
     if protected:
         scores = scores.masked_fill(fixed[::2, None] | fixed[None, 1::2],
