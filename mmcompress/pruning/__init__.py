@@ -6,7 +6,6 @@ __getattr__, __dir__, __all__ = lazy_exports(
         channels=['Channels', 'find_channels'],
         cutting=['cut'],
         keep_channels=['KeepChannels'],
-        keep_units=['KeepUnits'],
         mask_gradients=['MaskGradients'],
         mask_units=['MaskUnits'],
         masks=['add_masks', 'masked_units', 'masks_of'],
