@@ -128,6 +128,12 @@ def _integers(name: str) -> Callable:
     return flops
 
 
+def _match_merge(keys: torch.Size, *args, out_shape=None, **kwargs) -> int:
+    # sources by destinations; keys are averaged over heads first
+    batch, _, num, channels = keys
+    return 2 * batch * (num // 2) * ((num + 1) // 2) * channels
+
+
 _INTEGERS = {
     getattr(torch.ops.mmcompress, f'{engine}_{operator}'):
     _integers(f'{engine}_{operator}')
@@ -146,6 +152,7 @@ _FORMULAS = {
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _sdpa,
     # mmcv's deformable convolutions
     torch.ops.aten.addmm_: _addmm,
+    torch.ops.mmcompress.match_merge: _match_merge,
     **PACKED,
     **_INTEGERS
 }

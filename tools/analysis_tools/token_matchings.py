@@ -83,8 +83,9 @@ def evaluate(cfg: Config,
              checkpoint: str,
              r: int | tuple | list | None,
              options: dict | None,
+             metric: str | None = None,
              seed: int = 0,
-             device: str = 'cpu') -> dict[str, float]:
+             device: str = 'cpu') -> dict:
     """Test a model with merging.
 
     Args:
@@ -92,12 +93,16 @@ def evaluate(cfg: Config,
         checkpoint (str): Of the model.
         r (int | tuple | list | None): As for ``MergeTokens``.
         options (dict | None): Its other arguments; None for no merging.
+        metric (str | None): Its name; the first of the config by default.
         seed (int): Of random matchings.
         device (str): As for torch.
 
     Returns:
-        dict[str, float]: ``metric``, the first of the config, and ``tokens``,
-        how many are left behind the last layer.
+        dict: ``name`` and ``value`` of the metric, and ``tokens``, how many
+        are left behind the last layer.
+
+    Raises:
+        SystemExit: If there is no such metric.
     """
     model = build_subject(cfg, checkpoint).to(device)
     if options is not None:
@@ -106,8 +111,11 @@ def evaluate(cfg: Config,
     torch.manual_seed(seed)
     metrics = measure(cfg, model)
     end()
-    name, value = next(iter(metrics.items()))
-    return dict(name=name, metric=float(value), tokens=left())
+    name = metric or next(iter(metrics))
+    if name not in metrics:
+        raise SystemExit(f'--metric {name}: the config measures '
+                         f'{", ".join(metrics)}')
+    return dict(name=name, value=float(metrics[name]), tokens=left())
 
 
 def settings(args: argparse.Namespace) -> Iterable[tuple]:
@@ -128,7 +136,7 @@ def settings(args: argparse.Namespace) -> Iterable[tuple]:
 
 def cell(records: list[dict], decimals: int = 1) -> str:
     """Mean, standard deviation and tokens left of some records."""
-    values = [record['metric'] for record in records]
+    values = [record['value'] for record in records]
     text = f'{statistics.mean(values):.{decimals}f}'
     if len(values) > 1:
         text += f' ± {statistics.stdev(values):.{decimals}f}'
@@ -196,6 +204,8 @@ def parse_args() -> argparse.Namespace:
         help=f'some of: {"; ".join(BY_NUMBER)}. All by default, but those '
         'that need a class token where there is none')
     parser.add_argument(
+        '--metric', help='such as mIoU; the first of the config by default')
+    parser.add_argument(
         '--out', type=Path, help='JSON to write, with every value')
     add_device(parser)
     add_cfg_options(parser)
@@ -211,8 +221,8 @@ def main() -> None:
     for name, column, r, options in settings(args):
         for seed, checkpoint in enumerate(args.checkpoints):
             try:
-                result = evaluate(cfg, checkpoint, r, options, seed,
-                                  args.device)
+                result = evaluate(cfg, checkpoint, r, options, args.metric,
+                                  seed, args.device)
             except ValueError as error:
                 print(f'{name}: {error}')
                 break
