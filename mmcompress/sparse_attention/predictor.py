@@ -285,16 +285,18 @@ class MaskPredictor(nn.Module):
         shape = (*kept.shape[:2], self.num_extra_tokens, self.num_tokens)
         return torch.cat([kept.new_ones(shape), kept], dim=2)
 
-    def macs(self) -> Macs:
+    def macs(self, basis_density: float | None = None) -> Macs:
         """Of the attention that it serves; see :func:`macs`.
 
-        The basis is as dense as it is now. With ``score_threshold``, all keys
-        count, as how many remain depends on the image.
+        With ``score_threshold``, all keys count, as how many remain depends
+        on the image.
+
+        Args:
+            basis_density (float | None): None: as dense as the basis is now.
         """
-        with torch.no_grad():
-            density = (self.proj_back_n.abs() > self.basis_threshold)
-        num_coefficients = min(self.coef_topk or self.reduced_n,
-                               self.reduced_n)
+        if basis_density is None:
+            left = self.proj_back_n.abs() > self.basis_threshold
+            basis_density = left.float().mean().item()
         return macs(
             self.num_tokens,
             self.num_heads,
@@ -302,8 +304,8 @@ class MaskPredictor(nn.Module):
             self.budget if self.score_threshold is None else self.num_tokens,
             self.reduced_n,
             self.reduced_c,
-            num_coefficients,
-            basis_density=density.float().mean().item(),
+            min(self.coef_topk or self.reduced_n, self.reduced_n),
+            basis_density=basis_density,
             num_extra_tokens=self.num_extra_tokens)
 
     def _with_extra(self, token_mask: Tensor) -> Tensor:
