@@ -23,6 +23,7 @@ LICENCES = {
     'not confirmed': 'not confirmed: read its page',
     'Apache-2.0': 'Apache-2.0',
     'MIT': 'MIT',
+    'BSD-3-Clause': 'BSD-3-Clause',
 }
 ROLES = {'': '', 'port': ' (a port)', 'reference': ' (what ours equals)'}
 BLOCK = re.compile(
