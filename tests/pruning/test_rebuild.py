@@ -162,6 +162,7 @@ def test_a_model_that_keeps_others_refuses_it(tmp_path):
         load_checkpoint(other, path)
 
 
+@pytest.mark.slow
 def test_without_this_package_it_is_no_checkpoint(tmp_path):
     """torch names what it doesn't know."""
     path = _file(tmp_path / 'pruned.pth', _pruned())
