@@ -40,6 +40,7 @@ def keeps_zero(activation: Callable[[Tensor], Tensor]) -> bool:
     if isinstance(activation, nn.Module) and list(activation.parameters()):
         return False
     with torch.no_grad():
+        # also where models are built on another device, such as meta
         return not activation(torch.zeros(1, device='cpu')).any()
 
 
