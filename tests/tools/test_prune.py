@@ -166,6 +166,7 @@ def test_what_a_search_left(folder, monkeypatch, logged):
     assert 'parameters, M' in text and 'Verified on 1 batches' in text
 
 
+@pytest.mark.slow
 def test_it_trains_on_and_the_dense_config_refuses_both(folder, monkeypatch):
     cfg = _prune(monkeypatch, 'search')
     cfg.work_dir = str(folder / 'work')
