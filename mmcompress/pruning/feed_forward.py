@@ -25,7 +25,7 @@ def hidden_units(
         num (int): How many there are.
         shrink (Callable | None): See :class:`Units`. Defaults to nothing.
     """
-    index = torch.arange(num)[:, None]
+    index = torch.arange(num, device='cpu')[:, None]
     members = (Member(first, ('weight', 'bias'), 0,
                       index), Member(second, ('weight', ), 1, index))
     return Units(name, module, 'mlp', members, shrink or _nothing)
