@@ -45,7 +45,7 @@ def attend(attn: nn.Module,
             f'{cls.__module__}.{cls.__qualname__}: it is not known how this '
             'attends to tokens. Known are nn.MultiheadAttention and '
             "mmpretrain's MultiheadAttention, float and quantized, and what "
-            'derives from them and has no forward of its own')
+            'and what derives from them and has no forward of its own')
     return rule(attn, x, bias)
 
 
