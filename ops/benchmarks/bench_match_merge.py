@@ -32,8 +32,8 @@ sys.path[:0] = [
     str(Path(__file__).parent)
 ]
 
-from bench_binary import repeated  # noqa: E402
-from bench_binary import RESULTS, describe, limited, save
+import bench_binary  # noqa: E402
+from bench_binary import describe, save  # noqa: E402
 
 from mmcompress import ops  # noqa: E402
 from mmcompress.analysis import timing  # noqa: E402
@@ -138,7 +138,7 @@ def measure(case: Case | Model, parts: dict[str, Callable], of: str,
     """
     many, calls = {}, {}
     for name, function in parts.items():
-        many[name], calls[name] = repeated(function, clock)
+        many[name], calls[name] = bench_binary.repeated(function, clock)
     seconds = {
         name: [s / calls[name] for s in times]
         for name, times in timing.interleaved(many, rounds,
@@ -195,7 +195,10 @@ def main() -> None:
     parser.add_argument(
         '--no-models', action='store_true', help='time the operator only')
     parser.add_argument(
-        '--out', type=Path, default=RESULTS, help='folder of the results')
+        '--out',
+        type=Path,
+        default=bench_binary.RESULTS,
+        help='folder of the results')
     args = parser.parse_args()
     logging.disable(logging.INFO)
     timing.keep_freed_memory()
@@ -213,7 +216,7 @@ def main() -> None:
     about = describe(args.threads, args.rounds)
     text = format_markdown(about, results, models)
     print(text)
-    ending = f'_{args.threads}t{limited(about)}'
+    ending = f'_{args.threads}t{bench_binary.limited(about)}'
     path = save(
         args.out,
         'match_merge',
