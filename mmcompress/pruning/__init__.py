@@ -3,6 +3,7 @@ from mmcompress.lazy_imports import lazy_exports
 __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     dict(
+        channel_pruning=['prune_channels'],
         channels=['Channels', 'find_channels'],
         cutting=['cut'],
         keep_channels=['KeepChannels'],

@@ -26,10 +26,10 @@ from mmcompress.model.config import build_model, read_config
 from mmcompress.model.inputs import noise_batch
 from mmcompress.tables import format_table
 from mmcompress.version import __version__
+from .channel_pruning import largest_difference, prune_channels
 from .cutting import cut, known_units, mask
 from .masks import masks_of
 from .one_shot import choose_counts, choose_share, round_up, with_copies
-from .prune_channels import largest_difference, prune_channels
 from .pruned_config import (channel_steps, config_text, dense_parts,
                             pruned_steps)
 from .structure import mark_pruned
