@@ -6,7 +6,7 @@ import torch.nn as nn
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
-from mmengine.optim import AmpOptimWrapper, OptimWrapper
+from mmengine.optim import AmpOptimWrapper, OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
 
 from mmcompress.pruning.mask_gradients import MaskGradients
@@ -110,7 +110,8 @@ class UPopHook(Hook):
             for mask, units in self.masks.items()
         }
         wrapper = runner.optim_wrapper
-        if not isinstance(wrapper, OptimWrapper):
+        if (not isinstance(wrapper, OptimWrapper)
+                or isinstance(wrapper, OptimWrapperDict)):
             raise ValueError('UPopHook: masks are lowered after the steps of '
                              f'one optimizer, got {type(wrapper).__name__}')
         self.gradients = MaskGradients(model)

@@ -9,6 +9,7 @@ from mmpretrain.models.backbones.vision_transformer import \
     TransformerEncoderLayer
 from torch import Tensor
 
+from mmcompress.pruning.cutting import cut
 from mmcompress.pruning.mask_gradients import MaskGradients
 from mmcompress.pruning.masks import add_masks, masked_units, masks_of
 from mmcompress.pruning.units import find_units
@@ -139,8 +140,7 @@ def run_search(case: Case) -> dict[str, Tensor]:
         for key in case.arrays if key.startswith('out/final/')
     }
     dense.load_state_dict({k: state[k] for k in dense.state_dict()})
-    keep = {k: v.nonzero()[:, 0] for k, v in masks_of(model).items()}
-    cut(dense, keep)
+    cut(dense, {k: v.nonzero()[:, 0] for k, v in masks_of(model).items()})
     state = dense.state_dict()
     result['out/compressed_output'] = dense(case['in/x'][0])
     result |= {
@@ -148,23 +148,6 @@ def run_search(case: Case) -> dict[str, Tensor]:
         for name in case.group('out/compressed')
     }
     return result
-
-
-def cut(model: nn.Module, keep: dict[str, Tensor]) -> None:
-    for units in find_units(model):
-        kept = keep[units.name]
-        for layer, key, dim, index in list(units.slots(model)):
-            rows = index[kept].T.flatten()
-            p = getattr(layer, key).detach().index_select(dim, rows)
-            setattr(layer, key, nn.Parameter(p))
-        if units.kind == 'attention':
-            from functools import partial
-            attn = model.get_submodule(units.module)
-            scale = attn.head_dims**-.5
-            attn.head_dims = len(kept)
-            attn.embed_dims = len(kept) * attn.num_heads
-            attn.scaled_dot_product_attention = partial(
-                F.scaled_dot_product_attention, scale=scale)
 
 
 def run(case: Case) -> dict[str, Tensor] | None:

@@ -1,19 +1,23 @@
 import copy
+import socket
 
 import pytest
 import torch
 from pruning.test_masks import lower, masked, packed_attention, x
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
-from mmcompress.pruning import MaskGradients, add_masks, masked_units
+from mmcompress.compat import close_process_group
+from mmcompress.pruning import (MaskGradients, add_masks, find_units,
+                                masked_units)
 
 
 def masks(model):
     return list(dict.fromkeys(mask for _, mask in masked_units(model)))
 
 
-def searched(seed=0):
+def searched():
     """A model in float64 whose masks are 1 and 0.5, and its gradients."""
     model = masked().double()
     lower(model)
@@ -57,13 +61,10 @@ def test_they_are_the_derivatives():
 
 
 def test_they_are_the_derivatives_in_torchs_attention():
-    attn, units, tokens = packed_attention()
+    attn, tokens = packed_attention()
     attn, tokens = attn.double(), tokens.double()
-    add_masks(attn, [units])
+    add_masks(attn, find_units(attn))
     attn.unit_mask.value[1] = .25
-    from mmcompress.pruning.units import units_of
-    if units_of.find(attn) is None:
-        pytest.skip('no rule yet')
     gradients = MaskGradients(attn)
     twin = copy.deepcopy(attn)
     value = twin.unit_mask.value.requires_grad_()
@@ -152,3 +153,28 @@ def test_what_was_not_trained_adds_nothing():
     sgd(model).step()
     assert gradients.num_steps == 1
     assert not sums(model)[0].any() and sums(model)[1].all()
+
+
+def _step_in_a_process(rank, port, folder):
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group(
+        'gloo', f'tcp://127.0.0.1:{port}', rank=rank, world_size=2)
+    model, _gradients = searched()
+    parallel = DistributedDataParallel(model)
+    parallel(x()[2 * rank:][:2], mode='loss')['loss'].backward()
+    sgd(model).step()
+    torch.save(sums(model), f'{folder}/{rank}.pth')
+    close_process_group()
+
+
+@pytest.mark.slow
+def test_two_processes_have_the_gradients_of_one(tmp_path):
+    with socket.socket() as server:
+        server.bind(('127.0.0.1', 0))
+        port = server.getsockname()[1]
+    # not forked: threads that other tests started would be missing there
+    torch.multiprocessing.spawn(
+        _step_in_a_process, (port, str(tmp_path)), nprocs=2)
+    first, second = (torch.load(tmp_path / f'{i}.pth') for i in range(2))
+    assert all(a.equal(b) for a, b in zip(first, second))
+    torch.testing.assert_close(first, list(by_autograd(searched()[0])))

@@ -8,9 +8,8 @@ from torch import nn
 
 from mmcompress.attention import attend
 from mmcompress.compress import Compress
-from mmcompress.pruning import (MaskUnits, Member, Units, add_masks,
-                                find_units, masked_units, masks_of)
-from mmcompress.pruning.units import heads_index
+from mmcompress.pruning import (MaskUnits, add_masks, find_units, masked_units,
+                                masks_of)
 
 GROUPS = ['blocks.0', 'blocks.1', 'blocks.2', 'blocks.3']
 
@@ -32,15 +31,11 @@ def x():
 
 
 def packed_attention(**kwargs):
-    """torch's, its units, and an input."""
+    """torch's, and an input."""
     torch.manual_seed(0)
     attn = nn.MultiheadAttention(8, 2, batch_first=True, **kwargs)
     nn.init.normal_(attn.in_proj_bias)
-    index = heads_index(2, 4, 3)
-    units = Units('', '', 'attention',
-                  (Member('', ('in_proj_weight', 'in_proj_bias'), 0, index), ),
-                  None)
-    return attn, units, torch.randn(2, 5, 8)
+    return attn, torch.randn(2, 5, 8)
 
 
 def test_masks_of_1_leave_every_bit():
@@ -65,9 +60,9 @@ def test_masks_multiply_what_layers_return():
 
 @pytest.mark.parametrize('training', [True, False])
 def test_torchs_attention_is_masked_on_all_its_paths(training):
-    attn, units, tokens = packed_attention()
+    attn, tokens = packed_attention()
     plain = copy.deepcopy(attn)
-    add_masks(attn, [units])
+    add_masks(attn, find_units(attn))
     attn.unit_mask.value[1] = .25
     rows = attn.unit_mask.value.repeat(6)
     with torch.no_grad():
@@ -81,10 +76,10 @@ def test_torchs_attention_is_masked_on_all_its_paths(training):
 
 
 def test_torchs_encoder_layer_reads_masked_parameters():
-    attn, units, tokens = packed_attention()
+    attn, tokens = packed_attention()
     layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval()
     layer.self_attn = attn.eval()
-    add_masks(attn, [units])
+    add_masks(attn, find_units(attn))
     attn.unit_mask.value[1] = .25
     with torch.no_grad():
         fast = layer(tokens)
