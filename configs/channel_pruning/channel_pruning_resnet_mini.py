@@ -51,4 +51,4 @@ load_from = 'work_dirs/channel_pruning_resnet_mini.pth'
 train_cfg = dict(max_epochs=2, val_interval=2)
 optim_wrapper = dict(optimizer=dict(lr=1e-3))
 param_scheduler = dict(end=2)
-default_hooks = dict(keep=dict(name='channel_pruning_resnet_mini'))
+default_hooks = dict(keep=dict(name=None))
