@@ -134,6 +134,18 @@ def _match_merge(keys: torch.Size, *args, out_shape=None, **kwargs) -> int:
     return 2 * batch * (num // 2) * ((num + 1) // 2) * channels
 
 
+def _routed_attention(q: torch.Size,
+                      k: torch.Size,
+                      v: torch.Size,
+                      routes: torch.Size,
+                      grid: list[int],
+                      *args,
+                      out_shape=None,
+                      **kwargs) -> int:
+    keys = routes[2] * k[1] * k[2] // math.prod(grid)
+    return 2 * math.prod(q[:3]) * keys * (q[3] + v[3])
+
+
 _INTEGERS = {
     getattr(torch.ops.mmcompress, f'{engine}_{operator}'):
     _integers(f'{engine}_{operator}')
@@ -153,6 +165,7 @@ _FORMULAS = {
     # mmcv's deformable convolutions
     torch.ops.aten.addmm_: _addmm,
     torch.ops.mmcompress.match_merge: _match_merge,
+    torch.ops.mmcompress.routed_attention: _routed_attention,
     **PACKED,
     **_INTEGERS
 }

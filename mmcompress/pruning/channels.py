@@ -1,6 +1,6 @@
 """Remove channels of convolutional networks: which, and how."""
 import copy
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -64,11 +64,11 @@ def _members(name: str, layer: nn.Module, is_read: bool,
 def _groups(model: nn.Module, trace: Trace) -> list[Units]:
     """Channels that stand in the same layers are units of one group."""
     together = defaultdict(list)
-    for slots in positions(trace).values():
+    for slots in positions(trace):
         signature = tuple((slot, len(found)) for slot, found in slots.items())
         together[tuple(sorted(signature))].append(slots)
     order = {name: i for i, name in enumerate(trace.layers)}
-    groups = []
+    groups, names = [], Counter()
     for signature, units in together.items():
         members = []
         for name, is_read in sorted((slot for slot, _ in signature),
@@ -76,8 +76,12 @@ def _groups(model: nn.Module, trace: Trace) -> list[Units]:
             index = torch.tensor([unit[name, is_read] for unit in units])
             members += _members(name, model.get_submodule(name), is_read,
                                 index)
-        groups.append(
-            Units(members[0].layer, '', 'channels', tuple(members), _tell))
+        name = members[0].layer
+        names[name] += 1
+        if names[name] > 1:
+            # other layers have other parts of its channels
+            name = f'{name} ({names[name]})'
+        groups.append(Units(name, '', 'channels', tuple(members), _tell))
     return groups
 
 
@@ -160,7 +164,7 @@ def _positions(model: nn.Module, groups: list[Units],
 
 
 @torch.no_grad()
-def cut(model: nn.Module, groups: list[Units], kept: list[Tensor]) -> None:
+def cut_channels(model: nn.Module, groups: list[Units], kept: list[Tensor]) -> None:
     """Remove channels in place.
 
     Args:
@@ -182,7 +186,7 @@ def cut(model: nn.Module, groups: list[Units], kept: list[Tensor]) -> None:
 
 
 @torch.no_grad()
-def mask(model: nn.Module, groups: list[Units], kept: list[Tensor]) -> None:
+def mask_channels(model: nn.Module, groups: list[Units], kept: list[Tensor]) -> None:
     """Silence channels in place, without removing them.
 
     What produces them is 0, norms included, and so is what reads them. Such a
@@ -191,7 +195,8 @@ def mask(model: nn.Module, groups: list[Units], kept: list[Tensor]) -> None:
     Args:
         model (nn.Module): The model.
         groups (list[Units]): See :func:`find_channels`.
-        kept (list[Tensor]): See :func:`cut`.
+        kept (list[Tensor]): See
+            :func:`cut_channels`.
     """
     for layer, key, dim, gone in _positions(model, groups, kept):
         if key != 'running_var':

@@ -117,3 +117,25 @@ def cut(model: nn.Module, kept: Mapping[str, Tensor]) -> None:
             size = getattr(layer, key).size(dim)
             _cut_tensor(layer, key, dim, _positions(index, kept[name], size))
         units.shrink(model.get_submodule(units.module), len(kept[name]))
+
+
+@torch.no_grad()
+def mask(model: nn.Module, kept: Mapping[str, Tensor]) -> None:
+    """Let units of a model be 0, in place: it computes what :func:`cut` does.
+
+    Args:
+        model (nn.Module): In float.
+        kept (Mapping[str, Tensor]): As of :func:`cut`.
+
+    Raises:
+        KeyError: If there is no group of a name.
+        ValueError: If none or others are to be kept.
+    """
+    for name, units in known_units(model, list(kept)).items():
+        gone = torch.ones(units.num, dtype=torch.bool)
+        gone[_check_kept(units, kept[name])] = False
+        for layer, key, dim, index in units.slots(model):
+            if dim == 0:
+                rows = index[gone].flatten()
+                tensor = getattr(layer, key)
+                tensor[rows.to(tensor.device)] = 0

@@ -29,8 +29,11 @@ _SPATIAL = ('max_pool2d_with_indices', 'avg_pool2d', '_adaptive_avg_pool2d',
             'upsample_nearest_exact2d', 'upsample_bilinear2d',
             'upsample_bicubic2d', '_upsample_bilinear2d_aa')
 _REDUCTIONS = ('mean', 'sum', 'amax', 'amin')
-_MOVES = ('cat', 'stack', 'clone', '_unsafe_view', 'repeat', 'flip',
-          'constant_pad_nd', 'reflection_pad2d')
+_MOVES = ('cat', 'stack', 'clone', '_unsafe_view', 'repeat', 'flip')
+_PADS = ('constant_pad_nd', 'reflection_pad2d', 'replication_pad2d')
+# of which only the shape is looked at
+_FACTORIES = ('new_empty', 'new_zeros', 'new_ones', 'new_full', 'empty_like',
+              'zeros_like', 'ones_like', 'full_like', 'fill', 'zero')
 _RESHAPES = ('view', '_unsafe_view', 'reshape')
 _BATCH_NORMS = ('native_batch_norm', 'cudnn_batch_norm', 'batch_norm')
 _REASONS = dict(
@@ -160,10 +163,13 @@ class _Tracer(TorchDispatchMode):
         # of transposed weights, those that were transposed
         self.weights = WeakTensorKeyDictionary()
         self.owners = WeakTensorKeyDictionary()
+        self.shared = WeakTensorKeyDictionary()
         for name, module in self.modules.items():
             for key, tensor in (*module._parameters.items(),
                                 *module._buffers.items()):
                 if tensor is not None:
+                    if tensor in self.owners:
+                        self.shared[tensor] = (self.owners[tensor][0], name)
                     self.owners[tensor] = (name, key)
 
     def __torch_dispatch__(self, func: Callable, types, args=(), kwargs=None):
@@ -232,7 +238,7 @@ class _Tracer(TorchDispatchMode):
             self._layer(args[0], self.weights[args[1]], None, out, 1)
         elif name in _BATCH_NORMS:
             self._batch_norm(inputs, outputs)
-        elif all(self.get(x) is None for x in inputs):
+        elif name in _FACTORIES or all(self.get(x) is None for x in inputs):
             for tensor in outputs:
                 self.of.pop(tensor, None)
         elif torch.Tag.pointwise in func.tags or name in _POINTWISE:
@@ -241,6 +247,8 @@ class _Tracer(TorchDispatchMode):
             self._copy(args[0], args[1])
         elif name in _SPATIAL:
             self._spatial(name, args[0], outputs)
+        elif name in _PADS:
+            self._pad(name, args[0], args[1], outputs)
         elif name in _REDUCTIONS:
             self._reduce(name, args, kwargs, outputs)
         elif func.is_view or name in _MOVES:
@@ -261,8 +269,12 @@ class _Tracer(TorchDispatchMode):
                          'is none of PyTorch')
             return
         self.trace.met.add(name)
-        reason = f'mixed with others by {name}'
-        read = self._channels(x, dim, reason)
+        if weight in self.shared:
+            # cutting one would separate them
+            self.give_up(inputs, [out], 'read by a weight that '
+                         f'{" and ".join(self.shared[weight])} share')
+            return
+        read = self._channels(x, dim, f'mixed with others by {name}')
         if read is None:
             # nothing that could be removed is known to arrive
             read = self.labels.new(x.size(dim))
@@ -351,6 +363,15 @@ class _Tracer(TorchDispatchMode):
         for tensor in outputs:
             self.of[tensor] = labels
 
+    def _pad(self, name: str, x: Tensor, pad: list[int],
+             outputs: list[Tensor]) -> None:
+        labels = self.get(x)
+        # two numbers for each dimension, from the last on
+        if max(labels.shape[-(len(pad) // 2):]) > 1:
+            self.give_up([x], outputs, f'mixed with others by {name}')
+        else:
+            self.of[outputs[0]] = labels
+
     def _reduce(self, name: str, args: tuple, kwargs: dict,
                 outputs: list[Tensor]) -> None:
         labels = self.get(args[0])
@@ -380,9 +401,6 @@ class _Tracer(TorchDispatchMode):
 
         args = [[labels_for(x) for x in arg] if isinstance(arg, (
             list, tuple)) else labels_for(arg) for arg in args]
-        if 'pad' in name:
-            kwargs = {}
-            args = args[:2] + ([_NONE] if name == 'constant_pad_nd' else [])
         # memory formats are nothing to labels
         kwargs = {k: v for k, v in kwargs.items() if k != 'memory_format'}
         if name in _RESHAPES:
@@ -457,18 +475,24 @@ def follow(model: nn.Module, trace: Trace, inputs: Iterable[Tensor],
             trace.labels.fix(labels, 'what the model returns')
 
 
-def positions(trace: Trace) -> dict[int, dict[tuple[str, bool], list[int]]]:
-    """Where each removable channel stands.
+def positions(trace: Trace) -> list[dict[tuple[str, bool], list[int]]]:
+    """Where each channel stands that can be removed.
 
     Returns:
-        dict: By label: by name of a layer, and whether it reads, the
+        list[dict]: By name of a layer, and whether it reads the channel:
         positions there.
     """
     found = defaultdict(lambda: defaultdict(list))
+    produced = set()
     for name, ends in trace.layers.items():
         for reads, labels in ((True, ends.reads), (False, ends.produces)):
             for i, label in enumerate(() if labels is None else labels):
                 label = trace.labels.root(int(label))
-                if label not in trace.labels.reasons:
-                    found[label][name, reads].append(i)
-    return found
+                found[label][name, reads].append(i)
+                if not reads and ends.reads is not None:
+                    produced.add(label)
+    # coordinates, for example, are no layer's
+    return [
+        slots for label, slots in found.items()
+        if label in produced and label not in trace.labels.reasons
+    ]

@@ -1,7 +1,9 @@
 """Prune the channels of a model: find, rank, cut, compare."""
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn as nn
@@ -9,7 +11,8 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from mmcompress.tables import format_table
-from .channels import Channels, cut, find_channels, mask, record
+from .channels import (Channels, cut_channels, find_channels, mask_channels,
+                       record)
 from .criteria import choose, score
 
 
@@ -47,6 +50,30 @@ class PrunedChannels:
                                    fixed) if fixed else text
 
 
+@contextmanager
+def _same_proposals(models: tuple[nn.Module, ...]) -> Iterator[None]:
+    """Let the second two-stage detector look where the first one does.
+
+    Which boxes come first may hang on a rounding.
+    """
+    heads = [getattr(model, 'rpn_head', None) for model in models]
+    proposed = []
+
+    def propose(*args, predict, **kwargs) -> list:
+        own = predict(*args, **kwargs)
+        proposed.append(own)
+        return proposed[0]
+
+    heads = [head for head in heads if head is not None]
+    try:
+        for head in heads:
+            head.predict = partial(propose, predict=head.predict)
+        yield
+    finally:
+        for head in heads:
+            del head.predict
+
+
 def largest_difference(a: nn.Module, b: nn.Module, batch: dict) -> float:
     """Largest difference of two models' outputs, over the largest value.
 
@@ -55,15 +82,18 @@ def largest_difference(a: nn.Module, b: nn.Module, batch: dict) -> float:
         b (nn.Module): In eval mode.
         batch (dict): Preprocessed.
     """
-    with torch.no_grad():
-        outputs = [
-            tree_leaves(model(**copy.deepcopy(batch), mode='tensor'))
-            for model in (a, b)
-        ]
-    pairs = [(x, y) for x, y in zip(*outputs, strict=True)
-             if isinstance(x, Tensor)]
-    worst = max((x - y).abs().max().item() for x, y in pairs)
-    return worst / max(y.abs().max().item() for _, y in pairs)
+    outputs = []
+    with torch.no_grad(), _same_proposals((a, b)):
+        for model in (a, b):
+            out = model(**copy.deepcopy(batch), mode='tensor')
+            if hasattr(model, 'rpn_head'):
+                features = model.extract_feat(batch['inputs'])
+                out = (out, model.rpn_head(features))
+            outputs.append([x for x in tree_leaves(out)
+                            if isinstance(x, Tensor)])
+    worst = max((x - y).abs().max().item()
+                for x, y in zip(*outputs, strict=True))
+    return worst / max(y.abs().max().item() for y in outputs[1])
 
 
 def prune_channels(model: nn.Module,
@@ -117,8 +147,8 @@ def prune_channels(model: nn.Module,
     pruned, masked = copy.deepcopy(model), copy.deepcopy(model)
     for other in (pruned, masked):
         other.eval()
-    cut(pruned, found.groups, kept)
-    mask(masked, found.groups, kept)
+    cut_channels(pruned, found.groups, kept)
+    mask_channels(masked, found.groups, kept)
     try:
         difference = largest_difference(pruned, masked, batch)
     except RuntimeError as error:

@@ -43,6 +43,7 @@ def calls(engine):
                 groups, pad_value)
 
     tokens = bits[0, 0]
+    keys = torch.ones(2, 2, 9, 4, device=device)
 
     def roi_align(output_size=(2, 2), spatial_scale=1.0, sampling_ratio=0):
         return run.roi_align(x, rois, list(output_size), spatial_scale,
@@ -77,6 +78,8 @@ def calls(engine):
         fake_quantize=lambda **k: run.lsq_fake_quantize(*quantizer(**k)),
         fake_quantize_backward=lambda **k: run.lsq_fake_quantize_backward(
             x, *quantizer(**k)),
+        match_merge=lambda r=3, protected=(0, ): run.match_merge(
+            keys, keys[:, 0], None, r, list(protected)),
         roi_align=roi_align)
 
 
@@ -178,6 +181,19 @@ def test_codes(engine, name, value):
     functions = calls(engine)
     refused(name, functions['fake_quantize'], **{name: value})
     refused(name, functions['fake_quantize_backward'], **{name: value})
+
+
+@pytest.mark.parametrize('value', [9, 2**62, 2**63 - 1, -1, -2**63])
+def test_positions_of_tokens(engine, value):
+    for protected in ([value], [0, value], [value, 8]):
+        refused('protected', calls(engine)['match_merge'], protected=protected)
+
+
+def test_number_of_tokens_that_leave(engine):
+    call = calls(engine)['match_merge']
+    for value in (-1, -2**63):
+        refused('r', call, r=value)
+    assert call(r=2**63 - 1)[0].shape == (2, 5, 4)
 
 
 @pytest.mark.parametrize('num_products', [0, -1, 2**24 + 1, 2**62])

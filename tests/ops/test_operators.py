@@ -29,6 +29,9 @@ def arguments(batch=2):
     matrix = prepack(randn(70, 66, 1, 1, seed=9))
     quantizer = (scale[:66].abs(), shift[:66], threshold[:66], 1, -8, 7, 0.1,
                  'clip')
+    maps = randn(3, batch, 4, 6, 24, seed=10)
+    routes = torch.tensor([[[0, 1], [1, 1], [2, 5], [3, 0], [4, 1], [5, 2]]] *
+                          batch)
     return {
         'binary_pack': (x, randn(66), randn(66) > 0),
         'binary_unpack': (bits, 66),
@@ -59,8 +62,11 @@ def arguments(batch=2):
                                 threshold, threshold, flip, 70, 66, False),
         'roi_align':
         (x, torch.tensor([[0., 1, 1, 6, 5]] * batch), [2, 3], 0.5, 0, True),
+        'routed_attention': (*maps, routes, [2, 3], 3, 0.2),
         'lsq_fake_quantize': (x, *quantizer),
         'lsq_fake_quantize_backward': (x.cos(), x, *quantizer),
+        'match_merge': (randn(batch, 9, 2, 8).transpose(1, 2),
+                        randn(batch, 9, 6), randn(batch, 9, 1).abs(), 3, [0]),
     }
 
 
@@ -103,6 +109,12 @@ def test_fake_quantization_passes_opcheck(axis):
     scale = randn(num).abs().requires_grad_()
     torch.library.opcheck(torch.ops.mmcompress.lsq_fake_quantize.default,
                           (x, scale, None, None, axis, 0, 3, 1., 'rounded'))
+
+
+def test_merging_passes_opcheck_without_masses():
+    keys, x = randn(2, 9, 2, 8).transpose(1, 2), randn(2, 9, 6, seed=1)
+    torch.library.opcheck(torch.ops.mmcompress.match_merge.default,
+                          (keys, x.requires_grad_(), None, 3, [0, 1]))
 
 
 class PackedPair(nn.Module):
@@ -254,7 +266,42 @@ def gradients(dy, x=X):
         dy, x, VECTOR[:66], None, None, 1, -8, 7, 1., 'clip')
 
 
+MAP = torch.zeros(1, 4, 4, 6)
+ROUTES = torch.zeros(1, 4, 2, dtype=torch.int64)
+
+
+def attend(q=MAP, k=MAP, v=MAP, routes=ROUTES, grid=(2, 2), heads=2, scale=1.):
+    return ops.routed_attention(q, k, v, routes, grid, heads, scale)
+KEYS, MERGED = torch.zeros(2, 3, 9, 8), torch.zeros(2, 9, 5)
+
+
+def merge(keys=KEYS, x=MERGED, mass=None, r=3, protected=(0, )):
+    return torch.ops.mmcompress.match_merge(keys, x, mass, r, list(protected))
+
+
 @pytest.mark.parametrize('name, call', [
+    ('q', lambda: attend(MAP.double())),
+    ('q', lambda: attend(MAP[0])),
+    ('q', lambda: attend(MAP[:, :3])),
+    ('q', lambda: attend(MAP[:, :0])),
+    ('q', lambda: attend(MAP[..., :5])),
+    ('q', lambda: attend(MAP[..., :0])),
+    ('k', lambda: attend(k=MAP[:0])),
+    ('k', lambda: attend(k=MAP[..., :4])),
+    ('k', lambda: attend(k=MAP[:, :, :3])),
+    ('v', lambda: attend(v=MAP[:, :2])),
+    ('v', lambda: attend(v=MAP.half())),
+    ('routes', lambda: attend(routes=ROUTES.int())),
+    ('routes', lambda: attend(routes=ROUTES[:, :3])),
+    ('routes', lambda: attend(routes=ROUTES[..., :0])),
+    ('routes', lambda: attend(routes=ROUTES[0])),
+    ('routes', lambda: attend(routes=ROUTES - 1)),
+    ('routes', lambda: attend(routes=ROUTES + 4)),
+    ('grid', lambda: attend(grid=(0, 2))),
+    ('grid', lambda: attend(grid=(2, ))),
+    ('num_heads', lambda: attend(heads=0)),
+    ('num_heads', lambda: attend(heads=4)),
+    ('scale', lambda: attend(scale=float('nan'))),
     ('x', lambda: ops.binary_linear_pack(TOKENS.double())),
     ('x', lambda: ops.binary_linear_pack(TOKENS[0, 0, 0])),
     ('x', lambda: ops.binary_linear_pack(TOKENS[..., :0])),
@@ -288,6 +335,18 @@ def gradients(dy, x=X):
     ('low', lambda: quantize(low=1)),
     ('high', lambda: quantize(high=-1)),
     ('mask', lambda: quantize(mask='no')),
+    ('keys', lambda: merge(KEYS[0])),
+    ('keys', lambda: merge(KEYS[:, :0])),
+    ('keys', lambda: merge(KEYS.int())),
+    ('x', lambda: merge(x=MERGED[:, :8])),
+    ('x', lambda: merge(x=MERGED.int())),
+    ('mass', lambda: merge(mass=MERGED)),
+    ('mass', lambda: merge(mass=MERGED[..., :1].int())),
+    ('r', lambda: merge(r=-1)),
+    ('protected', lambda: merge(protected=[9])),
+    ('protected', lambda: merge(protected=[-1])),
+    ('protected', lambda: merge(protected=[1, 0])),
+    ('protected', lambda: merge(protected=[1, 1])),
     ('dy', lambda: gradients(X[..., :1])),
     ('dy', lambda: gradients(X.double())),
     ('x', lambda: ops.binary_pack(X.double())),

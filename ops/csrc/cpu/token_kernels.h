@@ -25,8 +25,8 @@ struct Similarities {
   const float* columns;  // panels; what is behind the last column is no number
   int64_t num_columns;
   int64_t dims;
-  // Of each row: the largest product, -inf if none is a number, and the first
-  // column that has it.
+  // Of each row: the largest product, at most kMostSimilar, -inf if none is a
+  // number, and the first column that has it.
   float* best;
   int32_t* column;
 };

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "../match_merge_shape.h"
 #include "token_kernels.h"
 
 namespace mmcompress {
@@ -74,6 +75,7 @@ void find_best(const Similarities& args) {
     best[r] = Floats{} - INFINITY;
     column[r] = here;
   }
+  const Floats most_similar = Floats{} + kMostSimilar;
   const float* columns = args.columns;
   for (int64_t first = 0; first < args.num_columns; first += kColumns) {
     Floats sums[kRows][2] = {};
@@ -91,8 +93,11 @@ void find_best(const Similarities& args) {
     for (int half = 0; half < 2; ++half, here += kLanes)
 #pragma GCC unroll 16
       for (int r = 0; r < kRows; ++r) {
-        const Ints is_better = sums[r][half] > best[r];
-        best[r] = is_better ? sums[r][half] : best[r];
+        // what is no number stays so
+        const Floats sum =
+            sums[r][half] > most_similar ? most_similar : sums[r][half];
+        const Ints is_better = sum > best[r];
+        best[r] = is_better ? sum : best[r];
         column[r] = is_better ? here : column[r];
       }
   }
