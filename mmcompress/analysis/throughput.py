@@ -1,4 +1,5 @@
 """Images per second, as token merging is measured officially."""
+import copy
 from collections.abc import Callable
 
 import torch
@@ -58,7 +59,7 @@ def without_merging(cfg: Config) -> Config | None:
     Returns:
         Config | None: None if nothing merges.
     """
-    dense = cfg.copy()
+    dense = copy.deepcopy(cfg)
     return dense if _drop(dense.model) else None
 
 

@@ -517,7 +517,9 @@ def _protected_first(leaves: Tensor,
     """
     num = leaves.size(1)
     fixed = _is_protected(num, protected, leaves)
-    stay = (~leaves & ~fixed).cumsum(dim=1) - 1 + len(protected)
+    # padding may go to a position that left, before any that stays
+    stay = (~leaves & ~fixed).cumsum(dim=1).sub(1).clamp(min=0)
+    stay = stay + len(protected)
     for new, old in enumerate(protected):
         stay[:, old] = new
     slot = torch.where(leaves, stay.gather(1, target), stay)

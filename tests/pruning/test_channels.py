@@ -196,7 +196,8 @@ def test_layers_with_one_weight_are_not_separated():
         mid=nn.Sequential(conv(8, 8), conv(8, 8)), head=conv(8, 2))
     model.mid[1].weight = model.mid[0].weight
     found = find_channels(model, batch())
-    assert 'mid.0 and mid.1 share' in str(found.fixed) or not found.groups
+    assert not found.groups
+    assert 'mid.0 and mid.1 share' in found.fixed['first.0']
 
 
 def test_low_bit_layers_are_refused():
@@ -225,7 +226,7 @@ def test_a_detector_loses_channels_but_those_of_its_outputs(detector):
         'bbox_head.retina_cls', 'bbox_head.retina_reg'
     }
     assert pruned.channels['neck.lateral_convs.0.conv'] == (4, 8)
-    assert pruned.channels['backbone.bn1'] == 32
+    assert pruned.channels['backbone.bn1'] == 2
     table = pruned.table()
     assert 'neck.fpn_convs.0.conv' in table
     assert 'what the model returns' in table

@@ -7,6 +7,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import DATASETS
+from mmengine.runner import load_checkpoint
 from mmpretrain.structures import DataSample
 from torch.utils.data import Dataset
 
@@ -77,21 +78,21 @@ def sizes(config):
 
 def test_writes_what_loads(prune):
     config = prune('--channels', '0.5', '--criterion', 'taylor', '--uniform')
-    assert sizes(config) == [(3, 4)] + [(4, 4)] * 4
+    assert sizes(config) == [(3, 4)] + [(4, 4)] * 5
     meta = torch.load(config.with_suffix('.pth'))['meta']
     assert {len(kept) for kept in meta['kept_channels'].values()} == {4}
     again = prune('--channels', '0.5', '--uniform', config='out', out='less')
-    assert sizes(again) == [(3, 2)] + [(2, 2)] * 4
+    assert sizes(again) == [(3, 2)] + [(2, 2)] * 5
     steps = Config.fromfile(again).model.steps
     assert [step.type for step in steps] == ['mmcompress.KeepChannels']
 
 
 def test_the_dense_config_refuses_the_file(prune):
     config = prune('--channels', '0.5')
+    dense = build_model(read_config(str(config.with_name('dense.py'))))
     with pytest.raises(RuntimeError, match='of a pruned model.*KeepChannels'):
-        build_subject(
-            Config.fromfile(config.with_name('dense.py')),
-            str(config.with_suffix('.pth')))
+        # which only warns of shapes
+        load_checkpoint(dense, str(config.with_suffix('.pth')))
 
 
 @pytest.mark.parametrize(

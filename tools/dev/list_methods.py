@@ -24,6 +24,7 @@ LICENCES = {
     'Apache-2.0': 'Apache-2.0',
     'MIT': 'MIT',
     'BSD-3-Clause': 'BSD-3-Clause',
+    'CC-BY-NC-4.0': 'CC BY-NC 4.0: no commercial use of code or weights',
 }
 ROLES = {'': '', 'port': ' (a port)', 'reference': ' (what ours equals)'}
 BLOCK = re.compile(
