@@ -20,7 +20,7 @@ MATCHINGS = {
                  'pitome', 'random', 'threshold')
 }
 #: What a layer hands to a matching that names it.
-_GIVEN = ('q', 'k', 'r', 'protected', 'mass')
+_GIVEN = ('q', 'k', 'r', 'protected', 'padding')
 
 
 @dataclass(frozen=True)
@@ -88,13 +88,17 @@ class Merging:
             tokens (Tokens): What they are of.
         """
         function = MATCHINGS[self.matching]
+        wants = inspect.signature(function).parameters
+        if tokens.padded and 'padding' not in wants:
+            raise ValueError(
+                f'the matching {self.matching!r} can not follow one that '
+                "leaves padding; 'bipartite' and 'threshold' can")
         given = dict(
             q=q,
             k=k,
             r=self.r,
             protected=self.positions(tokens),
-            mass=tokens.mass)
-        wants = inspect.signature(function).parameters
+            padding=tokens.mass.squeeze(-1) == 0 if tokens.padded else None)
         given = {key: given[key] for key in _GIVEN if key in wants}
         return function(**{**given, **self.options})
 
@@ -170,13 +174,13 @@ class MergingLayer(nn.Module):
         """Merge tokens by their queries and keys."""
         if self.merging.r == 0:
             return tokens
-        if self.merging.is_fused:
+        if self.merging.is_fused and not tokens.padded:
             return self._merge_fused(tokens, k)
         match = self.merging.match(q, k, tokens)
-        if match.num == tokens.x.size(1):
+        if match.num == tokens.x.size(1) and not match.pads:
             return tokens
         x, mass = merge(tokens.x, tokens.mass, match, self.merging.normalize)
-        return tokens.merged(x, match.slot, mass, match.protected)
+        return tokens.merged(x, mass, match)
 
     def _merge_fused(self, tokens: Tokens, k: Tensor) -> Tokens:
         protected = self.merging.positions(tokens)
@@ -184,4 +188,5 @@ class MergingLayer(nn.Module):
             return tokens
         x, mass, slot = match_merge(k, tokens.x, tokens.mass, self.merging.r,
                                     protected)
-        return tokens.merged(x, slot, mass, tuple(range(len(protected))))
+        first = tuple(range(len(protected)))
+        return tokens.merged(x, mass, Match(slot, x.size(1), first))

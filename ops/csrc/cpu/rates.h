@@ -27,6 +27,8 @@ struct Rates {
   double token_values;
   // roi_align.h: outputs with one or two samples per bin
   double pooled_values;
+  // routed_attention.h: products of queries, keys and values
+  double attention_products;
 };
 
 // Of all kernels, per microsecond: bytes of weights that are read but once,
@@ -35,6 +37,9 @@ constexpr double kReadBytes = 1e5;
 
 // Codes that max pooling looks at.
 constexpr double kMaxima = 5e4;
+
+// Keys that change their place.
+constexpr double kTransposed = 2e3;
 
 // Of the kernels with this name.
 const Rates& rates_of(const char* kernels);
