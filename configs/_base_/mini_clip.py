@@ -78,7 +78,8 @@ test_dataloader = val_dataloader
 val_evaluator = dict(type='RetrievalRecall', topk=(1, 5))
 test_evaluator = val_evaluator
 
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=900, val_interval=900)
+# 920 steps
+train_cfg = dict(by_epoch=True, max_epochs=20, val_interval=20)
 val_cfg = dict(type='RetrievalValLoop')
 test_cfg = dict(type='RetrievalTestLoop')
 optim_wrapper = dict(
@@ -86,19 +87,18 @@ optim_wrapper = dict(
     optimizer=dict(type='AdamW', lr=0.001, weight_decay=0.05),
     clip_grad=dict(max_norm=5))
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=50),
+    dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=46),
     dict(
         type='CosineAnnealingLR',
         eta_min_ratio=0.01,
-        by_epoch=False,
-        begin=50,
-        end=900,
-        T_max=850)
+        by_epoch=True,
+        begin=0,
+        end=20,
+        T_max=20,
+        convert_to_iter_based=True)
 ]
 
 default_hooks = dict(
-    logger=dict(interval=50),
-    checkpoint=dict(
-        type='CheckpointHook', by_epoch=False, interval=900, max_keep_ckpts=1))
-log_processor = dict(by_epoch=False, window_size=50)
+    logger=dict(interval=46),
+    checkpoint=dict(type='CheckpointHook', interval=20, max_keep_ckpts=1))
 randomness = dict(seed=0)

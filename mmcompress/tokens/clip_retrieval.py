@@ -10,11 +10,11 @@ from mmpretrain.structures import DataSample
 from mmpretrain.utils.dependency import WITH_MULTIMODAL
 from torch import Tensor
 
+from mmcompress.check_env import TRANSFORMERS
 from mmcompress.registry import MODELS
 from mmcompress.scoped_registry import add_to_roots
 from .text_tower import TextTransformer
 
-NEEDS = 'transformers>=4.36,<4.56'
 # of the official code: temperatures from 1 to 0.01
 _MAX_LOGIT_SCALE = 4.6052
 
@@ -95,9 +95,8 @@ class CLIPRetrieval(CLIP):
                  **kwargs) -> None:
         if not WITH_MULTIMODAL and isinstance(tokenizer.get('type'), str):
             raise ImportError(
-                f'CLIPRetrieval needs {NEEDS} for its tokenizer: `pip install '
-                "'mmcompress[multimodal]'`. Later versions lack what "
-                'mmpretrain imports')
+                f'CLIPRetrieval needs {TRANSFORMERS} for its tokenizer: `pip '
+                'install "mmcompress[multimodal]"`')
         # its constructor writes into configs
         kwargs = copy.deepcopy(kwargs)
         super().__init__(tokenizer=tokenizer, **kwargs)
