@@ -14,6 +14,7 @@ import torch.nn as nn
 from torch import Tensor
 from torch.autograd.graph import get_gradient_edge
 
+from mmcompress.tokens.tokens import Tokens
 from .tap_paths import check_path
 
 _TAP = re.compile(
@@ -121,9 +122,14 @@ def each_tap(spec: Any, value: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def tensors_of(value: Any) -> list[Tensor]:
-    """All tensors in nested lists, tuples and dicts."""
+    """All tensors in nested lists, tuples and dicts.
+
+    Of merged tokens, the full sequence.
+    """
     if isinstance(value, Tensor):
         return [value]
+    if isinstance(value, Tokens):
+        return [value.full()]
     if isinstance(value, dict):
         value = list(value.values())
     if isinstance(value, (list, tuple)):
@@ -132,9 +138,14 @@ def tensors_of(value: Any) -> list[Tensor]:
 
 
 def map_tensors(value: Any, function: Callable[[Tensor], Any]) -> Any:
-    """Build nested lists, tuples and dicts anew, with other tensors."""
+    """Build nested lists, tuples and dicts anew, with other tensors.
+
+    Merged tokens become the full sequence.
+    """
     if isinstance(value, Tensor):
         return function(value)
+    if isinstance(value, Tokens):
+        return function(value.full())
     if isinstance(value, dict):
         mapped = copy(value)
         for key, item in value.items():

@@ -2,4 +2,9 @@ from mmcompress.lazy_imports import lazy_exports
 
 __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
-    dict(matching=['Match', 'bipartite'], tokens=['Tokens']))
+    dict(
+        layers=['Merging', 'MergingLayer'],
+        matching=['Match'],
+        merging=['merge', 'unmerge'],
+        step=['MergeTokens', 'schedule'],
+        tokens=['Tokens']))

@@ -25,15 +25,19 @@ class Tokens:
             shape (B, M, 1); 0 is padding. None: each for itself.
         group (Tensor | None): The group of each token, int64 of shape (B, N).
             None: nothing was merged.
+        protected (tuple[int, ...] | None): Rows of the tokens that must not
+            be merged. None: nothing was merged.
     """
 
     def __init__(self,
                  x: Tensor,
                  mass: Tensor | None = None,
-                 group: Tensor | None = None) -> None:
+                 group: Tensor | None = None,
+                 protected: tuple[int, ...] | None = None) -> None:
         self.x = x
         self.mass = mass
         self.group = group
+        self.protected = protected
 
     @classmethod
     def of(cls, x: 'Tensor | Tokens') -> 'Tokens':
@@ -47,19 +51,26 @@ class Tokens:
         index = self.group.unsqueeze(-1).expand(-1, -1, self.x.size(-1))
         return self.x.gather(1, index)
 
-    def merged(self, x: Tensor, slot: Tensor, mass: Tensor) -> 'Tokens':
+    def merged(self, x: Tensor, slot: Tensor, mass: Tensor,
+               protected: tuple[int, ...]) -> 'Tokens':
         """What a merge makes of these.
 
         Args:
             x (Tensor): New rows, shape (B, M', C).
             slot (Tensor): Where each row of these went, shape (B, M), int64.
             mass (Tensor): New masses, shape (B, M', 1).
+            protected (tuple[int, ...]): New rows of protected tokens.
         """
         group = slot if self.group is None else slot.gather(1, self.group)
-        return Tokens(x, mass, group)
+        return Tokens(x, mass, group, protected)
 
-    def _with(self, x: Tensor) -> 'Tokens':
-        return Tokens(x, self.mass, self.group)
+    def replaced(self, x: Tensor) -> 'Tokens':
+        """Other rows for the same groups.
+
+        Args:
+            x (Tensor): Shape (B, M, C).
+        """
+        return Tokens(x, self.mass, self.group, self.protected)
 
     @classmethod
     def __torch_function__(cls,
@@ -69,7 +80,7 @@ class Tokens:
                            kwargs: dict | None = None) -> Any:
         kwargs = kwargs or {}
         if func in _PER_TOKEN and isinstance(args[0], cls):
-            return args[0]._with(func(args[0].x, *args[1:], **kwargs))
+            return args[0].replaced(func(args[0].x, *args[1:], **kwargs))
 
         def unmerge(value: Any) -> Any:
             if isinstance(value, cls):
@@ -78,9 +89,10 @@ class Tokens:
                 return type(value)(map(unmerge, value))
             return value
 
-        return func(*unmerge(args),
-                    **{key: unmerge(value)
-                       for key, value in kwargs.items()})
+        return func(*unmerge(args), **{
+            key: unmerge(value)
+            for key, value in kwargs.items()
+        })
 
     # ---- A tensor of the full length ---------------------------------------
 
@@ -108,7 +120,8 @@ class Tokens:
         return self.full()[index]
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith('__') or name in ('x', 'mass', 'group'):
+        if name.startswith('__') or name in ('x', 'mass', 'group',
+                                             'protected'):
             # asked for by copy and pickle before there is anything
             raise AttributeError(name)
         return getattr(self.full(), name)
