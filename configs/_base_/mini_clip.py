@@ -15,9 +15,7 @@ model = dict(
     vision_backbone=dict(
         type='VisionTransformer',
         arch=dict(
-            embed_dims=64,
-            num_layers=4,
-            num_heads=4,
+            embed_dims=64, num_layers=4, num_heads=4,
             feedforward_channels=256),
         img_size=32,
         patch_size=4,
@@ -46,8 +44,7 @@ train_dataloader = dict(
     dataset=dict(
         type='mmcompress.Rendered',
         task='captions',
-        dataset=dict(
-            type='mmcompress.CaptionedImages', ann_file='train.json'),
+        dataset=dict(type='mmcompress.CaptionedImages', ann_file='train.json'),
         pipeline=[
             dict(type='LoadImageFromFile'),
             dict(

@@ -11,7 +11,7 @@ from .digits import (CLASSES, PALETTE, Material, Scene, crop_photo, draw_digit,
 from .mini_data import MiniData
 
 # of the digit's 8 rows, as shares of the picture
-SIZES = dict(small=(0.36, 0.44), large=(0.62, 0.75))
+SIZES = dict(small=(0.42, 0.48), large=(0.7, 0.8))
 # of the digit's middle, as shares of the picture: x, y
 PLACES = {
     'above left': (0.32, 0.32),
@@ -40,17 +40,17 @@ def draw_caption(rng: np.random.Generator, material: Material, caption: str,
     height, digit, place = caption.split(' ', 2)
     label = CLASSES.index(digit)
     image = crop_photo(rng, material.photos, size, size, 1, 3)
-    opacity = rng.uniform(0.7, 1) * draw_digit(
+    opacity = draw_digit(
         material.digits[rng.choice(np.flatnonzero(material.labels == label))],
         height=size * rng.uniform(*SIZES[height]),
-        aspect=rng.uniform(0.75, 1.25),
-        angle=rng.uniform(-0.35, 0.35),
-        shear=rng.uniform(-0.25, 0.25))
+        aspect=rng.uniform(0.9, 1.1),
+        angle=rng.uniform(-0.15, 0.15),
+        shear=rng.uniform(-0.1, 0.1))
     shape = np.array(opacity.shape[::-1])
-    middle = size * (PLACES[place] + rng.uniform(-0.06, 0.06, size=2))
+    middle = size * (PLACES[place] + rng.uniform(-0.05, 0.05, size=2))
     x, y = np.clip(np.rint(middle - shape / 2), 0, size - shape).astype(int)
-    box = paint(rng, image, opacity, x, y, contrast=40)
-    image = image + rng.normal(0, rng.uniform(0, 12), size=image.shape)
+    box = paint(rng, image, opacity, x, y, contrast=80)
+    image = image + rng.normal(0, rng.uniform(0, 6), size=image.shape)
     image = np.clip(np.rint(image), 0, 255).astype(np.uint8)
     return Scene(image, [label], [box])
 

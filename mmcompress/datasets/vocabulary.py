@@ -31,10 +31,12 @@ def _write_clip(folder: Path) -> None:
             tokens[left] = None
     tokens = [*tokens, '<|startoftext|>', '<|endoftext|>']
     (folder / 'vocab.json').write_text(
-        json.dumps({token: i
-                    for i, token in enumerate(tokens)}))
-    (folder / 'merges.txt').write_text('\n'.join(
-        ['#version: 0.2', *dict.fromkeys(merges)]) + '\n')
+        json.dumps({
+            token: i
+            for i, token in enumerate(tokens)
+        }))
+    (folder / 'merges.txt'
+     ).write_text('\n'.join(['#version: 0.2', *dict.fromkeys(merges)]) + '\n')
     (folder / 'tokenizer_config.json').write_text(
         json.dumps(
             dict(

@@ -5,36 +5,19 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from mmengine import dist
-from mmpretrain.registry import MODELS as MMPRETRAIN_MODELS
 from mmpretrain.structures import DataSample
-from mmpretrain.utils.dependency import WITH_MULTIMODAL
 from torch import Tensor
 
 from mmcompress.check_env import TRANSFORMERS
 from mmcompress.registry import MODELS
 from mmcompress.scoped_registry import add_to_roots
+from .clip_classes import CLIP, WITH_MULTIMODAL
+from .cross_loss import cross_features, js_loss, repeated
 from .text_tower import TextTransformer
 
 # of the official code: temperatures from 1 to 0.01
 _MAX_LOGIT_SCALE = 4.6052
 
-
-def _import_clip() -> type:
-    """mmpretrain's CLIP, also without transformers.
-
-    Only the tokenizers need these, but mmpretrain then puts functions that
-    raise in the place of its multimodal models.
-    """
-    placeholder = None
-    if not WITH_MULTIMODAL:
-        placeholder = MMPRETRAIN_MODELS._module_dict.pop('CLIPZeroShot', None)
-    from mmpretrain.models.multimodal.clip.clip import CLIP
-    if placeholder is not None:
-        MMPRETRAIN_MODELS._module_dict['CLIPZeroShot'] = placeholder
-    return CLIP
-
-
-CLIP = _import_clip()
 add_to_roots('mmpretrain.registry')
 
 
@@ -81,7 +64,8 @@ class CLIPRetrieval(CLIP):
         tokenizer (dict): Config of a tokenizer, such as
             ``dict(type='AutoTokenizer', name_or_path=FOLDER,
             use_fast=False)``. It needs transformers.
-        loss_weight (float): Of the contrastive loss.
+        js_weight (float): With cross tokens, see :class:`~mmcompress.tokens
+            .CrossGET`: share of the loss that their agreement has.
         **kwargs: Of mmpretrain's ``CLIP``.
 
     Raises:
@@ -91,7 +75,7 @@ class CLIPRetrieval(CLIP):
     def __init__(self,
                  *,
                  tokenizer: dict,
-                 loss_weight: float = 1.0,
+                 js_weight: float = 0.5,
                  **kwargs) -> None:
         if not WITH_MULTIMODAL and isinstance(tokenizer.get('type'), str):
             raise ImportError(
@@ -100,7 +84,7 @@ class CLIPRetrieval(CLIP):
         # its constructor writes into configs
         kwargs = copy.deepcopy(kwargs)
         super().__init__(tokenizer=tokenizer, **kwargs)
-        self.loss_weight = loss_weight
+        self.js_weight = js_weight
         TextTransformer.take_over(self.transformer)
 
     def forward(self,
@@ -129,20 +113,38 @@ class CLIPRetrieval(CLIP):
 
     # ---- Features ----------------------------------------------------------
 
-    def extract_text_feat(self, texts: Tensor) -> Tensor:
-        """Features at the end of each text.
+    def run_image(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Features of images, and in training cross tokens of all layers.
+
+        Args:
+            images (Tensor): Shape (B, 3, H, W).
+
+        Returns:
+            tuple: Features, shape (B, D); cross tokens, shape (B, C) each,
+            none without :class:`~mmcompress.tokens.CrossGET`.
+        """
+        outs = self.visual(images)
+        return self.visual_proj(outs)[0], getattr(outs[-1], 'crosses', ())
+
+    def run_text(self, texts: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Features at the end of each text, and cross tokens of all layers.
 
         Args:
             texts (Tensor): Numbers of tokens, shape (B, T); the mark of the
                 end has the largest.
 
         Returns:
-            Tensor: Shape (B, D).
+            tuple: As of :meth:`run_image`.
         """
         x = self.token_embedding(texts)
         x = x + self.positional_embedding[:texts.size(1)]
         state = self.transformer(x, texts.argmax(dim=-1))
-        return self.ln_final(state.at_end()) @ self.text_projection
+        feature = self.ln_final(state.at_end()) @ self.text_projection
+        return feature, state.crosses
+
+    def extract_text_feat(self, texts: Tensor) -> Tensor:
+        """As of mmpretrain's."""
+        return self.run_text(texts)[0]
 
     def tokenize_samples(self, data_samples: list[DataSample]) -> Tensor:
         """Numbers of the tokens of all texts, in the order of the samples."""
@@ -190,10 +192,22 @@ class CLIPRetrieval(CLIP):
             ids (Tensor): Equal for what belongs together, shape (B, ).
         """
         self.logit_scale.data.clamp_(0, _MAX_LOGIT_SCALE)
-        loss = contrastive_loss(
-            self.extract_image_feat(images), self.extract_text_feat(texts),
-            self.logit_scale, ids)
-        return dict(loss_ita=self.loss_weight * loss)
+        image, image_crosses = self.run_image(images)
+        text, text_crosses = self.run_text(texts)
+        loss = contrastive_loss(image, text, self.logit_scale, ids)
+        if not (image_crosses and text_crosses and self.js_weight):
+            return dict(loss_ita=loss)
+        num = max(len(image_crosses), len(text_crosses))
+        agreement = js_loss(
+            cross_features(
+                repeated(image_crosses, num), self.visual.pre_norm,
+                self.visual_proj.proj),
+            cross_features(
+                repeated(text_crosses, num), self.ln_final,
+                self.text_projection))
+        return dict(
+            loss_ita=(1 - self.js_weight) * loss,
+            loss_js=self.js_weight * agreement)
 
     # ---- Retrieval ---------------------------------------------------------
 

@@ -15,8 +15,8 @@ from .tokens import Tokens
 #: Matchings that a config can name.
 MATCHINGS = {
     name: getattr(matching, name)
-    for name in ('bipartite', 'complete_graph', 'evit', 'kth', 'local_cells',
-                 'pitome', 'random', 'threshold')
+    for name in ('attention_graph', 'bipartite', 'complete_graph', 'evit',
+                 'kth', 'local_cells', 'pitome', 'random', 'threshold')
 }
 #: What a layer hands to a matching that names it.
 _GIVEN = ('q', 'k', 'r', 'protected', 'mass')

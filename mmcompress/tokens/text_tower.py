@@ -2,12 +2,16 @@
 from dataclasses import dataclass, replace
 
 import torch
-from mmpretrain.models.multimodal.clip.clip_transformer import CLIPTransformer
 from mmpretrain.models.utils.clip_generator_helper import \
     ResidualAttentionBlock
 from torch import Tensor
 
 from mmcompress.attention import attend
+from .clip_classes import CLIPTransformer
+from .cross_tokens import CrossOffset
+from .layers import Merging
+from .matching import complete_graph
+from .merging import merge
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,46 @@ class TextBlock(ResidualAttentionBlock):
         return state
 
 
+class CrossTextBlock(CrossOffset, TextBlock):
+    """A block that merges and has a cross token, behind all others.
+
+    The cross token starts anew from the text's end. That can not see it, and
+    its own query says what is important: features of texts do not depend on
+    the offset.
+
+    Attributes:
+        merging (Merging): How it merges.
+    """
+    merging: Merging
+
+    def forward(self, state: TextState) -> TextState:
+        """With a new cross token."""
+        cross = state.at_end().detach() + self.cross_token
+        x = state.x[:, :-1] if state.crosses else state.x
+        x = torch.cat([x, cross.unsqueeze(1)], dim=1)
+        crosses = (*state.crosses, cross)
+        return super().forward(replace(state, x=x, crosses=crosses))
+
+    def reduce(self, state: TextState, q: Tensor, k: Tensor) -> TextState:
+        """Merge; the first token, the end and the cross token stay."""
+        if self.merging.r == 0:
+            return state
+        num = state.x.size(1)
+        match = complete_graph(
+            q,
+            k,
+            self.merging.r,
+            protected=(0, num - 1),
+            guide=state.end,
+            also_protected=state.end,
+            official=not self.merging.normalize)
+        if match.num == num:
+            return state
+        x, mass = merge(state.x, state.mass, match, self.merging.normalize)
+        end = match.slot.gather(1, state.end.unsqueeze(1)).squeeze(1)
+        return replace(state, x=x, mass=mass, end=end)
+
+
 class TextTransformer(CLIPTransformer):
     """CLIP's text transformer, which tells blocks where texts end."""
 
@@ -69,6 +113,19 @@ class TextTransformer(CLIPTransformer):
         transformer.__class__ = cls
         for block in transformer.resblocks:
             block.__class__ = TextBlock
+
+    def let_cross(self, mergings: list[Merging], learns: bool) -> None:
+        """Give blocks a cross token, and let them merge.
+
+        Args:
+            mergings (list[Merging]): Of each block.
+            learns (bool): Whether a loss depends on the offsets.
+        """
+        for block, merging in zip(self.resblocks, mergings):
+            block.__class__ = CrossTextBlock
+            block.add_offset(block.ln_1.weight)
+            block.cross_token.requires_grad_(learns)
+            block.merging = merging
 
     def forward(self, x: Tensor, end: Tensor) -> TextState:
         """Run all blocks.
