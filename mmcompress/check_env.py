@@ -112,8 +112,8 @@ class Row:
 def installed_versions() -> Dict[str, Optional[str]]:
     """Versions of all distributions that matter; None where missing."""
     versions = {}
-    for name in dict.fromkeys(
-        (*TESTED, *OPENCV, 'mmcv-lite', 'transformers')):
+    names = (*TESTED, *OPENCV, 'mmcv-lite', 'transformers')
+    for name in dict.fromkeys(names):
         try:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

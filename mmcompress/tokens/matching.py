@@ -423,7 +423,7 @@ def attention_graph(q: Tensor,
                     mass: Tensor | None = None,
                     guide: int = 0,
                     official: bool = False) -> Match:
-    """As :func:`complete_graph`, with the attention a token gets as importance.
+    """As :func:`complete_graph`, where what is attended to is important.
 
     As the official code does it for LLaVA; keys are averaged over heads.
 

@@ -8,7 +8,6 @@ closest is compared; ours is the one with the lower index first.
 import itertools
 
 import torch
-import torch.nn as nn
 from golden import Case
 from torch import Tensor
 
