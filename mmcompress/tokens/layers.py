@@ -19,7 +19,7 @@ MATCHINGS = {
                  'kth', 'local_cells', 'pitome', 'random', 'threshold')
 }
 #: What a layer hands to a matching that names it.
-_GIVEN = ('q', 'k', 'r', 'protected', 'mass')
+_GIVEN = ('q', 'k', 'r', 'protected', 'padding')
 
 
 @dataclass(frozen=True)
@@ -82,13 +82,17 @@ class Merging:
             tokens (Tokens): What they are of.
         """
         function = MATCHINGS[self.matching]
+        wants = inspect.signature(function).parameters
+        if tokens.padded and 'padding' not in wants:
+            raise ValueError(
+                f'the matching {self.matching!r} can not follow one that '
+                "leaves padding; 'bipartite' and 'threshold' can")
         given = dict(
             q=q,
             k=k,
             r=self.r,
             protected=self.positions(tokens),
-            mass=tokens.mass)
-        wants = inspect.signature(function).parameters
+            padding=tokens.mass.squeeze(-1) == 0 if tokens.padded else None)
         given = {key: given[key] for key in _GIVEN if key in wants}
         return function(**{**given, **self.options})
 
@@ -165,7 +169,7 @@ class MergingLayer(nn.Module):
         if self.merging.r == 0:
             return tokens
         match = self.merging.match(q, k, tokens)
-        if match.num == tokens.x.size(1):
+        if match.num == tokens.x.size(1) and not match.pads:
             return tokens
         x, mass = merge(tokens.x, tokens.mass, match, self.merging.normalize)
-        return tokens.merged(x, match.slot, mass, match.protected)
+        return tokens.merged(x, mass, match)

@@ -8,7 +8,8 @@ first, on every device.
 A matching names what it wants to see among ``q`` and ``k``, shape (B, H, N,
 D), ``r``, the number of tokens that are to leave, ``protected``, the
 positions of tokens that neither leave nor take in others, ascending, and
-``mass``, shape (B, N, 1) or None. Its other arguments are options.
+``padding``, which tokens are none, bool of shape (B, N), or None. Its other
+arguments are options.
 """
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -27,11 +28,13 @@ class Match(NamedTuple):
         protected (tuple[int, ...]): New positions of the protected tokens.
         weight (Tensor | None): Factor of each token in the sum of its new
             position, float32 of shape (B, N, 1); None: 1.
+        pads (bool): Whether nothing may go to some of the new positions.
     """
     slot: Tensor
     num: int
     protected: tuple[int, ...] = ()
     weight: Tensor | None = None
+    pads: bool = False
 
 
 def num_merged(num_tokens: int, num_protected: int, r: int) -> int:
@@ -70,6 +73,25 @@ def _is_protected(num: int, protected: Iterable[int], like: Tensor) -> Tensor:
     return mask
 
 
+def _best_of_odd(k: Tensor, protected: tuple[int, ...],
+                 padding: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The most similar odd token of each even one.
+
+    Returns:
+        tuple[Tensor, Tensor]: The similarity, -inf of protected tokens and of
+        padding, and which of the odd ones, each of shape (B, ceil(N / 2)).
+    """
+    metric = _mean_key(k)
+    scores = metric[:, ::2] @ metric[:, 1::2].mT
+    if protected or padding is not None:
+        fixed = _is_protected(k.size(2), protected, k)
+        if padding is not None:
+            fixed = fixed | padding
+        scores = scores.masked_fill(
+            fixed[..., ::2, None] | fixed[..., None, 1::2], float('-inf'))
+    return scores.max(dim=-1)
+
+
 def _ranks(order: Tensor) -> Tensor:
     """At which place of an order each position stands, shape (B, N)."""
     places = torch.arange(order.size(1), device=order.device)
@@ -82,7 +104,10 @@ def _compact(stays: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def bipartite(k: Tensor, r: int, protected: tuple[int, ...] = ()) -> Match:
+def bipartite(k: Tensor,
+              r: int,
+              protected: tuple[int, ...] = (),
+              padding: Tensor | None = None) -> Match:
     """Match each second token with the most similar of the others.
 
     Tokens at even positions are sources, those at odd positions are
@@ -90,7 +115,8 @@ def bipartite(k: Tensor, r: int, protected: tuple[int, ...] = ()) -> Match:
     (cosine of keys averaged over heads) go into it. New positions: protected
     tokens in their order, then the other sources that stay, then the other
     destinations. Sources that stay keep their order; without protected
-    tokens they are sorted by similarity, as in the official code.
+    tokens they are sorted by similarity, as in the official code. If none
+    leaves, all keep their positions.
 
     Source: Bolya et al., Token Merging: Your ViT But Faster (ICLR 2023),
     section 3.
@@ -99,12 +125,16 @@ def bipartite(k: Tensor, r: int, protected: tuple[int, ...] = ()) -> Match:
         k (Tensor): Keys, shape (B, H, N, D).
         r (int): How many tokens are to leave.
         protected (tuple[int, ...]): Positions of tokens that stay.
+        padding (Tensor | None): What is no token, shape (B, N), bool.
 
     Returns:
         Match: With ``num = N - num_bipartite(N, protected, r)``.
     """
     num = k.size(2)
     r = num_bipartite(num, protected, r)
+    if r == 0:
+        places = torch.arange(num, device=k.device)
+        return Match(places.expand(len(k), -1), num, protected)
     metric = _mean_key(k)
     scores = metric[:, ::2] @ metric[:, 1::2].mT
     fixed = _is_protected(num, protected, k)
@@ -119,7 +149,7 @@ def bipartite(k: Tensor, r: int, protected: tuple[int, ...] = ()) -> Match:
         first = _compact(~leaves & ~fixed[::2]) + len(protected)
     else:
         first = rank - r
-    sources = scores.size(1) - r - sum(not p % 2 for p in protected)
+    sources = best.size(1) - r - sum(not p % 2 for p in protected)
     second = (~fixed[1::2]).cumsum(0) - 1 + len(protected) + sources
     first = torch.where(leaves, second[partner], first)
     second = second.expand(len(k), -1)
@@ -448,8 +478,10 @@ def attention_graph(q: Tensor,
 
 
 @torch.no_grad()
-def threshold(k: Tensor, above: float, protected: tuple[int,
-                                                        ...] = ()) -> Match:
+def threshold(k: Tensor,
+              above: float,
+              protected: tuple[int, ...] = (),
+              padding: Tensor | None = None) -> Match:
     """As :func:`bipartite`, but all pairs above a similarity merge.
 
     Images of a batch keep different numbers of tokens: what one has less than
@@ -460,18 +492,17 @@ def threshold(k: Tensor, above: float, protected: tuple[int,
         k (Tensor): Keys, shape (B, H, N, D).
         above (float): Cosine of keys averaged over heads, from -1 to 1.
         protected (tuple[int, ...]): Positions of tokens that stay.
+        padding (Tensor | None): What is no token, shape (B, N), bool.
     """
+    best, partner = _best_of_odd(k, protected, padding)
     num = k.size(2)
-    metric = _mean_key(k)
-    scores = metric[:, ::2] @ metric[:, 1::2].mT
-    fixed = _is_protected(num, protected, k)
-    scores = scores.masked_fill(fixed[::2, None] | fixed[None, 1::2],
-                                float('-inf'))
-    best, partner = scores.max(dim=2)
     leaves = torch.zeros((len(k), num), dtype=torch.bool, device=k.device)
     leaves[:, ::2] = best > above
     target = torch.zeros_like(leaves, dtype=torch.long)
     target[:, ::2] = 2 * partner + 1
+    if padding is not None:
+        # to any other: it weighs nothing
+        leaves, target = leaves | padding, target.masked_fill(padding, 0)
     return _protected_first(leaves, target, protected)
 
 
@@ -593,6 +624,7 @@ def _protected_first(leaves: Tensor,
     for new, old in enumerate(protected):
         stay[:, old] = new
     slot = torch.where(leaves, stay.gather(1, target), stay)
+    pads = left is None
     if left is None:
         left = int((~leaves).sum(dim=1).max())
-    return Match(slot, left, tuple(range(len(protected))))
+    return Match(slot, left, tuple(range(len(protected))), pads=pads)

@@ -1,11 +1,12 @@
 """Layers and backbones of mmpretrain that merge tokens."""
-from mmpretrain.models.backbones import VisionTransformer
+from mmpretrain.models.backbones import (DistilledVisionTransformer,
+                                         VisionTransformer)
 from mmpretrain.models.backbones.vision_transformer import \
     TransformerEncoderLayer
 from torch import Tensor
 
 from mmcompress.attention import attend
-from mmcompress.backbones.deit3 import DeiT3EncoderLayer
+from mmcompress.backbones.deit3 import DeiT3, DeiT3EncoderLayer
 from .layers import MergingLayer
 from .tokens import Tokens
 
@@ -31,13 +32,25 @@ class MergingDeiT3Layer(_PreNormLayer, DeiT3EncoderLayer):
     """A layer of :class:`mmcompress.DeiT3` that merges."""
 
 
-class RawVisionTransformer(VisionTransformer):
-    """A ``VisionTransformer`` that returns merged tokens as they are.
+class _RawTokens:
+    """Returns merged tokens as they are where raw ones are asked for.
 
-    Who asks for its raw tokens attends to them, whatever their number.
+    Who does attends to them, whatever their number.
     """
 
     def _format_output(self, x: Tensor | Tokens, hw: tuple[int, int]):
         if self.out_type == 'raw' and isinstance(x, Tokens):
             return x.x
         return super()._format_output(x, hw)
+
+
+class MergingVisionTransformer(_RawTokens, VisionTransformer):
+    """A ``VisionTransformer`` whose layers merge."""
+
+
+class MergingDistilledTransformer(_RawTokens, DistilledVisionTransformer):
+    """A ``DistilledVisionTransformer`` whose layers merge."""
+
+
+class MergingDeiT3(_RawTokens, DeiT3):
+    """A :class:`mmcompress.DeiT3` whose layers merge."""

@@ -34,8 +34,14 @@ def _mmseg(backbone: nn.Module) -> tuple[int, ...]:
     return (0, ) if backbone.with_cls_token else ()
 
 
-# class that merges, by the class of a layer
-_LAYERS = {
+# class that merges, by the class of a layer or a backbone
+_MERGING = {
+    f'{_PRETRAIN}.vision_transformer.VisionTransformer':
+    'mmpretrain_layers.MergingVisionTransformer',
+    f'{_PRETRAIN}.deit.DistilledVisionTransformer':
+    'mmpretrain_layers.MergingDistilledTransformer',
+    f'{_OURS}.deit3.DeiT3':
+    'mmpretrain_layers.MergingDeiT3',
     f'{_PRETRAIN}.vision_transformer.TransformerEncoderLayer':
     'mmpretrain_layers.MergingEncoderLayer',
     f'{_OURS}.deit3.DeiT3EncoderLayer':
@@ -253,13 +259,13 @@ def _why_not(module: nn.Module) -> str | None:
     return next((_REFUSED[p] for p in _paths(module) if p in _REFUSED), None)
 
 
-def _merging_class(layer: nn.Module) -> type:
-    path = _paths(layer)[0]
-    if path not in _LAYERS:
-        raise ValueError(f'{path} has no version that merges tokens; there '
-                         f'are those of {", ".join(_LAYERS)}')
-    module, name = _LAYERS[path].split('.')
-    return getattr(import_module(f'{__package__}.{module}'), name)
+def _merging_class(module: nn.Module) -> type | None:
+    """What a module becomes; None if it stays."""
+    path = _MERGING.get(_paths(module)[0])
+    if path is None:
+        return None
+    file, name = path.split('.')
+    return getattr(import_module(f'{__package__}.{file}'), name)
 
 
 def let_merge(backbone: nn.Module, mergings: list[Merging],
@@ -271,14 +277,22 @@ def let_merge(backbone: nn.Module, mergings: list[Merging],
         mergings (list[Merging]): Of each layer.
         first (int): Layers before this one stay as they are.
     """
-    for layer, merging in list(zip(backbone.layers, mergings))[first:]:
-        if not isinstance(layer, MergingLayer):
-            layer.__class__ = _merging_class(layer)
-        layer.merging = merging
-    if _paths(backbone)[0] == f'{_PRETRAIN}.vision_transformer.' \
-            'VisionTransformer':
-        backbone.__class__ = import_module(
-            f'{__package__}.mmpretrain_layers').RawVisionTransformer
+    for i in range(first, len(mergings)):
+        layer = backbone.layers[i]
+        if isinstance(layer, MergingLayer):
+            if mergings[i].r == 0:
+                continue
+            if layer.merging.r != 0:
+                raise ValueError(f'layer {i} merges tokens already: `layers` '
+                                 'of two steps name it')
+        else:
+            cls = _merging_class(layer)
+            if cls is None:
+                raise ValueError(f'{_paths(layer)[0]} has no version that '
+                                 'merges tokens')
+            layer.__class__ = cls
+        layer.merging = mergings[i]
+    backbone.__class__ = _merging_class(backbone) or type(backbone)
     for module in backbone.modules():
         # numpy's floats break graphs of torch.compile
         if isinstance(getattr(module, 'drop_prob', None), float):

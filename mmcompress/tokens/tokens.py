@@ -5,6 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .matching import Match
+
 # what treats each token alone: its result is merged as its input is
 _PER_TOKEN = {
     F.layer_norm, F.linear, F.gelu, F.relu, F.silu, F.dropout, F.rms_norm
@@ -27,17 +29,20 @@ class Tokens:
             None: nothing was merged.
         protected (tuple[int, ...] | None): Rows of the tokens that must not
             be merged. None: nothing was merged.
+        padded (bool): Whether some rows may be padding.
     """
 
     def __init__(self,
                  x: Tensor,
                  mass: Tensor | None = None,
                  group: Tensor | None = None,
-                 protected: tuple[int, ...] | None = None) -> None:
+                 protected: tuple[int, ...] | None = None,
+                 padded: bool = False) -> None:
         self.x = x
         self.mass = mass
         self.group = group
         self.protected = protected
+        self.padded = padded
 
     @classmethod
     def of(cls, x: 'Tensor | Tokens') -> 'Tokens':
@@ -51,18 +56,18 @@ class Tokens:
         index = self.group.unsqueeze(-1).expand(-1, -1, self.x.size(-1))
         return self.x.gather(1, index)
 
-    def merged(self, x: Tensor, slot: Tensor, mass: Tensor,
-               protected: tuple[int, ...]) -> 'Tokens':
+    def merged(self, x: Tensor, mass: Tensor, match: Match) -> 'Tokens':
         """What a merge makes of these.
 
         Args:
             x (Tensor): New rows, shape (B, M', C).
-            slot (Tensor): Where each row of these went, shape (B, M), int64.
             mass (Tensor): New masses, shape (B, M', 1).
-            protected (tuple[int, ...]): New rows of protected tokens.
+            match (Match): Where each row of these went.
         """
+        slot = match.slot
         group = slot if self.group is None else slot.gather(1, self.group)
-        return Tokens(x, mass, group, protected)
+        return Tokens(x, mass, group, match.protected, self.padded
+                      or match.pads)
 
     def replaced(self, x: Tensor) -> 'Tokens':
         """Other rows for the same groups.
@@ -70,7 +75,7 @@ class Tokens:
         Args:
             x (Tensor): Shape (B, M, C).
         """
-        return Tokens(x, self.mass, self.group, self.protected)
+        return Tokens(x, self.mass, self.group, self.protected, self.padded)
 
     @classmethod
     def __torch_function__(cls,
