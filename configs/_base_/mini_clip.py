@@ -36,7 +36,7 @@ model = dict(
     context_length=8)
 
 train_dataloader = dict(
-    batch_size=128,
+    batch_size=64,
     num_workers=0,
     persistent_workers=False,
     drop_last=True,
@@ -75,16 +75,16 @@ test_dataloader = val_dataloader
 val_evaluator = dict(type='RetrievalRecall', topk=(1, 5))
 test_evaluator = val_evaluator
 
-# 920 steps
+# 1,860 steps
 train_cfg = dict(by_epoch=True, max_epochs=20, val_interval=20)
 val_cfg = dict(type='RetrievalValLoop')
 test_cfg = dict(type='RetrievalTestLoop')
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=0.001, weight_decay=0.05),
+    optimizer=dict(type='AdamW', lr=0.002, weight_decay=0.05),
     clip_grad=dict(max_norm=5))
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=46),
+    dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=93),
     dict(
         type='CosineAnnealingLR',
         eta_min_ratio=0.01,
@@ -96,6 +96,6 @@ param_scheduler = [
 ]
 
 default_hooks = dict(
-    logger=dict(interval=46),
+    logger=dict(interval=93),
     checkpoint=dict(type='CheckpointHook', interval=20, max_keep_ckpts=1))
 randomness = dict(seed=0)

@@ -15,7 +15,7 @@ from .tokens import Tokens
 #: Matchings that a config can name.
 MATCHINGS = {
     name: getattr(matching, name)
-    for name in ('attention_graph', 'bipartite', 'complete_graph', 'evit',
+    for name in ('bipartite', 'attention_graph', 'complete_graph', 'evit',
                  'kth', 'local_cells', 'pitome', 'random', 'threshold')
 }
 #: What a layer hands to a matching that names it.

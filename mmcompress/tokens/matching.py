@@ -416,12 +416,15 @@ def join_pairs(pairs: Pairs,
     order, partner = pairs
     num, r = order.size(1), partner.size(1)
     sources = order[:, :r]
-    weight = importance.exp()
+    # of a token that nothing joins exactly 1
+    weight = torch.ones_like(importance)
     if official:
         own, others = pair_weights(pairs, importance)
-        weight = torch.ones_like(importance)
         weight = weight.scatter(1, sources, 2 * own)
         weight = weight.scatter_add(1, partner, 2 * others - 1)
+    else:
+        more = importance.gather(1, sources) - importance.gather(1, partner)
+        weight = weight.scatter(1, sources, more.exp())
     stay = _compact(_ranks(order) >= r)
     slot = stay.scatter(1, sources, stay.gather(1, partner))
     return Match(slot, num - r, _in_order(protected, num, num - r),
