@@ -70,8 +70,9 @@ def _mmpretrain(attn: nn.Module, x: Tensor,
 
 
 @attends(nn.MultiheadAttention)
-def _torch(attn: nn.MultiheadAttention, x: Tensor,
-           bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+def attend_torch(attn: nn.MultiheadAttention, x: Tensor,
+                 bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Rule of torch's attention, see :func:`attend`."""
     if attn.bias_k is not None or attn.add_zero_attn:
         raise ValueError('nn.MultiheadAttention with add_bias_kv or '
                          'add_zero_attn attends to more than its tokens: '

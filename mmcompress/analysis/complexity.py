@@ -128,6 +128,18 @@ def _integers(name: str) -> Callable:
     return flops
 
 
+def _routed_attention(q: torch.Size,
+                      k: torch.Size,
+                      v: torch.Size,
+                      routes: torch.Size,
+                      grid: list[int],
+                      *args,
+                      out_shape=None,
+                      **kwargs) -> int:
+    keys = routes[2] * k[1] * k[2] // math.prod(grid)
+    return 2 * math.prod(q[:3]) * keys * (q[3] + v[3])
+
+
 _INTEGERS = {
     getattr(torch.ops.mmcompress, f'{engine}_{operator}'):
     _integers(f'{engine}_{operator}')
@@ -146,6 +158,7 @@ _FORMULAS = {
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _sdpa,
     # mmcv's deformable convolutions
     torch.ops.aten.addmm_: _addmm,
+    torch.ops.mmcompress.routed_attention: _routed_attention,
     **PACKED,
     **_INTEGERS
 }

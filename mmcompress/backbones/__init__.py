@@ -4,6 +4,7 @@ from mmcompress.lazy_imports import lazy_exports
 __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     dict(
+        biformer=['BiFormer'],
         cifar_resnet=['CifarResNet'],
         deit3=['DeiT3'],
         g2sd=[

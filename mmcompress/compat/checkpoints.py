@@ -20,6 +20,7 @@ import torch
 from mmengine.logging import HistoryBuffer, print_log
 from mmengine.runner import CheckpointLoader, checkpoint
 
+from mmcompress.pruning.structure import PrunedTensor
 from .stored_config import drop_unsafe_configs
 
 # These stand in for what a checkpoint names. They accept plain
@@ -89,6 +90,8 @@ STAND_INS = [
     (_reconstruct, 'numpy._core.multiarray._reconstruct'),
     (_scalar, 'numpy.core.multiarray.scalar'),
     (_scalar, 'numpy._core.multiarray.scalar'),
+    # a tensor with a name
+    (PrunedTensor, 'mmcompress.pruning.structure.PrunedTensor'),
 ]
 
 

@@ -13,4 +13,5 @@ __getattr__, __dir__, __all__ = lazy_exports(
         plain_checkpoint=['PlainCheckpointHook'],
         safe_checkpoint=['SafeCheckpointHook'],
         standard=['StandardHooks'],
-        temperature=['TemperatureHook']))
+        temperature=['TemperatureHook'],
+        upop=['UPopHook']))

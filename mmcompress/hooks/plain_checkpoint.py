@@ -8,9 +8,11 @@ import numpy as np
 import torch
 from mmengine.hooks import Hook
 from mmengine.logging import HistoryBuffer, print_log
+from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor
 
+from mmcompress.pruning.structure import mark_pruned
 from mmcompress.registry import HOOKS
 from .resume_point import choose_resume_point
 from .safe_checkpoint import take_over
@@ -132,6 +134,9 @@ class PlainCheckpointHook(Hook):
     mmengine's ``CheckpointHook`` is replaced by :class:`SafeCheckpointHook`,
     which has the same settings and never leaves a run without a checkpoint.
 
+    Weights of a pruned model are marked, so that the dense model's config
+    refuses them.
+
     An mmengine without this hook resumes the file too. It then starts the
     smoothed values of its log afresh, and says so; nothing else is lost.
     """
@@ -153,6 +158,9 @@ class PlainCheckpointHook(Hook):
                 if plain is not _LEFT_OUT:
                     checkpoint[key] = plain
         checkpoint['plain_record'] = record
+        model = runner.model
+        model = model.module if is_model_wrapper(model) else model
+        mark_pruned(model, checkpoint['state_dict'])
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Turn back what this hook replaced."""

@@ -84,7 +84,8 @@ def weight_macs(layer: nn.Module, args: tuple, output: Tensor) -> int:
     if isinstance(layer, nn.MultiheadAttention):
         query, key, value = args[:3]
         inputs = query.numel() + key.numel() + value.numel()
-        return inputs * layer.embed_dim
+        # pruned, it is narrower than the embedding
+        return inputs * len(layer.out_proj.weight[0])
     if isinstance(layer, nn.ConvTranspose2d):
         # each input adds to the outputs that its channel's weights reach
         return args[0].numel() * layer.weight[0].numel()

@@ -80,7 +80,9 @@ def call_before_step(layer: nn.Module) -> None:
     modules are not constructed.
 
     Args:
-        layer (nn.Module): With a ``weight`` and a method ``before_step()``.
+        layer (nn.Module): With a ``weight`` and a method ``before_step()``; or
+            another object with these and ``parameters()``, which is what is
+            unscaled meanwhile, if need be.
     """
     _listen_to_optimizers()
     _layers.add(layer)

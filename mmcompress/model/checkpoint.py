@@ -9,6 +9,7 @@ from mmengine.runner import CheckpointLoader
 from torch import Tensor
 
 from mmcompress.cache import check_seal
+from mmcompress.pruning.structure import PrunedTensor, plain_tensor
 from .data import class_names
 
 # what of a trained model's weights belongs to its distillation
@@ -43,8 +44,8 @@ def weights_of(checkpoint: Mapping) -> dict[str, Tensor]:
         return re.sub(r'^(module(\.|$))+', '', key)
 
     weights = OrderedDict(
-        (plain(key), value) for key, value in checkpoint.items()
-        if isinstance(value, Tensor) and key not in _COUNTERS)
+        (plain(key), plain_tensor(value)) for key, value in checkpoint.items()
+        if isinstance(value, (Tensor, PrunedTensor)) and key not in _COUNTERS)
     # the versions by which modules know what to rename
     versions = getattr(checkpoint, '_metadata', None)
     if versions is not None:

@@ -11,10 +11,12 @@ from .library import reference
 from .limits import integer_limits
 from .linear import (binary_linear, binary_linear_bits, binary_linear_fused,
                      binary_linear_pack)
+from .match_merge import match_merge
 from .packing import binary_pack, binary_unpack
 from .pooling import max_pool_codes
 from .quantize import quantize_codes
 from .roi_align import roi_align
+from .routed_attention import routed_attention
 from .weight_codes import read_codes, store_codes, stored_bits
 
 __all__ = [
@@ -23,7 +25,7 @@ __all__ = [
     'binary_linear_pack', 'binary_pack', 'binary_prepack', 'binary_unpack',
     'build_info', 'choose_engine', 'integer_conv2d', 'integer_conv2d_codes',
     'integer_limits', 'integer_linear', 'integer_prepack', 'layer_norm_codes',
-    'lsq_fake_quantize', 'max_pool_codes', 'packed_bytes', 'quantize_codes',
-    'read_codes', 'reference', 'roi_align', 'store_codes', 'stored_bits',
-    'why_not'
+    'lsq_fake_quantize', 'match_merge', 'max_pool_codes', 'packed_bytes',
+    'quantize_codes', 'read_codes', 'reference', 'roi_align',
+    'routed_attention', 'store_codes', 'stored_bits', 'why_not'
 ]

@@ -66,11 +66,21 @@ class Units:
         Biases that a layer doesn't have are left out.
         """
         for member in self.members:
-            path = f'{self.module}.{member.layer}'.strip('.')
-            layer = model.get_submodule(path)
+            layer = model.get_submodule(self._path(member))
             for key in member.parameters:
                 if getattr(layer, key) is not None:
                     yield layer, key, member.dim, member.index
+
+    def names(self, model: nn.Module) -> list[str]:
+        """Names of the parameters that are cut, as they are in the model."""
+        return [
+            f'{self._path(member)}.{key}'.strip('.') for member in self.members
+            for key in member.parameters if getattr(
+                model.get_submodule(self._path(member)), key) is not None
+        ]
+
+    def _path(self, member: Member) -> str:
+        return f'{self.module}.{member.layer}'.strip('.')
 
     def parameters_per_unit(self, model: nn.Module) -> int:
         """How many parameters leave the model with one unit."""
@@ -99,6 +109,8 @@ def heads_index(num_heads: int, head_dims: int, copies: int = 1) -> Tensor:
 
 def find_units(model: nn.Module) -> list[Units]:
     """The groups of a model, in the order of its modules."""
+    # which import this file
+    from . import attentions, bert, feed_forward  # noqa: F401
     found = []
     for name, module in model.named_modules():
         rule = units_of.find(module)

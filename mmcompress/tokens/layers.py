@@ -7,8 +7,9 @@ import torch.nn as nn
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from mmcompress.ops import match_merge
 from . import matching
-from .matching import Match
+from .matching import Match, num_bipartite
 from .merging import merge
 from .tokens import Tokens
 
@@ -72,6 +73,11 @@ class Merging:
         """Whether a matching can do without ``r``."""
         wants = inspect.signature(MATCHINGS[matching]).parameters
         return 'r' not in wants or wants['r'].default is None
+
+    @property
+    def is_fused(self) -> bool:
+        """Whether one operator matches and merges."""
+        return self.matching == 'bipartite'
 
     def match(self, q: Tensor, k: Tensor, tokens: Tokens) -> Match:
         """Where tokens go.
@@ -168,8 +174,19 @@ class MergingLayer(nn.Module):
         """Merge tokens by their queries and keys."""
         if self.merging.r == 0:
             return tokens
+        if self.merging.is_fused and not tokens.padded:
+            return self._merge_fused(tokens, k)
         match = self.merging.match(q, k, tokens)
         if match.num == tokens.x.size(1) and not match.pads:
             return tokens
         x, mass = merge(tokens.x, tokens.mass, match, self.merging.normalize)
         return tokens.merged(x, mass, match)
+
+    def _merge_fused(self, tokens: Tokens, k: Tensor) -> Tokens:
+        protected = self.merging.positions(tokens)
+        if not num_bipartite(tokens.x.size(1), protected, self.merging.r):
+            return tokens
+        x, mass, slot = match_merge(k, tokens.x, tokens.mass, self.merging.r,
+                                    protected)
+        first = tuple(range(len(protected)))
+        return tokens.merged(x, mass, Match(slot, x.size(1), first))

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+import torch.nn as nn
 from hooks.toy_runner import LossLog, ToyModel, toy_runner
 from mmengine.hooks import EMAHook, Hook
 from mmengine.logging import HistoryBuffer
@@ -18,6 +19,7 @@ from mmengine.structures import InstanceData
 import mmcompress.compat  # noqa: F401
 from mmcompress.hooks import PlainCheckpointHook
 from mmcompress.hooks.plain_checkpoint import from_plain, to_plain
+from mmcompress.pruning.structure import PrunedTensor, carry_structure
 
 TESTS = Path(__file__).parent.parent
 
@@ -310,3 +312,17 @@ def test_a_crafted_record_is_refused_by_name(record):
     checkpoint = dict(meta=dict(a='x'), plain_record=record)
     with pytest.raises(RuntimeError, match=r'crafted\.pth: its plain_record'):
         PlainCheckpointHook().after_load_checkpoint(runner, checkpoint)
+
+
+def test_pruned_weights_are_marked():
+    model = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 2))
+    carry_structure(model[1], ['weight'])
+    checkpoint = dict(meta={}, state_dict=model.state_dict())
+    PlainCheckpointHook().before_save_checkpoint(
+        SimpleNamespace(model=model), checkpoint)
+    marked = [
+        name for name, value in checkpoint['state_dict'].items()
+        if isinstance(value, PrunedTensor)
+    ]
+    assert marked == ['1.weight']
+    model.load_state_dict(checkpoint['state_dict'])

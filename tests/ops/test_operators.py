@@ -29,6 +29,9 @@ def arguments(batch=2):
     matrix = prepack(randn(70, 66, 1, 1, seed=9))
     quantizer = (scale[:66].abs(), shift[:66], threshold[:66], 1, -8, 7, 0.1,
                  'clip')
+    maps = randn(3, batch, 4, 6, 24, seed=10)
+    routes = torch.tensor([[[0, 1], [1, 1], [2, 5], [3, 0], [4, 1], [5, 2]]] *
+                          batch)
     return {
         'binary_pack': (x, randn(66), randn(66) > 0),
         'binary_unpack': (bits, 66),
@@ -59,6 +62,7 @@ def arguments(batch=2):
                                 threshold, threshold, flip, 70, 66, False),
         'roi_align':
         (x, torch.tensor([[0., 1, 1, 6, 5]] * batch), [2, 3], 0.5, 0, True),
+        'routed_attention': (*maps, routes, [2, 3], 3, 0.2),
         'lsq_fake_quantize': (x, *quantizer),
         'lsq_fake_quantize_backward': (x.cos(), x, *quantizer),
     }
@@ -254,7 +258,37 @@ def gradients(dy, x=X):
         dy, x, VECTOR[:66], None, None, 1, -8, 7, 1., 'clip')
 
 
+MAP = torch.zeros(1, 4, 4, 6)
+ROUTES = torch.zeros(1, 4, 2, dtype=torch.int64)
+
+
+def attend(q=MAP, k=MAP, v=MAP, routes=ROUTES, grid=(2, 2), heads=2, scale=1.):
+    return ops.routed_attention(q, k, v, routes, grid, heads, scale)
+
+
 @pytest.mark.parametrize('name, call', [
+    ('q', lambda: attend(MAP.double())),
+    ('q', lambda: attend(MAP[0])),
+    ('q', lambda: attend(MAP[:, :3])),
+    ('q', lambda: attend(MAP[:, :0])),
+    ('q', lambda: attend(MAP[..., :5])),
+    ('q', lambda: attend(MAP[..., :0])),
+    ('k', lambda: attend(k=MAP[:0])),
+    ('k', lambda: attend(k=MAP[..., :4])),
+    ('k', lambda: attend(k=MAP[:, :, :3])),
+    ('v', lambda: attend(v=MAP[:, :2])),
+    ('v', lambda: attend(v=MAP.half())),
+    ('routes', lambda: attend(routes=ROUTES.int())),
+    ('routes', lambda: attend(routes=ROUTES[:, :3])),
+    ('routes', lambda: attend(routes=ROUTES[..., :0])),
+    ('routes', lambda: attend(routes=ROUTES[0])),
+    ('routes', lambda: attend(routes=ROUTES - 1)),
+    ('routes', lambda: attend(routes=ROUTES + 4)),
+    ('grid', lambda: attend(grid=(0, 2))),
+    ('grid', lambda: attend(grid=(2, ))),
+    ('num_heads', lambda: attend(heads=0)),
+    ('num_heads', lambda: attend(heads=4)),
+    ('scale', lambda: attend(scale=float('nan'))),
     ('x', lambda: ops.binary_linear_pack(TOKENS.double())),
     ('x', lambda: ops.binary_linear_pack(TOKENS[0, 0, 0])),
     ('x', lambda: ops.binary_linear_pack(TOKENS[..., :0])),

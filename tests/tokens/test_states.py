@@ -2,17 +2,20 @@
 import copy
 import io
 import pickle
+import socket
 import threading
 
 import pytest
 import torch
 import torch.nn as nn
+from integration.small_runs import ROOT, train, weights
 from mmengine.model import ExponentialMovingAverage
 from mmengine.runner.activation_checkpointing import \
     turn_on_activation_checkpointing
 from tokens.models import BACKBONES, OUT_TYPES, build, images, merging
 from torch.utils.checkpoint import checkpoint
 
+from mmcompress.compat import close_process_group
 from mmcompress.tokens import MergingLayer, Tokens
 
 every_backbone = pytest.mark.parametrize('name', BACKBONES)
@@ -267,3 +270,56 @@ def test_compile_makes_one_graph(name):
         expected = model.backbone(images())
         compiled = torch.compile(model.backbone, fullgraph=True)
         assert_same(compiled(images()), expected, rtol=1e-4, atol=1e-4)
+
+
+# ---- Processes --------------------------------------------------------------
+
+
+def _half(rank: int, port: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group(
+        'gloo', f'tcp://127.0.0.1:{port}', rank=rank, world_size=2)
+    model = build('vit', merging()).train()
+    parallel = nn.parallel.DistributedDataParallel(model.backbone)
+    # gradients of two halves, averaged, are those of the mean
+    parallel(images(4)[2 * rank:2 * rank + 2])[0].square().mean().backward()
+    if rank == 0:
+        torch.save({
+            n: p.grad
+            for n, p in model.named_parameters()
+        }, f'{folder}/gradients.pth')
+    close_process_group()
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_gradients_of_one(tmp_path):
+    model = build('vit', merging()).train()
+    model.backbone(images(4))[0].square().mean().backward()
+    with socket.socket() as server:
+        server.bind(('127.0.0.1', 0))
+        port = server.getsockname()[1]
+    torch.multiprocessing.spawn(_half, (port, str(tmp_path)), nprocs=2)
+    gradients = torch.load(tmp_path / 'gradients.pth')
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(
+            gradients[name], parameter.grad, rtol=1e-4, atol=1e-6, msg=name)
+
+
+@pytest.mark.slow
+def test_a_resumed_training_ends_where_an_uninterrupted_one_does(tmp_path):
+    """Merging keeps nothing between steps that a checkpoint would miss."""
+    small = ['train_dataloader.batch_size=8', 'train_cfg.max_epochs=2',
+             'train_cfg.val_interval=2', 'default_hooks.checkpoint.interval=1',
+             'train_dataloader.dataset.settings.num_train=16',
+             'val_dataloader.dataset.settings.num_val=8',
+             'test_dataloader.dataset.settings.num_val=8'
+             ]  # yapf: disable
+    config = ROOT / 'configs' / 'tome' / 'tome_vit_r8_mini.py'
+    options = ('--cfg-options', 'load_from=None', *small)
+    train(config, tmp_path / 'whole', *options)
+    train(config, tmp_path / 'parts', *options, 'train_cfg.max_epochs=1')
+    train(config, tmp_path / 'parts', '--resume', *options)
+    whole, parts = (
+        weights(tmp_path / name, 'epoch_2.pth') for name in ('whole', 'parts'))
+    for key, value in whole.items():
+        assert torch.equal(parts[key], value), key

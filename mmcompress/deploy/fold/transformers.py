@@ -50,13 +50,15 @@ def _join(block: nn.Module, folding: Folding, **readers: str) -> None:
 
 
 @folds(
-    'mmpretrain.models.backbones.vision_transformer.TransformerEncoderLayer')
+    'mmpretrain.models.backbones.vision_transformer.TransformerEncoderLayer',
+    'mmcompress.tokens.mmpretrain_layers.MergingEncoderLayer')
 def fold_encoder_layer(block: nn.Module, folding: Folding) -> None:
     """Both norms of ViT and DeiT."""
     _join(block, folding, ln1='attn', ln2='ffn')
 
 
-@folds('mmseg.models.backbones.vit.TransformerEncoderLayer')
+@folds('mmseg.models.backbones.vit.TransformerEncoderLayer',
+       'mmcompress.tokens.mmseg_layers.MergingEncoderLayer')
 def fold_encoder_layer_of_mmseg(block: nn.Module, folding: Folding) -> None:
     """The norm in front of the FFN.
 

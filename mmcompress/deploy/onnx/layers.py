@@ -191,8 +191,9 @@ def rewrite_attention(attn: QuantMultiheadAttention) -> list[str]:
     """
     stored, reason = _stored(attn, attn.in_proj_weight, 0, True)
     reasons = [] if reason is None else [reason]
+    rows = len(attn.in_proj_weight) // 3
     for i, name in enumerate(_INPUTS):
-        part = slice(i * attn.embed_dim, (i + 1) * attn.embed_dim)
+        part = slice(i * rows, (i + 1) * rows)
         attn.add_module(f'{name}_stored', stored.columns(part))
         bias = attn.in_proj_bias
         attn.register_buffer(f'{name}_row',

@@ -18,5 +18,6 @@ __getattr__, __dir__, __all__ = lazy_exports(
         pkd=['PKDLoss'],
         q_detr=['DRDLoss'],
         q_vit=['DGDLoss'],
+        sparsifiner=['AttentionReconLoss', 'TokenDistillLoss'],
         uskd=['TfNKDLoss', 'USKDLoss'],
         vitkd=['ViTKDLoss']))

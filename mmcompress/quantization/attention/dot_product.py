@@ -79,11 +79,19 @@ class QuantDotProduct(nn.Module):
         dims (int): Channels of a head's queries and keys.
         like (Tensor): A weight of the attention, for device, type and whether
             what is new is trained.
+        scale (float | None): Of the scores, where a call names none. Defaults
+            to the root of the channels of a query, inverted; pruned attentions
+            have another one.
     """
 
-    def __init__(self, spec: Spec, heads: int, dims: int,
-                 like: Tensor) -> None:
+    def __init__(self,
+                 spec: Spec,
+                 heads: int,
+                 dims: int,
+                 like: Tensor,
+                 scale: float | None = None) -> None:
         super().__init__()
+        self.scale = scale
         self.norm_q = _norm(spec.query_norm, dims)
         self.norm_k = _norm(spec.key_norm, dims)
         self.qk, self.av = spec.products(heads)
@@ -136,13 +144,14 @@ class QuantDotProduct(nn.Module):
                 where a query may attend. Otherwise it is added to the scores.
             dropout_p (float): Share of the map that is dropped.
             is_causal (bool): Whether queries see no later keys.
-            scale (float | None): Of the scores. Defaults to ``D**-0.5``.
+            scale (float | None): Of the scores. Defaults to the module's, or
+                ``D**-0.5``.
 
         Returns:
             Tensor: Shape (B, H, N, Dv), in the dtype of the values.
         """
         if scale is None:
-            scale = query.shape[-1]**-0.5
+            scale = self.scale or query.shape[-1]**-0.5
         if is_causal:
             if attn_mask is not None:
                 raise ValueError('is_causal is a mask of its own: give no '
@@ -172,12 +181,15 @@ def quantize_dot_product(attn: nn.Module, spec: Spec) -> None:
     if isinstance(attn.scaled_dot_product_attention, QuantDotProduct):
         # by an earlier step, as its layers
         return
-    if isinstance(attn.scaled_dot_product_attention, partial):
+    # of pruned ones
+    scale = getattr(attn, 'scale', None)
+    if scale is None and isinstance(attn.scaled_dot_product_attention,
+                                    partial):
         raise ValueError(
             f'{type(attn).__name__} with a qk_scale can not be quantized: '
             'mmpretrain multiplies scores by the root of the head size then, '
             'whatever qk_scale is. Leave it out of the config, or exclude '
             'this attention')
     product = QuantDotProduct(spec, attn.num_heads, attn.head_dims,
-                              attn.proj.weight)
+                              attn.proj.weight, scale)
     attn.scaled_dot_product_attention = product.train(attn.training)

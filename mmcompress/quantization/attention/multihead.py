@@ -47,7 +47,7 @@ class QuantMultiheadAttention(LowBitLayer, nn.MultiheadAttention):
             ValueError: If it has options that this one has not.
         """
         lacks = {
-            'kdim or vdim': not attn._qkv_same_embed_dim,
+            'kdim or vdim': attn.in_proj_weight is None,
             'add_bias_kv': attn.bias_k is not None,
             'add_zero_attn': attn.add_zero_attn
         }
@@ -58,6 +58,7 @@ class QuantMultiheadAttention(LowBitLayer, nn.MultiheadAttention):
                     'quantized: leave the option out, or exclude this '
                     'attention')
         attn._float_class = type(attn)
+        attn._float_same_embed_dim = attn._qkv_same_embed_dim
         attn.__class__ = cls
         attn._attach(spec)
 
@@ -90,7 +91,7 @@ class QuantMultiheadAttention(LowBitLayer, nn.MultiheadAttention):
         plain = copy.copy(self)
         plain.__dict__ = dict(self.__dict__)
         plain._modules = dict(out_proj=self.out_proj)
-        plain._qkv_same_embed_dim = True
+        plain._qkv_same_embed_dim = plain.__dict__.pop('_float_same_embed_dim')
         plain.__class__ = plain.__dict__.pop('_float_class')
         return plain
 
@@ -201,7 +202,9 @@ class QuantMultiheadAttention(LowBitLayer, nn.MultiheadAttention):
             query, key, value = (
                 x.transpose(0, 1) for x in (query, key, value))
         q, k, v = self.project(query, key, value)
-        scores = self.products.scores(q, k, self.head_dim**-0.5)
+        # pruned, scores are scaled as before
+        scale = getattr(self, 'scale', self.head_dim**-0.5)
+        scores = self.products.scores(q, k, scale)
         mask = attention_mask(attn_mask, key_padding_mask, scores)
         attn = F.dropout(
             masked_softmax(scores, mask), self.dropout, self.training)

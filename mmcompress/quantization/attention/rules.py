@@ -14,7 +14,9 @@ _PRETRAIN = 'mmpretrain.models'
 #: ``rule(attn, spec)`` quantizes an attention in place: its products, and the
 #: weights that it reads by itself. Layers that it calls are left alone.
 attention_rule = Rules('quantized attention')
-attention_rule(nn.MultiheadAttention)(QuantMultiheadAttention.swap)
+attention_rule(nn.MultiheadAttention,
+               'mmcompress.pruning.multihead.PrunedMultiheadAttention')(
+                   QuantMultiheadAttention.swap)
 attention_rule(f'{_PRETRAIN}.utils.attention.MultiheadAttention',
                f'{_PRETRAIN}.utils.attention.PromptMultiheadAttention',
                f'{_PRETRAIN}.backbones.twins.GlobalSubsampledAttention')(
@@ -24,7 +26,8 @@ attention_rule(f'{_PRETRAIN}.utils.attention.WindowMSA',
                'mmdet.models.backbones.swin.WindowMSA',
                'mmseg.models.backbones.swin.WindowMSA',
                'mmpose.models.backbones.swin.WindowMSA',
-               'mmpose.models.backbones.hrformer.WindowMSA')(
+               'mmpose.models.backbones.hrformer.WindowMSA',
+               'mmcompress.pruning.window.PrunedWindowMSA')(
                    QuantWindowMSA.swap)
 attention_rule(f'{_PRETRAIN}.utils.attention.WindowMSAV2')(
     QuantWindowMSAV2.swap)

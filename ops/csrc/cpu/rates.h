@@ -22,8 +22,13 @@ struct Rates {
   // fake_quantize.h
   double fake_quantized;
   double fake_quantized_backward;
+  // match_merge.h: products of keys, and values of keys and tokens
+  double similarity_products;
+  double token_values;
   // roi_align.h: outputs with one or two samples per bin
   double pooled_values;
+  // routed_attention.h: products of queries, keys and values
+  double attention_products;
 };
 
 // Of all kernels, per microsecond: bytes of weights that are read but once,
@@ -32,6 +37,9 @@ constexpr double kReadBytes = 1e5;
 
 // Codes that max pooling looks at.
 constexpr double kMaxima = 5e4;
+
+// Keys that change their place.
+constexpr double kTransposed = 2e3;
 
 // Of the kernels with this name.
 const Rates& rates_of(const char* kernels);

@@ -1,0 +1,44 @@
+_base_ = [
+    'mmseg::_base_/models/upernet_swin.py', 'mmseg::_base_/datasets/ade20k.py',
+    'mmseg::_base_/default_runtime.py',
+    'mmseg::_base_/schedules/schedule_160k.py', '../_base_/runtime.py',
+    '../_base_/biformer-small_dense.py'
+]
+
+model = dict(
+    data_preprocessor=dict(size=(512, 512)),
+    # 8 x 8 regions for 512 pixels
+    backbone=dict(
+        _base_.biformer,
+        _delete_=True,
+        n_win=8,
+        norm_cfg=dict(type='SyncBN'),
+        drop_path_rate=0.3),
+    decode_head=dict(in_channels=[64, 128, 256, 512], num_classes=150),
+    auxiliary_head=dict(in_channels=256, num_classes=150))
+
+# 8 devices with 2 images
+train_dataloader = dict(batch_size=2)
+
+optim_wrapper = dict(
+    _delete_=True,
+    type='AmpOptimWrapper',
+    loss_scale=512.,
+    optimizer=dict(
+        type='AdamW', lr=6e-5, betas=(0.9, 0.999), weight_decay=0.01),
+    paramwise_cfg=dict(norm_decay_mult=0.0))
+param_scheduler = [
+    dict(
+        type='LinearLR', start_factor=1e-6, by_epoch=False, begin=0, end=1500),
+    dict(
+        type='PolyLR',
+        eta_min=0.0,
+        power=1.0,
+        begin=1500,
+        end=160000,
+        by_epoch=False)
+]
+
+default_hooks = dict(
+    pretrained=dict(
+        type='mmcompress.CheckPretrainedHook', new=['^extra_norms']))

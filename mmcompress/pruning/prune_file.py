@@ -1,0 +1,269 @@
+"""From a checkpoint to that of a smaller model, and its config."""
+import copy
+import os.path as osp
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn as nn
+from mmengine.config import Config
+from mmengine.logging import print_log
+from mmengine.registry import DefaultScope
+from torch import Tensor
+
+from mmcompress.analysis.complexity import complexity, total
+from mmcompress.analysis.subject import load_weights
+from mmcompress.atomic import replacing
+from mmcompress.deploy.file.convert import test_batches
+from mmcompress.deploy.verify.model import (VerificationError,
+                                            end_to_end_difference)
+from mmcompress.hooks.plain_checkpoint import to_plain
+from mmcompress.model.checkpoint import fill
+from mmcompress.model.config import build_model, read_config
+from mmcompress.model.inputs import noise_batch
+from mmcompress.tables import format_table
+from mmcompress.version import __version__
+from .cutting import cut, known_units, mask
+from .masks import masks_of
+from .one_shot import choose_counts, choose_share, round_up, with_copies
+from .pruned_config import config_text, dense_parts, pruned_steps
+from .structure import mark_pruned
+from .units import find_units
+
+#: Of the outputs' norms: float32 rounds sums of fewer numbers otherwise.
+TOLERANCE = 1e-6
+
+
+@dataclass
+class Choice:
+    """What decides which units stay.
+
+    Attributes:
+        ratio (float | None): Share of the parameters of all units that goes,
+            by magnitude.
+        units (dict[str, int] | None): How many stay, the largest ones.
+        round_to (int): Numbers are rounded up to multiples of it.
+    """
+    ratio: float | None = None
+    units: dict[str, int] | None = None
+    round_to: int = 1
+
+    def check(self) -> None:
+        """Raise a ``ValueError`` on what isn't allowed."""
+        if self.ratio is not None and not 0 < self.ratio < 1:
+            raise ValueError('ratio is the share of the parameters that goes, '
+                             f'between 0 and 1, got {self.ratio}')
+        if self.ratio is not None and self.units is not None:
+            raise ValueError('give a ratio or numbers of units, not both')
+        if self.round_to < 1:
+            raise ValueError('round_to must be at least 1, got '
+                             f'{self.round_to}')
+
+
+def _searched(masks: dict[str, Tensor], checkpoint: str) -> dict[str, Tensor]:
+    """What a search left.
+
+    Raises:
+        ValueError: If it is not at its end, or has not begun.
+    """
+    between = [n for n, m in masks.items() if ((m != 0) & (m != 1)).any()]
+    if between:
+        raise ValueError(
+            f'{checkpoint}: masks of {between[0]} are between 0 and 1: the '
+            'search was not at its end. Take its last checkpoint')
+    if all(m.all() for m in masks.values()):
+        raise ValueError(
+            f'{checkpoint} has no mask that is 0: it is not of a search, or '
+            'of its beginning. Train with mmcompress.UPopHook, or give a '
+            'ratio to prune at once')
+    return {name: m.nonzero().flatten().cpu() for name, m in masks.items()}
+
+
+def _choose(choice: Choice, masks: dict[str, Tensor], dense: nn.Module,
+            checkpoint: str) -> dict[str, Tensor]:
+    """The units that stay."""
+    if choice.units is not None:
+        groups = known_units(dense, list(choice.units))
+        for name, num in choice.units.items():
+            if not 1 <= num <= groups[name].num:
+                raise ValueError(f'{name} has {groups[name].num} units, of '
+                                 f'which at least 1 stays, got {num}')
+        kept = choose_counts(dense, choice.units)
+    elif choice.ratio is not None:
+        if not find_units(dense):
+            known_units(dense, [''])
+        kept = choose_share(dense, choice.ratio)
+    elif masks:
+        kept = _searched(masks, checkpoint)
+    else:
+        raise ValueError('the config has no search, whose masks say what '
+                         'stays: give --ratio or --units to prune by '
+                         'magnitude')
+    if choice.round_to > 1:
+        kept = round_up(dense, kept, choice.round_to)
+    return with_copies(dense, kept)
+
+
+def _build(cfg: Config, model: dict, steps: list[dict]) -> nn.Module:
+    if steps:
+        model = dict(type='mmcompress.Compress', model=model, steps=steps)
+    built = build_model(Config({**cfg.to_dict(), 'model': model}))
+    # not chained: train() of some backbones in mm libraries returns None
+    built.eval()
+    return built
+
+
+@dataclass
+class _Pruned:
+    """What pruning a checkpoint gives.
+
+    Attributes:
+        dense (nn.Module): The model before.
+        reference (nn.Module): It, with masks.
+        pruned (nn.Module): As the new config builds it, with its weights.
+        kept (dict[str, Tensor]): Units that stay, by the name of the group.
+        meta (dict): Of the checkpoint.
+    """
+    dense: nn.Module
+    reference: nn.Module
+    pruned: nn.Module
+    kept: dict[str, Tensor]
+    meta: dict
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many units stay."""
+        return {name: len(units) for name, units in self.kept.items()}
+
+
+def _prune(cfg: Config, checkpoint: str, choice: Choice) -> _Pruned:
+    """Choose units, and remove the others."""
+    searched = build_model(cfg)
+    searched.eval()
+    meta = load_weights(searched, checkpoint).get('meta', {})
+    model, steps = dense_parts(cfg)
+    dense = _build(cfg, model, steps)
+    load_weights(dense, checkpoint)
+    masks = masks_of(searched)
+    kept = _choose(choice, masks, dense, checkpoint)
+    reference = searched
+    if not masks or choice != Choice():
+        reference = copy.deepcopy(dense)
+        mask(reference, kept)
+    whole = copy.deepcopy(dense)
+    cut(whole, kept)
+    found = _Pruned(dense, reference, whole, kept, meta)
+    # by way of what is going to be written
+    found.pruned = _build(cfg, model, pruned_steps(steps, found.counts))
+    fill(found.pruned, whole.state_dict())
+    return found
+
+
+def _difference(reference: nn.Module, pruned: nn.Module,
+                batches: list) -> tuple[str, float]:
+    """The part of the model that differs most, and by how much.
+
+    Raises:
+        VerificationError: If it is more than rounding.
+    """
+    found = end_to_end_difference(reference, pruned, batches)
+    name = max(found, key=found.get)
+    # NaN is no rounding either
+    if not found[name] <= TOLERANCE:
+        raise VerificationError(
+            f'{name}: outputs of the pruned model differ from those of the '
+            f'masked one by {found[name]:.2g} of their norm, more than '
+            f'{TOLERANCE:g}. Nothing was written')
+    return name, found[name]
+
+
+def _sizes(cfg: Config, dense: nn.Module, pruned: nn.Module) -> str:
+    rows = []
+    costs = [
+        total(complexity(model, noise_batch(cfg, model)))
+        for model in (dense, pruned)
+    ]
+    for what, unit, key in (('parameters', 1e6, 'params'),
+                            ('multiply-accumulates', 1e9, 'macs')):
+        before, after = (getattr(cost, key) for cost in costs)
+        rows.append([
+            f'{what}, {"M" if unit == 1e6 else "G"}', f'{before / unit:.3f}',
+            f'{after / unit:.3f}', f'{100 * after / before:.1f}'
+        ])
+    return format_table('Size', ['', 'dense', 'pruned', '% left'], rows)
+
+
+def _write(out: Path, found: _Pruned, text: str) -> None:
+    # with the versions of modules, by which mmpose's heads rename weights
+    state = found.pruned.state_dict()
+    for key, value in state.items():
+        state[key] = value.detach().cpu()
+    mark_pruned(found.pruned, state)
+    meta = {
+        key: found.meta[key]
+        for key in ('dataset_meta', ) if key in found.meta
+    }
+    meta = to_plain(meta, ('meta', ), [])
+    meta['mmcompress_version'] = __version__
+    meta['kept_units'] = {n: units.tolist() for n, units in found.kept.items()}
+    with replacing(out) as weights, \
+            replacing(out.with_suffix('.py')) as config:
+        torch.save(dict(meta=meta, state_dict=state), weights)
+        config.write_text(text)
+
+
+def _base(cfg: Config, config: str, changed: bool, out: Path) -> str:
+    """What the new config inherits; written where it is in no file."""
+    if '::' in config:
+        if not changed:
+            return config
+    elif not (changed or Config._is_lazy_import(config)):
+        return osp.relpath(config, out.parent)
+    # options are in no file, and pure Python is no base of a text
+    base = out.with_name(f'{out.stem}_dense.py')
+    cfg.dump(str(base))
+    return base.name
+
+
+def prune_file(config: str,
+               checkpoint: str,
+               out: str,
+               choice: Choice,
+               num_batches: int = 2,
+               options: dict | None = None) -> None:
+    """Prune a checkpoint, verify, write, and log what became of it.
+
+    Args:
+        config (str): Of the dense model, or of a search.
+        checkpoint (str): Its weights.
+        out (str): What to write, ``*.pth``; the config lies beside it.
+        choice (Choice): What stays. By default what the search says.
+        num_batches (int): Batches of the test data to verify with.
+        options (dict | None): Keys of the config to override.
+
+    Raises:
+        ValueError: On arguments that aren't allowed.
+        VerificationError: If the pruned model doesn't compute what the masked
+            one does. Nothing is written.
+    """
+    choice.check()
+    if num_batches < 1:
+        raise ValueError('verifying needs at least one batch, got '
+                         f'{num_batches}')
+    path = Path(out)
+    if path.suffix != '.pth':
+        raise ValueError(f'the file to write must end with .pth: {out}')
+    cfg = read_config(config, options)
+    with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
+        found = _prune(cfg, checkpoint, choice)
+        batches = test_batches(cfg, num_batches)
+        name, difference = _difference(found.reference, found.pruned, batches)
+        sizes = _sizes(cfg, found.dense, found.pruned)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    base = _base(cfg, config, bool(options), path)
+    _write(path, found, config_text(cfg, base, path.stem, found.counts))
+    print_log(sizes, 'current')
+    print_log(
+        f'Verified on {len(batches)} batches: the largest difference to the '
+        f'masked model is {difference:.2g} of the norm of {name}.\n'
+        f'Written: {path} and {path.with_suffix(".py")}', 'current')

@@ -1,0 +1,136 @@
+"""The config of a pruned model, which inherits that of the dense one."""
+from pprint import pformat
+from typing import Any
+
+from mmengine.config import Config
+
+from mmcompress.hooks.standard import without_standard_hooks
+from mmcompress.model.config import inner_model, without_distillation
+
+_HEAD = '''\
+# Written by tools/deploy/prune.py. Test it, or train it on:
+#   python tools/test.py {name}.py {name}.pth
+#   python tools/train.py {name}.py
+_base_ = {base!r}
+
+model = dict(
+    _delete_=True,
+    type='mmcompress.Compress',
+    model={model},
+    steps=[
+        {steps}
+    ])
+load_from = '{{{{ fileDirname }}}}/{name}.pth'
+'''
+_HOOKS = '''
+default_hooks = dict(mmcompress=dict(type='mmcompress.StandardHooks'))
+'''
+_KEEP = 'mmcompress.KeepUnits'
+# a search's own step and hook: what they found is in the weights
+_SEARCH_STEP = 'MaskUnits'
+_SEARCH_HOOK = 'UPopHook'
+
+
+def _kind(cfg: Any) -> str:
+    """Name of what a config builds, without the scope."""
+    kind = (cfg or {}).get('type')
+    name = kind if isinstance(kind, str) else getattr(kind, '__name__', '')
+    return name.rpartition('.')[2]
+
+
+def dense_parts(cfg: Config) -> tuple[dict, list[dict]]:
+    """The model that was pruned or searched.
+
+    Args:
+        cfg (Config): Whole config.
+
+    Returns:
+        tuple[dict, list[dict]]: Its own config, and the steps that change it,
+        without that of a search.
+    """
+    model, steps = inner_model(without_distillation(cfg.model.to_dict()))
+    return model, [s for s in steps if _kind(s) != _SEARCH_STEP]
+
+
+def pruned_steps(steps: list[dict], units: dict[str, int]) -> list[dict]:
+    """Steps of the pruned model; it may have been pruned before.
+
+    Args:
+        steps (list[dict]): See :func:`dense_parts`.
+        units (dict[str, int]): How many units stay, by the name of the group.
+    """
+    rest = []
+    for step in steps:
+        if _kind(step) == 'KeepUnits':
+            units = {**step['units'], **units}
+        else:
+            rest.append(step)
+    return [dict(type=_KEEP, units=units), *rest]
+
+
+def _literal(value: Any, indent: int) -> str:
+    text = pformat(value, width=79 - indent, sort_dicts=False)
+    return text.replace('\n', '\n' + ' ' * indent)
+
+
+def _steps(steps: list[dict]) -> str:
+    """The first one as one would write it, and the others."""
+    keep, *rest = steps
+    units = _literal(keep['units'], 19)
+    lines = [f'dict(type={keep["type"]!r},\n             units={units})']
+    lines += [_literal(step, 8) for step in rest]
+    return ',\n        '.join(lines)
+
+
+def _expression(cfg: Config, model: dict) -> str:
+    """The dense model, by a name in the base config where it has one."""
+    found, text = cfg.model.to_dict(), '_base_.model'
+    while found is not None:
+        if found == model:
+            return text
+        key = next((k for k in ('student', 'model') if k in found), None)
+        found, text = found.get(key), f'{text}.{key}'
+    return _literal(model, 10)
+
+
+def _hooks(cfg: Config) -> str:
+    """Those of the base, without a search's."""
+    text = ''
+    hooks = str((cfg.get('default_hooks'), cfg.get('custom_hooks')))
+    removed = [
+        key for key, hook in (cfg.get('default_hooks') or {}).items()
+        if hook and _kind(hook) == _SEARCH_HOOK
+    ]
+    if without_standard_hooks(hooks):
+        text = _HOOKS
+        if removed:
+            nones = ''.join(f', {key}=None' for key in removed)
+            text = text.replace("'))", f"'){nones})")
+    elif removed:
+        nones = ', '.join(f'{key}=None' for key in removed)
+        text = f'\ndefault_hooks = dict({nones})\n'
+    custom = cfg.get('custom_hooks') or []
+    if any(_kind(hook) == _SEARCH_HOOK for hook in custom):
+        left = [dict(h) for h in custom if _kind(h) != _SEARCH_HOOK]
+        text += f'\ncustom_hooks = {_literal(left, 15)}\n'
+    return text
+
+
+def config_text(cfg: Config, base: str, name: str, units: dict[str,
+                                                               int]) -> str:
+    """The config, which inherits that of the dense model.
+
+    Args:
+        cfg (Config): Of the dense model, or of a search.
+        base (str): Its path, from the new config's folder; or
+            ``'mmdet::folder/name.py'``.
+        name (str): Of the new config and its checkpoint, without suffix.
+        units (dict[str, int]): How many units stay, by the name of the group.
+    """
+    model, steps = dense_parts(cfg)
+    text = _HEAD.format(
+        name=name,
+        base=base,
+        model=_expression(cfg, model),
+        steps=_steps(pruned_steps(steps, units)))
+    return text + _hooks(cfg)
