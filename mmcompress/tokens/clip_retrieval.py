@@ -5,6 +5,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from mmengine import dist
+from mmpretrain.registry import TOKENIZER
 from mmpretrain.structures import DataSample
 from torch import Tensor
 
@@ -53,6 +54,14 @@ def gather_all(x: Tensor) -> Tensor:
     return torch.cat([y[:n] for y, n in zip(dist.all_gather(padded), sizes)])
 
 
+class _NoTokenizer:
+    """In its place until there are texts."""
+
+    def get_vocab(self) -> dict:
+        """What CLIP asks for when it is built."""
+        return {}
+
+
 @MODELS.register_module()
 class CLIPRetrieval(CLIP):
     """CLIP with a loss, for retrieval of images by texts and texts by images.
@@ -63,13 +72,11 @@ class CLIPRetrieval(CLIP):
     Args:
         tokenizer (dict): Config of a tokenizer, such as
             ``dict(type='AutoTokenizer', name_or_path=FOLDER,
-            use_fast=False)``. It needs transformers.
+            use_fast=False)``. It needs transformers, and is built when the
+            first text comes.
         js_weight (float): With cross tokens, see :class:`~mmcompress.tokens
             .CrossGET`: share of the loss that their agreement has.
         **kwargs: Of mmpretrain's ``CLIP``.
-
-    Raises:
-        ImportError: If transformers is missing.
     """
 
     def __init__(self,
@@ -77,13 +84,10 @@ class CLIPRetrieval(CLIP):
                  tokenizer: dict,
                  js_weight: float = 0.5,
                  **kwargs) -> None:
-        if not WITH_MULTIMODAL and isinstance(tokenizer.get('type'), str):
-            raise ImportError(
-                f'CLIPRetrieval needs {TRANSFORMERS} for its tokenizer: `pip '
-                'install "mmcompress[multimodal]"`')
         # its constructor writes into configs
         kwargs = copy.deepcopy(kwargs)
-        super().__init__(tokenizer=tokenizer, **kwargs)
+        super().__init__(tokenizer=dict(type=_NoTokenizer), **kwargs)
+        self.tokenizer_cfg = copy.deepcopy(tokenizer)
         self.js_weight = js_weight
         TextTransformer.take_over(self.transformer)
 
@@ -145,6 +149,21 @@ class CLIPRetrieval(CLIP):
     def extract_text_feat(self, texts: Tensor) -> Tensor:
         """As of mmpretrain's."""
         return self.run_text(texts)[0]
+
+    def tokenize(self, texts: str | list[str]) -> Tensor:
+        """Numbers of the tokens of texts, shape (B, T), int64.
+
+        Raises:
+            ImportError: If transformers is missing.
+        """
+        if isinstance(self.tokenizer, _NoTokenizer):
+            if not WITH_MULTIMODAL:
+                raise ImportError(
+                    f'CLIPRetrieval needs {TRANSFORMERS} for its tokenizer: '
+                    '`pip install "mmcompress[multimodal]"`')
+            self.tokenizer = TOKENIZER.build(self.tokenizer_cfg)
+            self.tokenizer.vocab = self.tokenizer.get_vocab()
+        return super().tokenize(texts)
 
     def tokenize_samples(self, data_samples: list[DataSample]) -> Tensor:
         """Numbers of the tokens of all texts, in the order of the samples."""

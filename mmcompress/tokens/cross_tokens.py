@@ -7,6 +7,7 @@ from mmpretrain.models.backbones import VisionTransformer
 from torch import Tensor
 
 from .layers import MergingLayer
+from .matching import Match
 from .mmpretrain_layers import MergingEncoderLayer
 from .tokens import Tokens
 
@@ -55,10 +56,9 @@ class CrossTokens(Tokens):
         return CrossTokens(x, self.mass, self.group, self.protected,
                            (*self.crosses, cross))
 
-    def merged(self, x: Tensor, slot: Tensor, mass: Tensor,
-               protected: tuple[int, ...]) -> 'CrossTokens':
+    def merged(self, x: Tensor, mass: Tensor, match: Match) -> 'CrossTokens':
         """As of :class:`Tokens`."""
-        new = super().merged(x, slot, mass, protected)
+        new = super().merged(x, mass, match)
         return CrossTokens(new.x, new.mass, new.group, new.protected,
                            self.crosses)
 

@@ -7,7 +7,7 @@ from mmengine.logging import print_log
 from mmcompress.registry import STEPS
 from mmcompress.tables import format_table
 from .layers import Merging
-from .step import find_backbones, let_merge, positions, schedule
+from .step import find_backbones, let_merge, positions, schedule, without_numpy
 
 _LAYER = 'mmpretrain.models.backbones.vision_transformer.'
 _MATCHINGS = dict(cross_query='complete_graph', attention='attention_graph')
@@ -110,7 +110,6 @@ class CrossGET:
         guide = 0
         if self.cross_token:
             guide, protected = -1, (*protected, -1)
-            _let_cross(backbone, name)
         mergings = [
             Merging(
                 number,
@@ -119,12 +118,16 @@ class CrossGET:
                 options=dict(guide=guide, official=not self.normalize),
                 normalize=self.normalize) for number in numbers
         ]
-        let_merge(backbone, mergings, 0)
+        if self.cross_token:
+            _let_cross(backbone, mergings, name)
+        else:
+            let_merge(backbone, mergings, 0)
         return numbers
 
 
-def _let_cross(backbone: nn.Module, name: str) -> None:
-    """Give a backbone a cross token.
+def _let_cross(backbone: nn.Module, mergings: list[Merging],
+               name: str) -> None:
+    """Give a backbone a cross token, and let its layers merge.
 
     Raises:
         ValueError: If it has no place for it.
@@ -148,6 +151,8 @@ def _let_cross(backbone: nn.Module, name: str) -> None:
             'that no other step changed. cross_token=False does without')
     start.__class__ = starts[type(start)]
     backbone.__class__ = cross.CrossVisionTransformer
-    for layer in backbone.layers:
+    for layer, merging in zip(backbone.layers, mergings):
         layer.__class__ = cross.CrossEncoderLayer
         layer.add_offset(layer.ln1.weight)
+        layer.merging = merging
+    without_numpy(backbone)

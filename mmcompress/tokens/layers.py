@@ -20,7 +20,7 @@ MATCHINGS = {
                  'kth', 'local_cells', 'pitome', 'random', 'threshold')
 }
 #: What a layer hands to a matching that names it.
-_GIVEN = ('q', 'k', 'r', 'protected', 'padding')
+_GIVEN = ('q', 'k', 'r', 'protected', 'padding', 'mass')
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,7 @@ class Merging:
             k=k,
             r=self.r,
             protected=self.positions(tokens),
+            mass=tokens.mass,
             padding=tokens.mass.squeeze(-1) == 0 if tokens.padded else None)
         given = {key: given[key] for key in _GIVEN if key in wants}
         return function(**{**given, **self.options})
