@@ -28,10 +28,11 @@ def offline(cfg: ConfigDict) -> ConfigDict:
         pytest.skip(f'transformers: {STATE}')
     # mmpretrain's models know it then, not only ours
     import mmcompress.datasets.tokenizer  # noqa: F401
-    kind = inner['tokenizer']['type']
-    if kind != 'mmcompress.RenderedTokenizer':
+    own = dict(inner['tokenizer'])
+    if own['type'] != 'mmcompress.RenderedTokenizer':
+        del own['name_or_path']
         inner['tokenizer'] = ConfigDict(
             type='mmcompress.RenderedTokenizer',
-            tokenizer=dict(type=kind),
-            vocabulary='clip' if kind == 'AutoTokenizer' else 'bert')
+            tokenizer=own,
+            vocabulary='clip' if own['type'] == 'AutoTokenizer' else 'bert')
     return cfg

@@ -9,7 +9,9 @@ from mmcompress.tables import format_table
 from .layers import Merging
 from .step import find_backbones, let_merge, positions, schedule, without_numpy
 
-_LAYER = 'mmpretrain.models.backbones.vision_transformer.'
+_MODULE = 'mmpretrain.models.backbones.vision_transformer'
+_BACKBONE = f'{_MODULE}.VisionTransformer'
+_LAYER = f'{_MODULE}.TransformerEncoderLayer'
 _MATCHINGS = dict(cross_query='complete_graph', attention='attention_graph')
 
 
@@ -125,6 +127,10 @@ class CrossGET:
         return numbers
 
 
+def _path(module: nn.Module) -> str:
+    return f'{type(module).__module__}.{type(module).__qualname__}'
+
+
 def _let_cross(backbone: nn.Module, mergings: list[Merging],
                name: str) -> None:
     """Give a backbone a cross token, and let its layers merge.
@@ -138,13 +144,8 @@ def _let_cross(backbone: nn.Module, mergings: list[Merging],
         nn.Identity: cross.CrossIdentity
     }
     start = getattr(backbone, 'pre_norm', None)
-    layers = {
-        f'{type(x).__module__}.{type(x).__name__}'
-        for x in backbone.layers
-    }
-    if type(start) not in starts or layers != {
-            f'{_LAYER}TransformerEncoderLayer'
-    }:
+    known = [type(start) in starts, _path(backbone) == _BACKBONE]
+    if not all(known + [_path(x) == _LAYER for x in backbone.layers]):
         raise ValueError(
             f'{name}, {type(backbone).__name__}, has no place for a cross '
             "token, which mmpretrain's VisionTransformer has, with layers "
