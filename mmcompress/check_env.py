@@ -409,7 +409,8 @@ def main() -> int:
     tasks = task_states(rows)
     print()
     print(kernel_state())
-    tasks['vision-language'] = multimodal_state(versions['transformers'])
+    tasks['vision-language'] = multimodal_state(
+        versions.get('transformers'))
     for task, state in tasks.items():
         print(f'{task}: {state}')
     states = list(tasks.values())

@@ -62,8 +62,7 @@ test_pipeline = [
         algorithm_keys=['text', 'gt_text_id', 'gt_image_id'],
         meta_keys=['image_id'])
 ]
-train_dataloader = dict(
-    batch_size=64, dataset=dict(pipeline=train_pipeline))
+train_dataloader = dict(batch_size=64, dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 

@@ -96,9 +96,8 @@ def _classification(model: nn.Module, size: tuple[int, int], num: int) -> dict:
             sample.set_field('a text', 'text', dtype=str)
             sample.set_field(True, 'is_matched')
             sample.set_metainfo(dict(image_id=i))
-    return default_collate([
-        dict(inputs=make(size), data_samples=sample) for sample in samples
-    ])
+    return default_collate(
+        [dict(inputs=make(size), data_samples=sample) for sample in samples])
 
 
 def _segmentation(model: nn.Module, size: tuple[int, int], num: int) -> dict:

@@ -148,10 +148,8 @@ def test_tokens_that_stay_are_alone_and_masses_are_kept():
         assert (tokens.mass[:, [0, -1]] == 1).all()
         assert (tokens.group[:, 0] == 0).all()
         # what is left keeps its order
-        first = torch.stack([
-            (tokens.group == row).int().argmax(1)
-            for row in range(tokens.x.size(1) - 1)
-        ], 1)
+        first = torch.stack([(tokens.group == row).int().argmax(1)
+                             for row in range(tokens.x.size(1) - 1)], 1)
         alone = tokens.mass[:, :-1, 0] == 1
         for places, single in zip(first, alone):
             assert (places[single].diff() > 0).all()
