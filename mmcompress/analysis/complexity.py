@@ -140,6 +140,12 @@ def _routed_attention(q: torch.Size,
     return 2 * math.prod(q[:3]) * keys * (q[3] + v[3])
 
 
+def _match_merge(keys: torch.Size, *args, out_shape=None, **kwargs) -> int:
+    # sources by destinations; keys are averaged over heads first
+    batch, _, num, channels = keys
+    return 2 * batch * (num // 2) * ((num + 1) // 2) * channels
+
+
 _INTEGERS = {
     getattr(torch.ops.mmcompress, f'{engine}_{operator}'):
     _integers(f'{engine}_{operator}')
@@ -159,6 +165,7 @@ _FORMULAS = {
     # mmcv's deformable convolutions
     torch.ops.aten.addmm_: _addmm,
     torch.ops.mmcompress.routed_attention: _routed_attention,
+    torch.ops.mmcompress.match_merge: _match_merge,
     **PACKED,
     **_INTEGERS
 }

@@ -83,6 +83,8 @@ def _best_of_odd(k: Tensor, protected: tuple[int, ...],
     """
     metric = _mean_key(k)
     scores = metric[:, ::2] @ metric[:, 1::2].mT
+    # those of equal keys differ by rounding
+    scores = scores.clamp(max=1 - 8 * torch.finfo(scores.dtype).eps)
     if protected or padding is not None:
         fixed = _is_protected(k.size(2), protected, k)
         if padding is not None:
@@ -112,11 +114,11 @@ def bipartite(k: Tensor,
 
     Tokens at even positions are sources, those at odd positions are
     destinations; the ``r`` sources that are most similar to a destination
-    (cosine of keys averaged over heads) go into it. New positions: protected
-    tokens in their order, then the other sources that stay, then the other
-    destinations. Sources that stay keep their order; without protected
-    tokens they are sorted by similarity, as in the official code. If none
-    leaves, all keep their positions.
+    (cosine of keys averaged over heads) go into it. Equal keys are equally
+    similar, whatever rounding makes of 1. New positions: protected tokens in
+    their order, then the other sources that stay, then the other
+    destinations. Sources that stay keep their order; without protected tokens
+    they are sorted by similarity, as in the official code.
 
     Source: Bolya et al., Token Merging: Your ViT But Faster (ICLR 2023),
     section 3.
@@ -132,16 +134,12 @@ def bipartite(k: Tensor,
     """
     num = k.size(2)
     r = num_bipartite(num, protected, r)
-    if r == 0:
-        places = torch.arange(num, device=k.device)
-        return Match(places.expand(len(k), -1), num, protected)
-    metric = _mean_key(k)
-    scores = metric[:, ::2] @ metric[:, 1::2].mT
+    if num == 1:
+        # there is nothing that it could be similar to
+        slot = torch.zeros((len(k), 1), dtype=torch.long, device=k.device)
+        return Match(slot, 1, tuple(range(len(protected))))
     fixed = _is_protected(num, protected, k)
-    if protected:
-        scores = scores.masked_fill(fixed[::2, None] | fixed[None, 1::2],
-                                    float('-inf'))
-    best, partner = scores.max(dim=-1)
+    best, partner = _best_of_odd(k, protected, padding)
     order = best.argsort(dim=1, descending=True, stable=True)
     rank = _ranks(order)
     leaves = rank < r
@@ -623,7 +621,9 @@ def _protected_first(leaves: Tensor,
     """
     num = leaves.size(1)
     fixed = _is_protected(num, protected, leaves)
-    stay = (~leaves & ~fixed).cumsum(dim=1) - 1 + len(protected)
+    # padding may go to a position that left, before any that stays
+    stay = (~leaves & ~fixed).cumsum(dim=1).sub(1).clamp(min=0)
+    stay = stay + len(protected)
     for new, old in enumerate(protected):
         stay[:, old] = new
     slot = torch.where(leaves, stay.gather(1, target), stay)

@@ -5,6 +5,9 @@
 
 namespace mmcompress {
 
+// Keys that are equal are so similar, whatever rounding makes of 1.
+constexpr float kMostSimilar = 1.0f - 8.0f / (1 << 23);
+
 struct MatchMergeShape {
   int64_t batch, heads, tokens, dims, channels;
   int64_t num_new;  // tokens that are left

@@ -3,6 +3,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from lowbit.toy_layers import W4A8Linear
+from meta_device import build_on_meta
 from mmengine.registry import DefaultScope
 
 import mmcompress.compat  # noqa: F401
@@ -435,3 +436,34 @@ def test_point_clouds_count():
     assert layers and sums.bops == sum(cost.bops for cost in layers) > 0
     first = next(cost for cost in costs if cost.flops)
     assert first.flops == 3 * 64 * 256
+
+
+# by the formula of the paper's table, which leaves the matching out
+@pytest.mark.parametrize('config, gmacs, matched', [
+    ('deit-tiny_r13', 0.73, range(197, 41, -13)),
+    ('vit-base_r13', 10.37, range(197, 41, -13)),
+    ('vit-base_r16-falling', 5.86,
+     [197, 165, 136, 110, 87, 67, 50, 36, 25, 17, 12]),
+    pytest.param(
+        'deit-small_r13', 2.70, range(197, 41, -13), marks=pytest.mark.slow),
+    pytest.param(
+        'vit-base_r16', 8.77, range(197, 11, -16), marks=pytest.mark.slow),
+    pytest.param(
+        'vit-large_r8_mae_50e',
+        30.96,
+        range(197, 9, -8),
+        marks=pytest.mark.slow),
+])
+def test_merged_tokens_cost_what_tomes_table_says(config, gmacs, matched):
+    cfg = read_config(f'configs/tome/tome_{config}_in1k.py')
+    model = build_on_meta(cfg)
+    model.eval()
+    image = torch.zeros(1, 3, 224, 224, device='meta')
+    macs = count_macs(model, dict(inputs=image, data_samples=None))
+    matching = sum(
+        counter.pop(torch.ops.mmcompress.match_merge, 0)
+        for counter in macs.values())
+    rest = sum(counter.total() for counter in macs.values())
+    assert rest / 1e9 == pytest.approx(gmacs, abs=0.01)
+    # sources by destinations, in heads of 64 channels
+    assert matching == 64 * sum(num**2 // 4 for num in matched)

@@ -61,10 +61,23 @@ def check_fake_quantize():
         _KEPT.clear()
 
 
+def check_match_merge():
+    cases = product((1, 2, 9, 33, 70), (1, 16, 20), (1, 7, 16), (False, True))
+    for num, dims, channels, at_end in cases:
+        keys, x, mass = (
+            guarded(randn(*shape), at_end)
+            for shape in ((1, 2, num, dims), (1, num, channels), (1, num, 1)))
+        merged = ops.match_merge(keys, x, mass.abs(), num // 4, (0, ))
+        wanted = ops.reference.match_merge(keys, x, mass.abs(), num // 4, [0])
+        torch.testing.assert_close(merged[:2], wanted[:2])
+        _KEPT.clear()
+
+
 def main():
     torch.set_num_threads(1)
     check_roi_align()
     check_fake_quantize()
+    check_match_merge()
     cases = product((1, 3, 32, 64, 70, 128), (1, 33, 64, 80),
                     ((1, 1), (3, 5), (4, 9)), (False, True))
     for channels, num, size, at_end in cases:

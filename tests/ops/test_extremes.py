@@ -43,10 +43,17 @@ def calls(engine):
                 groups, pad_value)
 
     tokens = bits[0, 0]
+    keys = torch.ones(2, 2, 9, 4, device=device)
 
     def roi_align(output_size=(2, 2), spatial_scale=1.0, sampling_ratio=0):
         return run.roi_align(x, rois, list(output_size), spatial_scale,
                              sampling_ratio, True)
+
+    def routed_attention(grid=(3, 2), num_heads=2, scale=1.0):
+        routes = torch.zeros(1, 6, 2, dtype=torch.int64, device=device)
+        tokens = x.permute(0, 2, 3, 1)
+        return run.routed_attention(tokens, tokens, tokens, routes, list(grid),
+                                    num_heads, scale)
 
     def quantizer(axis=1, low=-8, high=7):
         return x, vector[:C], None, None, axis, low, high, 1., 'clip'
@@ -77,7 +84,10 @@ def calls(engine):
         fake_quantize=lambda **k: run.lsq_fake_quantize(*quantizer(**k)),
         fake_quantize_backward=lambda **k: run.lsq_fake_quantize_backward(
             x, *quantizer(**k)),
-        roi_align=roi_align)
+        match_merge=lambda r=3, protected=(0, ): run.match_merge(
+            keys, keys[:, 0], None, r, list(protected)),
+        roi_align=roi_align,
+        routed_attention=routed_attention)
 
 
 def refused(name, call, **arguments):
@@ -168,6 +178,16 @@ def test_scale_of_regions(engine, value):
     refused('spatial_scale', calls(engine)['roi_align'], spatial_scale=value)
 
 
+@pytest.mark.parametrize('name, value', [
+    *(('num_heads', value) for value in (*HUGE, 0, -1, -2**63)),
+    *(('grid', (value, 2)) for value in (*HUGE, 0, -1, -2**63)),
+    ('grid', (9, 8, 1)),
+    *(('scale', value) for value in (1e39, float('inf'), float('nan'))),
+])  # yapf: disable
+def test_regions_and_heads(engine, name, value):
+    refused(name, calls(engine)['routed_attention'], **{name: value})
+
+
 @pytest.mark.parametrize('name, value', [('axis', 4), ('axis', -5),
                                          ('axis', 2**62), ('axis', -2**63),
                                          ('low', 1), ('low', -2**16 - 1),
@@ -178,6 +198,19 @@ def test_codes(engine, name, value):
     functions = calls(engine)
     refused(name, functions['fake_quantize'], **{name: value})
     refused(name, functions['fake_quantize_backward'], **{name: value})
+
+
+@pytest.mark.parametrize('value', [9, 2**62, 2**63 - 1, -1, -2**63])
+def test_positions_of_tokens(engine, value):
+    for protected in ([value], [0, value], [value, 8]):
+        refused('protected', calls(engine)['match_merge'], protected=protected)
+
+
+def test_number_of_tokens_that_leave(engine):
+    call = calls(engine)['match_merge']
+    for value in (-1, -2**63):
+        refused('r', call, r=value)
+    assert call(r=2**63 - 1)[0].shape == (2, 5, 4)
 
 
 @pytest.mark.parametrize('num_products', [0, -1, 2**24 + 1, 2**62])

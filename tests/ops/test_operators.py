@@ -65,6 +65,8 @@ def arguments(batch=2):
         'routed_attention': (*maps, routes, [2, 3], 3, 0.2),
         'lsq_fake_quantize': (x, *quantizer),
         'lsq_fake_quantize_backward': (x.cos(), x, *quantizer),
+        'match_merge': (randn(batch, 9, 2, 8).transpose(1, 2),
+                        randn(batch, 9, 6), randn(batch, 9, 1).abs(), 3, [0]),
     }
 
 
@@ -107,6 +109,12 @@ def test_fake_quantization_passes_opcheck(axis):
     scale = randn(num).abs().requires_grad_()
     torch.library.opcheck(torch.ops.mmcompress.lsq_fake_quantize.default,
                           (x, scale, None, None, axis, 0, 3, 1., 'rounded'))
+
+
+def test_merging_passes_opcheck_without_masses():
+    keys, x = randn(2, 9, 2, 8).transpose(1, 2), randn(2, 9, 6, seed=1)
+    torch.library.opcheck(torch.ops.mmcompress.match_merge.default,
+                          (keys, x.requires_grad_(), None, 3, [0, 1]))
 
 
 class PackedPair(nn.Module):
@@ -266,6 +274,13 @@ def attend(q=MAP, k=MAP, v=MAP, routes=ROUTES, grid=(2, 2), heads=2, scale=1.):
     return ops.routed_attention(q, k, v, routes, grid, heads, scale)
 
 
+KEYS, MERGED = torch.zeros(2, 3, 9, 8), torch.zeros(2, 9, 5)
+
+
+def merge(keys=KEYS, x=MERGED, mass=None, r=3, protected=(0, )):
+    return torch.ops.mmcompress.match_merge(keys, x, mass, r, list(protected))
+
+
 @pytest.mark.parametrize('name, call', [
     ('q', lambda: attend(MAP.double())),
     ('q', lambda: attend(MAP[0])),
@@ -322,6 +337,18 @@ def attend(q=MAP, k=MAP, v=MAP, routes=ROUTES, grid=(2, 2), heads=2, scale=1.):
     ('low', lambda: quantize(low=1)),
     ('high', lambda: quantize(high=-1)),
     ('mask', lambda: quantize(mask='no')),
+    ('keys', lambda: merge(KEYS[0])),
+    ('keys', lambda: merge(KEYS[:, :0])),
+    ('keys', lambda: merge(KEYS.int())),
+    ('x', lambda: merge(x=MERGED[:, :8])),
+    ('x', lambda: merge(x=MERGED.int())),
+    ('mass', lambda: merge(mass=MERGED)),
+    ('mass', lambda: merge(mass=MERGED[..., :1].int())),
+    ('r', lambda: merge(r=-1)),
+    ('protected', lambda: merge(protected=[9])),
+    ('protected', lambda: merge(protected=[-1])),
+    ('protected', lambda: merge(protected=[1, 0])),
+    ('protected', lambda: merge(protected=[1, 1])),
     ('dy', lambda: gradients(X[..., :1])),
     ('dy', lambda: gradients(X.double())),
     ('x', lambda: ops.binary_pack(X.double())),

@@ -48,7 +48,7 @@ def test_quick_tests_pass_on_the_other_paths(isa):
     """Also without the extension, which is what 'reference' means."""
     names = [
         'test_pack.py', 'test_linear.py', 'test_roi_align.py',
-        'test_fake_quantize.py'
+        'test_fake_quantize.py', 'test_match_merge.py'
     ]
     if isa == 'reference':
         names += ['test_epilogues.py']

@@ -238,3 +238,15 @@ def test_half_precision_sums_in_single():
     merged, mass = merge(x, None, found)
     assert merged.dtype == torch.bfloat16 and merged.item() == 1
     assert mass.dtype == torch.float32 and mass.item() == 4000
+
+
+def test_padding_goes_somewhere_even_where_the_first_token_left():
+    # without a class token the first may leave, and the second be padding
+    _, k, x = tokens(num=6)
+    k[1, :, 0] = k[1, :, 3]
+    padding = torch.zeros((3, 6), dtype=torch.bool)
+    padding[1, 1:3] = True
+    found = matching.threshold(k, 0.9, (), padding)
+    assert found.slot[1, 0] == found.slot[1, 3]
+    assert found.slot.min() == 0 and found.slot.max() < found.num
+    merge(x, (~padding).double().unsqueeze(-1), found)

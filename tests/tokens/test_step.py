@@ -67,18 +67,24 @@ def test_every_matching_runs_in_a_model(options):
     assert out.isfinite().all()
 
 
-def test_padding_is_not_attended_to():
+@pytest.mark.parametrize('more', [[], merging(1, layers=[2])])
+def test_padding_is_neither_attended_to_nor_merged(more):
     """What one image keeps more does not change another."""
-    step = merging(r=None, matching=dict(type='threshold', above=0.8))
-    model = build('vit', step, out_type='featmap')
+    layers = [0, 1, 2, 3] if not more else [0]
+    step = merging(
+        r=None,
+        matching=dict(type='threshold', above=0.8 if not more else 0.5),
+        layers=layers)
+    model = build('vit', step + more, out_type='featmap')
     model.backbone.double()
     x = images(2).double()
-    # of a blank image nearly all tokens go together
+    # of a blank image more tokens go together
     x[1] = 0
     with torch.no_grad():
         together = model.backbone(x)[0]
         alone = model.backbone(x[1:])[0]
     torch.testing.assert_close(together[1:], alone, rtol=0, atol=1e-10)
+    assert counts(model, x) != counts(model, x[1:])
 
 
 @pytest.mark.parametrize('options, message', [

@@ -181,3 +181,27 @@ def test_parts_add_up_to_the_median_that_the_table_shows():
     parts = benchmark.parts_of(rounds, 6.0)
     assert sum(parts.values()) == pytest.approx(6.0)
     assert parts['a'] == pytest.approx(parts['rest'])
+
+
+def test_by_tomes_protocol_merging_stands_beside_all_tokens(
+        monkeypatch, capsys, tmp_path):
+    config = str(ROOT / 'configs' / 'tome' / 'tome_vit_r12_mini.py')
+    monkeypatch.setattr('sys.argv', [
+        str(TOOL), config, '--protocol', 'tome', '--batch', '2', '--rounds',
+        '4', '--out', str(tmp_path / 'none')
+    ])  # yapf: disable
+    benchmark.main()
+    printed = capsys.readouterr().out
+    assert '2 x 3 x 32 x 32, float32, 4 runs, wall time' in printed
+    rows = [line.split('|')[2] for line in printed.splitlines()
+            if line.startswith(('| as ', '| with all'))]  # yapf: disable
+    merged, dense = map(float, rows)
+    assert merged < 0.7 * dense
+    assert 'times as fast as with all tokens\n' in printed
+    # its defaults
+    monkeypatch.setattr('sys.argv', [str(TOOL), config, '--protocol', 'tome'])
+    args = benchmark.parse_args()
+    assert (args.batch, args.rounds) == (64, 40)
+    monkeypatch.setattr('sys.argv', [str(TOOL), config])
+    args = benchmark.parse_args()
+    assert (args.batch, args.rounds) == (1, 15)

@@ -4,12 +4,14 @@ import json
 import logging
 import statistics
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib
 import mmengine
 import torch
 import torch.nn as nn
+from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 from mmengine.runner import set_random_seed
@@ -20,6 +22,8 @@ import mmcompress.compat  # noqa: F401
 from mmcompress import __version__
 from mmcompress.analysis.latency import Parts, clock_of
 from mmcompress.analysis.subject import build_subject
+from mmcompress.analysis.throughput import (RUNS, gmacs, throughput,
+                                            without_merging)
 from mmcompress.analysis.timing import (device_clock, float_limits,
                                         interleaved, keep_freed_memory,
                                         machine, median_interval)
@@ -33,7 +37,8 @@ from mmcompress.tables import format_table
 DESCRIPTION = '''Times one forward of a network in its forms, in turn, in one
 process: with plain float layers in both memory layouts, as it was trained
 (1-bit layers that compute in float), and packed. Images are noise; without a
-checkpoint the weights are random.'''
+checkpoint the weights are random. By ToMe's protocol: images per second of a
+model that merges tokens, and of the same with all tokens.'''
 
 
 def _made_up_proposals(model: nn.Module, batch: dict) -> list[InstanceData]:
@@ -286,6 +291,31 @@ def draw(result: dict, path: Path) -> None:
     plt.close(figure)
 
 
+def by_tome(args: argparse.Namespace, cfg: Config,
+            clock: Callable[[], float]) -> str:
+    """Images per second beside operations, by ToMe's own protocol."""
+    model = build_subject(cfg, args.checkpoint).to(args.device)
+    batch = noise_batch(cfg, model, args.shape, args.batch)
+    models = {'as configured': model}
+    dense = without_merging(cfg)
+    if dense is not None:
+        models['with all tokens'] = build_subject(dense, args.checkpoint).to(
+            args.device)
+    speeds, rows = {}, []
+    for name, one in models.items():
+        speeds[name] = throughput(one, batch, clock, args.rounds,
+                                  getattr(torch, args.dtype))
+        rows.append([name, f'{gmacs(one, batch):.4g}', f'{speeds[name]:.1f}'])
+    title = (f'{args.config}, {" x ".join(map(str, batch["inputs"].shape))}, '
+             f'{args.dtype}, {args.rounds} runs, {args.clock} time\n'
+             f'{machine(args.device)}')
+    text = format_table(title, ['model', 'GMACs', 'images per second'], rows)
+    if dense is not None:
+        first, second = speeds.values()
+        text += f'\n{first / second:.2f} times as fast as with all tokens\n'
+    return text
+
+
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=DESCRIPTION)
@@ -302,9 +332,22 @@ def parse_args() -> argparse.Namespace:
         nargs=2,
         metavar=('H', 'W'),
         help='of the images; by default what the config tests on')
-    parser.add_argument('--batch', type=int, default=1)
+    parser.add_argument(
+        '--protocol',
+        choices=['interleaved', 'tome'],
+        default='interleaved',
+        help='tome: 40 runs of a batch of 64, of which the first 10 do not '
+        'count, one model after the other')
+    parser.add_argument(
+        '--batch', type=int, help='images; 1, or 64 by the protocol of ToMe')
     parser.add_argument('--threads', type=int, default=1)
-    parser.add_argument('--rounds', type=int, default=15)
+    parser.add_argument(
+        '--rounds', type=int, help='15, or 40 by the protocol of ToMe')
+    parser.add_argument(
+        '--dtype',
+        choices=['float32', 'float16', 'bfloat16'],
+        default='float32',
+        help='by the protocol of ToMe: what is autocast to')
     add_device(parser)
     parser.add_argument(
         '--seed',
@@ -331,7 +374,11 @@ def parse_args() -> argparse.Namespace:
         help='folder for the numbers (json), the tables (txt) and the picture '
         '(png)')
     add_cfg_options(parser)
-    return parser.parse_args()
+    args = parser.parse_args()
+    batch, rounds = (64, RUNS) if args.protocol == 'tome' else (1, 15)
+    args.batch = args.batch or batch
+    args.rounds = args.rounds or rounds
+    return args
 
 
 def main() -> None:
@@ -344,6 +391,9 @@ def main() -> None:
     clock = device_clock(args.device, clock_of(args.clock))
     set_random_seed(args.seed)
     cfg = read_config(args.config, args.cfg_options)
+    if args.protocol == 'tome':
+        print(by_tome(args, cfg, clock))
+        return
     model = build_subject(cfg, args.checkpoint).to(args.device)
     batch = noise_batch(cfg, model, args.shape, args.batch)
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):

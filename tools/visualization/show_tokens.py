@@ -62,11 +62,12 @@ def draw(rows: list[tuple[str, np.ndarray, dict[int, Groups]]],
         path (Path): PNG to write.
     """
     columns = 1 + len(rows[0][2])
+    height, width = rows[0][1].shape[:2]
     figure, axes = plt.subplots(
         len(rows),
         columns,
         squeeze=False,
-        figsize=(3.2 * columns, 3.5 * len(rows)),
+        figsize=(3.2 * columns, (3.2 * height / width + 0.3) * len(rows)),
         layout='constrained')
     for row, (title, image, groups) in zip(axes, rows):
         row[0].imshow(image)

@@ -16,6 +16,7 @@ struct TokenKeys {
   int64_t head_stride;
   int64_t heads;
   int64_t dims;
+  int64_t next;  // from here to the token that is read afterwards
 };
 
 // Products of the tokens in one panel of rows with all columns. A panel holds
@@ -25,8 +26,8 @@ struct Similarities {
   const float* columns;  // panels; what is behind the last column is no number
   int64_t num_columns;
   int64_t dims;
-  // Of each row: the largest product, -inf if none is a number, and the first
-  // column that has it.
+  // Of each row: the largest product, at most kMostSimilar, -inf if none is a
+  // number, and the first column that has it.
   float* best;
   int32_t* column;
 };

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "../match_merge_shape.h"
 #include "token_kernels.h"
 
 namespace mmcompress {
@@ -33,9 +34,13 @@ void unit_key(const TokenKeys& keys, float* scratch, int64_t stride,
   const int64_t whole = keys.dims / kLanes * kLanes;
   Floats squares = {};
   for (int64_t d = 0; d < whole; d += kLanes) {
-    Floats sum = load(keys.data + d);
-    for (int64_t h = 1; h < keys.heads; ++h)
-      sum += load(keys.data + h * keys.head_stride + d);
+    Floats sum = {};
+    for (int64_t h = 0; h < keys.heads; ++h) {
+      const float* p = keys.data + h * keys.head_stride + d;
+      sum += load(p);
+      // tokens lie too far from each other for the processor to foresee it
+      __builtin_prefetch(p + keys.next);
+    }
     store(scratch + d, sum);
     squares += sum * sum;
   }
@@ -74,6 +79,7 @@ void find_best(const Similarities& args) {
     best[r] = Floats{} - INFINITY;
     column[r] = here;
   }
+  const Floats most_similar = Floats{} + kMostSimilar;
   const float* columns = args.columns;
   for (int64_t first = 0; first < args.num_columns; first += kColumns) {
     Floats sums[kRows][2] = {};
@@ -91,8 +97,11 @@ void find_best(const Similarities& args) {
     for (int half = 0; half < 2; ++half, here += kLanes)
 #pragma GCC unroll 16
       for (int r = 0; r < kRows; ++r) {
-        const Ints is_better = sums[r][half] > best[r];
-        best[r] = is_better ? sums[r][half] : best[r];
+        // what is no number stays so
+        const Floats sum =
+            sums[r][half] > most_similar ? most_similar : sums[r][half];
+        const Ints is_better = sum > best[r];
+        best[r] = is_better ? sum : best[r];
         column[r] = is_better ? here : column[r];
       }
   }

@@ -7,6 +7,7 @@
 #include "../cpu/fake_quantize.h"
 #include "../cpu/integer_conv.h"
 #include "../cpu/integer_row.h"
+#include "../cpu/match_merge.h"
 #include "../cpu/max_pool.h"
 #include "../cpu/quantize.h"
 #include "../cpu/roi_align.h"
@@ -113,6 +114,18 @@ void run_roi_align(int64_t size, const Kernels& kernels,
             out.get(), kernels, parallel);
 }
 
+// An image for each 2^12 values.
+void run_match_merge(int64_t size, const Kernels& kernels,
+                     const Parallel& parallel) {
+  const MatchMergeShape shape = {size >> 12, 1, 64, 64, 64, 60};
+  Array<float> x(size), out(size), mass(size);
+  Array<int64_t> slot(size);
+  match_merge(shape, {0},
+              {x.get(), 1 << 12, 64, 64, x.get(), 1 << 12, 64, nullptr},
+              {out.get(), mass.get(), slot.get()},
+              tokens_by_name(kernels.name), parallel);
+}
+
 // Weights of nothing but 0, `size` of them.
 void run_rows(int64_t size, const Kernels& kernels, const Parallel& parallel) {
   const RowShape shape = {size / kChannels, kChannels, 8};
@@ -162,6 +175,7 @@ void check_operators() {
       {"fake_quantize", run_fake_quantize, 1 << 15, 1 << 23},
       {"fake_quantize_backward", run_backward, 1 << 15, 1 << 22},
       {"roi_align", run_roi_align, 1 << 14, 1 << 20},
+      {"match_merge", run_match_merge, 1 << 12, 1 << 19},
       {"linear_rows", run_rows, 1 << 15, 1 << 25},
       {"integer_conv", run_conv, 1 << 12, 1 << 22},
   };
