@@ -113,6 +113,11 @@ def _expression(cfg: Config, model: dict) -> str:
     return _literal(model, 10)
 
 
+def _at_rest(hooks: list[str]) -> str:
+    """Arguments that stop hooks; mmengine drops no others than its own."""
+    return ', '.join(f'{key}=dict(p=None)' for key in hooks)
+
+
 def _hooks(cfg: Config) -> str:
     """Those of the base, without a search's."""
     text = ''
@@ -124,11 +129,9 @@ def _hooks(cfg: Config) -> str:
     if without_standard_hooks(hooks):
         text = _HOOKS
         if removed:
-            nones = ''.join(f', {key}=None' for key in removed)
-            text = text.replace("'))", f"'){nones})")
+            text = text.replace("'))", f"'), {_at_rest(removed)})")
     elif removed:
-        nones = ', '.join(f'{key}=None' for key in removed)
-        text = f'\ndefault_hooks = dict({nones})\n'
+        text = f'\ndefault_hooks = dict({_at_rest(removed)})\n'
     custom = cfg.get('custom_hooks') or []
     if any(_kind(hook) == _SEARCH_HOOK for hook in custom):
         left = [dict(h) for h in custom if _kind(h) != _SEARCH_HOOK]

@@ -21,6 +21,7 @@ from mmcompress.pruning import find_units, prune_file
 from mmcompress.pruning.masks import masked_units
 from mmcompress.pruning.one_shot import (choose_counts, choose_share,
                                          with_copies)
+from mmcompress.pruning.pruned_config import _hooks
 
 ROOT = Path(__file__).parents[2]
 spec = importlib.util.spec_from_file_location(
@@ -88,8 +89,9 @@ model = dict(
     type='mmcompress.Compress',
     model=_base_.model,
     steps=[dict(type='mmcompress.MaskUnits')])
-custom_hooks = [dict(type='mmcompress.UPopHook', p=0.5, interval=1),
-                dict(type='EMAHook')]
+default_hooks = dict(
+    upop=dict(type='mmcompress.UPopHook', p=0.5, interval=1))
+custom_hooks = [dict(type='EMAHook')]
 '''
 _UNITS = {
     'backbone.layers.0.attn': 2,
@@ -152,6 +154,8 @@ def _outputs(config, checkpoint):
 def test_what_a_search_left(folder, monkeypatch, logged):
     cfg = _prune(monkeypatch, 'search')
     assert cfg.model.steps == [dict(type='mmcompress.KeepUnits', units=_UNITS)]
+    # mmengine's own hooks can be left out, others only be stopped
+    assert cfg.default_hooks.upop.p is None
     assert [hook['type'] for hook in cfg.custom_hooks] == ['EMAHook']
     assert cfg.load_from == str(folder / 'out.pth')
     torch.testing.assert_close(
@@ -181,6 +185,12 @@ def test_it_trains_on_and_the_dense_config_refuses_both(folder, monkeypatch):
             build_subject(read_config('dense.py'), path)
         cfg.load_from = dense.load_from
         assert Runner.from_cfg(cfg).test()['score'] == pytest.approx(4)
+
+
+def test_a_search_among_the_custom_hooks_is_left_out():
+    hooks = [dict(type='mmcompress.UPopHook', p=0.5), dict(type='EMAHook')]
+    text = _hooks(Config(dict(custom_hooks=hooks)))
+    assert eval(text.partition('custom_hooks = ')[2]) == hooks[1:]
 
 
 def test_at_once(folder, monkeypatch):
