@@ -27,6 +27,8 @@ bench: ops
 	$(RUN) ops/benchmarks/bench_binary.py
 	$(RUN) ops/benchmarks/bench_integer.py
 	$(RUN) ops/benchmarks/bench_fake_quantize.py
+	$(RUN) ops/benchmarks/bench_routed_attention.py
+	$(RUN) ops/benchmarks/bench_match_merge.py
 	$(RUN) ops/benchmarks/bench_one_row.py
 	$(RUN) ops/benchmarks/bench_models.py --clock cpu
 

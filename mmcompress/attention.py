@@ -44,8 +44,8 @@ def attend(attn: nn.Module,
         raise TypeError(
             f'{cls.__module__}.{cls.__qualname__}: it is not known how this '
             'attends to tokens. Known are nn.MultiheadAttention and '
-            "mmpretrain's MultiheadAttention, float and quantized, and what "
-            'derives from them and has no forward of its own')
+            "mmpretrain's MultiheadAttention, float, pruned and quantized, "
+            'and what derives from them and has no forward of its own')
     return rule(attn, x, bias)
 
 

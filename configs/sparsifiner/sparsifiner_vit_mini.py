@@ -1,5 +1,5 @@
 # the second stage, after sparsifiner_vit_mini_recon.py
-_base_ = './sparsifiner_vit_mini_teacher.py'
+_base_ = '../tome/vit_mini.py'
 
 model = dict(
     _delete_=True,
@@ -7,10 +7,17 @@ model = dict(
     student=dict(
         type='mmcompress.Compress',
         model=_base_.model,
-        steps=[dict(type='mmcompress.Sparsifiner', stage='finetune')]),
+        steps=[
+            dict(
+                type='mmcompress.Sparsifiner',
+                stage='finetune',
+                # a sixth of 65 tokens would be ten maps, which find too little
+                reduce_n_factor=2,
+                coef_topk=16)
+        ]),
     teacher=dict(
-        cfg='{{ fileDirname }}/sparsifiner_vit_mini_teacher.py',
-        checkpoint='cache://sparsifiner_vit_mini_teacher'),
+        cfg='{{ fileDirname }}/../tome/vit_mini.py',
+        checkpoint='cache://vit_mini'),
     losses=dict(
         loss_kd=dict(
             type='mmcompress.KDLoss',

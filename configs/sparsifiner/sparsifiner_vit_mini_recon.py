@@ -1,5 +1,5 @@
 # the first stage: nothing but the predictors is trained
-_base_ = './sparsifiner_vit_mini_teacher.py'
+_base_ = '../tome/vit_mini.py'
 
 layers = [f'backbone.layers.{i}.attn' for i in range(5)]
 
@@ -9,10 +9,17 @@ model = dict(
     student=dict(
         type='mmcompress.Compress',
         model=_base_.model,
-        steps=[dict(type='mmcompress.Sparsifiner', stage='reconstruct')]),
+        steps=[
+            dict(
+                type='mmcompress.Sparsifiner',
+                stage='reconstruct',
+                # a sixth of 65 tokens would be ten maps, which find too little
+                reduce_n_factor=2,
+                coef_topk=16)
+        ]),
     teacher=dict(
-        cfg='{{ fileDirname }}/sparsifiner_vit_mini_teacher.py',
-        checkpoint='cache://sparsifiner_vit_mini_teacher'),
+        cfg='{{ fileDirname }}/../tome/vit_mini.py',
+        checkpoint='cache://vit_mini'),
     losses=dict(
         loss_rec=dict(
             type='mmcompress.AttentionReconLoss',
@@ -21,7 +28,7 @@ model = dict(
             reduction='mean_batch',
             loss_weight=1.0)))
 
-load_from = 'cache://sparsifiner_vit_mini_teacher'
+load_from = 'cache://vit_mini'
 
 train_cfg = dict(max_epochs=3, val_interval=3)
 optim_wrapper = dict(optimizer=dict(lr=0.01))

@@ -128,12 +128,6 @@ def _integers(name: str) -> Callable:
     return flops
 
 
-def _match_merge(keys: torch.Size, *args, out_shape=None, **kwargs) -> int:
-    # sources by destinations; keys are averaged over heads first
-    batch, _, num, channels = keys
-    return 2 * batch * (num // 2) * ((num + 1) // 2) * channels
-
-
 def _routed_attention(q: torch.Size,
                       k: torch.Size,
                       v: torch.Size,
@@ -144,6 +138,12 @@ def _routed_attention(q: torch.Size,
                       **kwargs) -> int:
     keys = routes[2] * k[1] * k[2] // math.prod(grid)
     return 2 * math.prod(q[:3]) * keys * (q[3] + v[3])
+
+
+def _match_merge(keys: torch.Size, *args, out_shape=None, **kwargs) -> int:
+    # sources by destinations; keys are averaged over heads first
+    batch, _, num, channels = keys
+    return 2 * batch * (num // 2) * ((num + 1) // 2) * channels
 
 
 _INTEGERS = {
@@ -164,8 +164,8 @@ _FORMULAS = {
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _sdpa,
     # mmcv's deformable convolutions
     torch.ops.aten.addmm_: _addmm,
-    torch.ops.mmcompress.match_merge: _match_merge,
     torch.ops.mmcompress.routed_attention: _routed_attention,
+    torch.ops.mmcompress.match_merge: _match_merge,
     **PACKED,
     **_INTEGERS
 }

@@ -2,7 +2,6 @@
 import logging
 from collections.abc import Sequence
 
-import torch
 import torch.nn as nn
 from mmcv.cnn import build_norm_layer
 from mmengine.logging import print_log
@@ -169,7 +168,11 @@ class BiFormer(BaseModule):
         dims, depth = arch['embed_dim'], arch['depth']
         self.downsample_layers = self._build_downsampling(
             in_channels, dims, arch['patch_stem'], norm_cfg)
-        drop_path = torch.linspace(0, drop_path_rate, sum(depth)).tolist()
+        num_blocks = sum(depth)
+        drop_path = [
+            drop_path_rate * i / max(num_blocks - 1, 1)
+            for i in range(num_blocks)
+        ]
         options = _stage_options(attn_cfg)
         self.stages = nn.ModuleList()
         for i, dim in enumerate(dims):

@@ -26,9 +26,10 @@ def region_means(x: Tensor, grid: tuple[int, int]) -> Tensor:
     Returns:
         Tensor: Shape (N, R, C).
     """
-    rows, columns = grid
-    x = x.unflatten(2, (columns, -1)).unflatten(1, (rows, -1))
-    return x.mean((2, 4)).flatten(1, 2)
+    region = x.shape[1] // grid[0], x.shape[2] // grid[1]
+    # many times as fast as a mean over two dimensions
+    means = F.avg_pool2d(x.permute(0, 3, 1, 2), region)
+    return means.flatten(2).transpose(1, 2)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, routes: Tensor,

@@ -145,8 +145,7 @@ class UPopHook(Hook):
                 'UPopHook: masks get their gradients from those of the '
                 'parameters, and these are not trained: train them, or leave '
                 'their masks out by MaskUnits(exclude='
-                f'{list(dict.fromkeys(frozen))}); for moving averages there '
-                'is copies=...')
+                f'{list(dict.fromkeys(frozen))})')
         is_lowered = any((mask.value != 1).any() for mask in self.masks)
         if runner.iter == 0 and is_lowered:
             raise ValueError(

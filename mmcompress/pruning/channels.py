@@ -11,8 +11,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmcompress.lowbit import LowBitLayer
 from mmcompress.selection import selects
-from .graph import Trace, follow, positions
+from .graph import follow
 from .keep_channels import set_sizes, sizes_of
+from .labels import Trace, positions
 from .units import Member, Units
 
 _LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, _BatchNorm)
@@ -164,7 +165,8 @@ def _positions(model: nn.Module, groups: list[Units],
 
 
 @torch.no_grad()
-def cut_channels(model: nn.Module, groups: list[Units], kept: list[Tensor]) -> None:
+def cut_channels(model: nn.Module, groups: list[Units],
+                 kept: list[Tensor]) -> None:
     """Remove channels in place.
 
     Args:
@@ -186,7 +188,8 @@ def cut_channels(model: nn.Module, groups: list[Units], kept: list[Tensor]) -> N
 
 
 @torch.no_grad()
-def mask_channels(model: nn.Module, groups: list[Units], kept: list[Tensor]) -> None:
+def mask_channels(model: nn.Module, groups: list[Units],
+                  kept: list[Tensor]) -> None:
     """Silence channels in place, without removing them.
 
     What produces them is 0, norms included, and so is what reads them. Such a

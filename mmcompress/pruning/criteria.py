@@ -43,8 +43,8 @@ def bn_scale(model: nn.Module, group: Units) -> Tensor | None:
         Tensor | None: Shape (units,); None if no norm has a scale.
     """
     scales = [
-        _sums(layer.weight.detach().abs(), 0, index) /
-        index.size(1) for layer, key, dim, index in group.slots(model)
+        _sums(layer.weight.detach().abs(), 0, index) / index.size(1)
+        for layer, key, dim, index in group.slots(model)
         if isinstance(layer, _BatchNorm) and key == 'weight'
     ]
     return torch.stack(scales).mean(0) if scales else None
@@ -132,8 +132,8 @@ def score(model: nn.Module,
 
 
 def _rounded(num: int, of: int, to: int) -> int:
-    """The multiple nearest to a number, at least one of them."""
-    return min(max(to, math.floor(num / to + 0.5) * to), of)
+    """The next multiple, if there are so many."""
+    return min(math.ceil(num / to) * to, of)
 
 
 def choose(scores: list[Tensor | None],
@@ -153,7 +153,7 @@ def choose(scores: list[Tensor | None],
             matter least of all.
         floor (float): Share of each group that stays, whatever it matters;
             at least one channel does.
-        round_to (int): Each group keeps a multiple of so many, or all.
+        round_to (int): Groups keep more, so that it is a multiple of so many.
 
     Returns:
         list[Tensor]: Of each group, the numbers of those that stay, in
@@ -176,8 +176,10 @@ def choose(scores: list[Tensor | None],
             f'ratio={ratio} of {total} channels leaves less than floor={floor}'
             ' of each group: lower one of them')
     if uniform:
-        left = [max(n, round((1 - ratio) * len(values)))
-                for n, values in zip(least, ranked)]
+        left = [
+            max(n, round((1 - ratio) * len(values)))
+            for n, values in zip(least, ranked)
+        ]
     else:
         # the first of a group stay whatever comes
         free = torch.cat([

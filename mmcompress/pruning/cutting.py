@@ -37,7 +37,7 @@ def known_units(model: nn.Module, names: list[str]) -> dict[str, Units]:
 
 def _positions(index: Tensor, kept: Tensor, size: int) -> Tensor:
     """What is left of a dimension, in its order."""
-    stays = torch.ones(size, dtype=torch.bool)
+    stays = torch.ones(size, dtype=torch.bool, device='cpu')
     stays[index.flatten()] = False
     stays[index[kept].flatten()] = True
     return stays.nonzero().flatten()
@@ -132,7 +132,7 @@ def mask(model: nn.Module, kept: Mapping[str, Tensor]) -> None:
         ValueError: If none or others are to be kept.
     """
     for name, units in known_units(model, list(kept)).items():
-        gone = torch.ones(units.num, dtype=torch.bool)
+        gone = torch.ones(units.num, dtype=torch.bool, device='cpu')
         gone[_check_kept(units, kept[name])] = False
         for layer, key, dim, index in units.slots(model):
             if dim == 0:

@@ -25,7 +25,7 @@ def hidden_units(
         num (int): How many there are.
         shrink (Callable | None): See :class:`Units`. Defaults to nothing.
     """
-    index = torch.arange(num)[:, None]
+    index = torch.arange(num, device='cpu')[:, None]
     members = (Member(first, ('weight', 'bias'), 0,
                       index), Member(second, ('weight', ), 1, index))
     return Units(name, module, 'mlp', members, shrink or _nothing)
@@ -40,7 +40,8 @@ def keeps_zero(activation: Callable[[Tensor], Tensor]) -> bool:
     if isinstance(activation, nn.Module) and list(activation.parameters()):
         return False
     with torch.no_grad():
-        return not activation(torch.zeros(1)).any()
+        # also where models are built on another device, such as meta
+        return not activation(torch.zeros(1, device='cpu')).any()
 
 
 def _nothing(module: nn.Module, num: int) -> None:

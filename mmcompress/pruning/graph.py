@@ -7,10 +7,8 @@ others. Whatever else happens to channels fixes them, with a reason: they
 can't be removed. So nothing has to be known of architectures, and what is not
 understood stays as it is.
 """
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 import torch
 import torch.nn as nn
@@ -18,6 +16,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
+
+from .labels import Ends, Trace, is_depthwise
 
 # no label: numbers that are no channel's
 _NONE = -1
@@ -40,85 +40,6 @@ _REASONS = dict(
     native_group_norm='normalized together with others by a GroupNorm',
     native_layer_norm='normalized together with others by a LayerNorm',
     _softmax='compared with others by a softmax')
-
-
-class Labels:
-    """Labels of channels, of which some turn out to be the same.
-
-    Attributes:
-        reasons (dict[int, str]): Why a label can't be removed.
-    """
-
-    def __init__(self) -> None:
-        self._parents: list[int] = []
-        self.reasons: dict[int, str] = {}
-
-    def new(self, num: int) -> Tensor:
-        """As many new labels, int64 of shape (num,)."""
-        first = len(self._parents)
-        self._parents += range(first, first + num)
-        return torch.arange(first, first + num)
-
-    def root(self, label: int) -> int:
-        """The label that stands for all that are the same."""
-        while self._parents[label] != label:
-            self._parents[label] = self._parents[self._parents[label]]
-            label = self._parents[label]
-        return label
-
-    def unite(self, a: Tensor, b: Tensor) -> None:
-        """Say which labels are the same: two tensors that broadcast."""
-        a, b = torch.broadcast_tensors(a, b)
-        both = (a >= 0) & (b >= 0) & (a != b)
-        pairs = torch.stack([a[both], b[both]], 1)
-        for one, other in torch.unique(pairs, dim=0).tolist():
-            one, other = sorted((self.root(one), self.root(other)))
-            self._parents[other] = one
-            if other in self.reasons:
-                self.reasons.setdefault(one, self.reasons[other])
-
-    def fix(self, labels: Tensor, reason: str) -> None:
-        """Say that labels can't be removed; the first reason is kept."""
-        for label in torch.unique(labels).tolist():
-            if label >= 0:
-                self.reasons.setdefault(self.root(label), reason)
-
-    def why(self, label: int) -> str | None:
-        """Why a channel can't be removed; None if it can."""
-        return self.reasons.get(self.root(label))
-
-
-@dataclass
-class Ends:
-    """Labels of what a layer reads and of what it produces.
-
-    Attributes:
-        reads (Tensor | None): Shape (in_channels,); None where each channel
-            is its own, in norms and depthwise convolutions.
-        produces (Tensor): Shape (out_channels,).
-    """
-    reads: Tensor | None
-    produces: Tensor
-
-
-@dataclass
-class Trace:
-    """What one or more runs of a model told.
-
-    Attributes:
-        labels (Labels): Of all channels.
-        layers (dict[str, Ends]): By the layer's name.
-        met (set[str]): Modules whose parameters were read.
-    """
-    labels: Labels = field(default_factory=Labels)
-    layers: dict[str, Ends] = field(default_factory=dict)
-    met: set[str] = field(default_factory=set)
-
-
-def is_depthwise(layer: nn.Module) -> bool:
-    """Whether a convolution has one filter for each channel."""
-    groups = getattr(layer, 'groups', 1)
-    return groups > 1 and groups == layer.in_channels == layer.out_channels
 
 
 def _compact(labels: Tensor) -> Tensor:
@@ -186,8 +107,9 @@ class _Tracer(TorchDispatchMode):
             self.trace.met.add(name)
             if tensor.numel() > 1:
                 path = f'{name}.{key}'.strip('.')
-                self.fixed(tensor, f'computed with {path}, which is used '
-                           'outside of a layer that could be cut')
+                self.fixed(
+                    tensor, f'computed with {path}, which is used '
+                    'outside of a layer that could be cut')
         return self.of.get(tensor)
 
     def fixed(self, tensor: Tensor, reason: str) -> None:
@@ -225,8 +147,9 @@ class _Tracer(TorchDispatchMode):
 
     def _follow(self, func, args: tuple, kwargs: dict, out) -> None:
         name = func._schema.name.split('::')[1].rstrip('_') or '_'
-        inputs = [x for x in tree_leaves((args, kwargs))
-                  if isinstance(x, Tensor)]
+        inputs = [
+            x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)
+        ]
         outputs = [x for x in tree_leaves(out) if isinstance(x, Tensor)]
         if name == 't' and isinstance(args[0], nn.Parameter):
             self.weights[out] = args[0]
@@ -264,15 +187,17 @@ class _Tracer(TorchDispatchMode):
         layer = self.modules.get(name)
         inputs = [t for t in (x, weight, bias) if t is not None]
         if not isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
-            self.give_up(inputs, [out],
-                         'read by a layer whose weight is computed, or that '
-                         'is none of PyTorch')
+            self.give_up(
+                inputs, [out],
+                'read by a layer whose weight is computed, or that '
+                'is none of PyTorch')
             return
         self.trace.met.add(name)
         if weight in self.shared:
             # cutting one would separate them
-            self.give_up(inputs, [out], 'read by a weight that '
-                         f'{" and ".join(self.shared[weight])} share')
+            self.give_up(
+                inputs, [out], 'read by a weight that '
+                f'{" and ".join(self.shared[weight])} share')
             return
         read = self._channels(x, dim, f'mixed with others by {name}')
         if read is None:
@@ -302,8 +227,7 @@ class _Tracer(TorchDispatchMode):
         reads = None if is_depthwise(layer) else self.labels.new(num_in)
         return Ends(reads, self.labels.new(num_out))
 
-    def _batch_norm(self, inputs: list[Tensor],
-                    outputs: list[Tensor]) -> None:
+    def _batch_norm(self, inputs: list[Tensor], outputs: list[Tensor]) -> None:
         x, *others = inputs
         names = {self.owners[t][0] for t in others if t in self.owners}
         layer = self.modules[names.pop()] if len(names) == 1 else None
@@ -399,8 +323,12 @@ class _Tracer(TorchDispatchMode):
             before.append(labels)
             return labels.expand(x.shape)
 
-        args = [[labels_for(x) for x in arg] if isinstance(arg, (
-            list, tuple)) else labels_for(arg) for arg in args]
+        args = [
+            [labels_for(x)
+             for x in arg] if isinstance(arg,
+                                         (list, tuple)) else labels_for(arg)
+            for arg in args
+        ]
         # memory formats are nothing to labels
         kwargs = {k: v for k, v in kwargs.items() if k != 'memory_format'}
         if name in _RESHAPES:
@@ -473,26 +401,3 @@ def follow(model: nn.Module, trace: Trace, inputs: Iterable[Tensor],
         labels = tracer.get(tensor) if isinstance(tensor, Tensor) else None
         if labels is not None:
             trace.labels.fix(labels, 'what the model returns')
-
-
-def positions(trace: Trace) -> list[dict[tuple[str, bool], list[int]]]:
-    """Where each channel stands that can be removed.
-
-    Returns:
-        list[dict]: By name of a layer, and whether it reads the channel:
-        positions there.
-    """
-    found = defaultdict(lambda: defaultdict(list))
-    produced = set()
-    for name, ends in trace.layers.items():
-        for reads, labels in ((True, ends.reads), (False, ends.produces)):
-            for i, label in enumerate(() if labels is None else labels):
-                label = trace.labels.root(int(label))
-                found[label][name, reads].append(i)
-                if not reads and ends.reads is not None:
-                    produced.add(label)
-    # coordinates, for example, are no layer's
-    return [
-        slots for label, slots in found.items()
-        if label in produced and label not in trace.labels.reasons
-    ]

@@ -6,9 +6,11 @@ from mmengine.logging import print_log
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmcompress.lowbit import LowBitLayer
+from mmcompress.model.config import without_downloads
 from mmcompress.registry import STEPS
 from mmcompress.tables import format_table
-from .graph import is_depthwise
+from .labels import is_depthwise
+from .structure import carry_structure
 
 _CONVS = (nn.Conv2d, nn.ConvTranspose2d)
 _LAYERS = (*_CONVS, nn.Linear, _BatchNorm)
@@ -26,8 +28,9 @@ def sizes_of(layer: nn.Module) -> tuple[int, int] | int:
 def set_sizes(layer: nn.Module) -> None:
     """Let a layer's attributes say how large its parameters are."""
     if isinstance(layer, _BatchNorm):
-        known = [t for t in (layer.weight, layer.running_mean)
-                 if t is not None]
+        known = [
+            t for t in (layer.weight, layer.running_mean) if t is not None
+        ]
         if known:
             layer.num_features = len(known[0])
     elif isinstance(layer, nn.Linear):
@@ -115,6 +118,7 @@ class KeepChannels:
     The model gets its shapes when it is built, so that the pruned checkpoint
     loads, and all else is as with any model: training, resuming, distilling,
     quantizing by a later step. ``tools/deploy/prune.py`` writes the config.
+    What ``init_cfg`` would load into parts of the dense model is not loaded.
 
     Args:
         channels (dict[str, tuple[int, int] | int]): By name of each layer
@@ -158,6 +162,12 @@ class KeepChannels:
                       for before, after in zip(sizes_of(layer), sizes))
                 ])
             _resize(layer, sizes)
+        carry_structure(model, [
+            f'{name}.{key}' for name in self.channels
+            for key in ('weight', 'bias', 'running_mean', 'running_var')
+            if getattr(layers[name], key, None) is not None
+        ])
+        without_downloads(model)
         title = f'Keeps fewer channels in {len(self.channels)} layers'
         print_log(
             format_table(title, ['layer', 'is', 'reads', 'produces'], rows),

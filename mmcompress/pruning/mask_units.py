@@ -6,6 +6,7 @@ import torch.nn as nn
 from mmcompress.registry import STEPS
 from mmcompress.selection import selects
 from .masks import add_masks
+from .one_shot import copies_of
 from .units import Units, find_units
 
 
@@ -16,16 +17,14 @@ class MaskUnits:
     Masks begin as 1, so the model computes what it did, and its checkpoint
     loads; :class:`mmcompress.hooks.UPopHook` lowers some to 0. They are in
     the checkpoints of the search, from which ``tools/deploy/prune.py`` makes
-    a smaller model.
+    a smaller model. Moving averages, as those of BLIP's retrieval, have the
+    masks of what they average.
 
     Args:
         include (list[str] | None): Patterns of groups of units by their
             names, those of the attentions and feed-forward networks, see
             :func:`mmcompress.selection.selects`. Defaults to all.
         exclude (list[str] | None): Patterns of groups without masks.
-        copies (dict[str, str] | None): By the name of a module that of the
-            one whose masks it has, too, such as ``{'vision_backbone_m':
-            'vision_backbone'}`` where one is the moving average of the other.
 
     Raises:
         TypeError: If patterns are no list.
@@ -33,23 +32,21 @@ class MaskUnits:
 
     def __init__(self,
                  include: list[str] | None = None,
-                 exclude: list[str] | None = None,
-                 copies: dict[str, str] | None = None) -> None:
+                 exclude: list[str] | None = None) -> None:
         for key, patterns in dict(include=include, exclude=exclude).items():
             if isinstance(patterns, str):
                 raise TypeError(f'{key} is a list of patterns: write '
                                 f'[{patterns!r}], not {patterns!r}')
         self.include = ['*'] if include is None else include
         self.exclude = exclude or []
-        self.copies = copies or {}
 
     def __call__(self, model: nn.Module) -> None:
         """Change the model in place.
 
         Raises:
             TypeError: If a layer can't be masked.
-            ValueError: If the model has no units; if a pattern or a copy
-                selects none. Nothing is changed then.
+            ValueError: If the model has no units, or a pattern selects none.
+                Nothing is changed then.
         """
         groups = {units.name: units for units in find_units(model)}
         if not groups:
@@ -58,10 +55,12 @@ class MaskUnits:
                 'feed-forward network whose units are known')
         wanted = self._select(self.include, 'include', groups)
         wanted -= self._select(self.exclude, 'exclude', groups)
+        copies = copies_of(model)
+        wanted -= copies.keys()
+        wanted |= {name for name, other in copies.items() if other in wanted}
         if not wanted:
             raise ValueError('MaskUnits: exclude takes away everything that '
                              'include selects')
-        copies = self._copied(groups, wanted)
         add_masks(model, [groups[n] for n in groups if n in wanted], copies)
 
     def _select(self, patterns: list[str], key: str,
@@ -76,27 +75,3 @@ class MaskUnits:
                     f'units; closest: {", ".join(close or list(groups)[:3])}')
             selected |= found
         return selected
-
-    def _copied(self, groups: dict[str, Units],
-                wanted: set[str]) -> dict[str, str]:
-        """Which group has which other one's mask."""
-        copied = {}
-        for copy, source in self.copies.items():
-            pairs = {
-                name: source + name.removeprefix(copy)
-                for name in groups
-                if name in wanted and f'{name}.'.startswith(f'{copy}.')
-            }
-            if not pairs:
-                raise ValueError(f'MaskUnits: copies: {copy!r} has no units '
-                                 'that include and exclude select')
-            for name, other in pairs.items():
-                if other not in wanted:
-                    raise ValueError(f'MaskUnits: copies: {name} would have '
-                                     f'the masks of {other}, which has none')
-                if groups[other].num != groups[name].num:
-                    raise ValueError(
-                        f'MaskUnits: copies: {name} has {groups[name].num} '
-                        f'units, and {other} {groups[other].num}')
-            copied.update(pairs)
-        return copied

@@ -116,11 +116,12 @@ def _producers(units: Units, model: nn.Module) -> list[_Rows]:
     for layer, key, dim, index in units.slots(model):
         if dim == 0:
             parameter = layer._parameters[key]
-            unit = index.new_full((len(parameter), ), -1)
-            unit[index] = torch.arange(len(index))[:, None]
-            if (unit < 0).any():
+            if index.numel() != len(parameter):
                 raise ValueError(f'{units.name}: its units are not all rows '
                                  f'of {key} of a {type(layer).__name__}')
+            unit = torch.empty_like(index).flatten()
+            unit[index] = torch.arange(
+                len(index), device=index.device)[:, None]
             found.append(_Rows(layer, key, unit.to(parameter.device)))
     return found
 

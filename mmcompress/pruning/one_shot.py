@@ -42,7 +42,8 @@ def copies_of(model: nn.Module) -> dict[str, str]:
     for source, average in getattr(model, 'model_pairs', ()):
         ours, theirs = names[id(source)], names[id(average)]
         copies.update((name, ours + name.removeprefix(theirs))
-                      for name in groups if name.startswith(f'{theirs}.'))
+                      for name in groups
+                      if f'{name}.'.startswith(f'{theirs}.'))
     return copies
 
 

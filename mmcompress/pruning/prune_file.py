@@ -2,6 +2,7 @@
 import copy
 import os.path as osp
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -9,11 +10,13 @@ import torch.nn as nn
 from mmengine.config import Config
 from mmengine.logging import print_log
 from mmengine.registry import DefaultScope
+from mmengine.runner import Runner
 from torch import Tensor
 
 from mmcompress.analysis.complexity import complexity, total
 from mmcompress.analysis.subject import load_weights
 from mmcompress.atomic import replacing
+from mmcompress.data_paths import check_data_paths
 from mmcompress.deploy.file.convert import test_batches
 from mmcompress.deploy.verify.model import (VerificationError,
                                             end_to_end_difference)
@@ -23,15 +26,20 @@ from mmcompress.model.config import build_model, read_config
 from mmcompress.model.inputs import noise_batch
 from mmcompress.tables import format_table
 from mmcompress.version import __version__
+from .channel_pruning import largest_difference, prune_channels
 from .cutting import cut, known_units, mask
 from .masks import masks_of
 from .one_shot import choose_counts, choose_share, round_up, with_copies
-from .pruned_config import config_text, dense_parts, pruned_steps
+from .pruned_config import (channel_steps, config_text, dense_parts,
+                            pruned_steps)
 from .structure import mark_pruned
 from .units import find_units
 
-#: Of the outputs' norms: float32 rounds sums of fewer numbers otherwise.
+#: Of the norm of outputs, for each group of units: float32 rounds sums of
+#: fewer numbers otherwise. These errors add up like random ones.
 TOLERANCE = 1e-6
+#: Of the largest output. Channels are fewer in all layers.
+CHANNEL_TOLERANCE = 1e-5
 
 
 @dataclass
@@ -43,10 +51,16 @@ class Choice:
             by magnitude.
         units (dict[str, int] | None): How many stay, the largest ones.
         round_to (int): Numbers are rounded up to multiples of it.
+        channels (dict | None): Channels of convolutions go instead: ``ratio``
+            and other arguments of :func:`prune_channels`.
+        train_batches (int): Batches of the training data for them, where the
+            criterion looks at gradients.
     """
     ratio: float | None = None
     units: dict[str, int] | None = None
     round_to: int = 1
+    channels: dict | None = None
+    train_batches: int = 8
 
     def check(self) -> None:
         """Raise a ``ValueError`` on what isn't allowed."""
@@ -58,6 +72,14 @@ class Choice:
         if self.round_to < 1:
             raise ValueError('round_to must be at least 1, got '
                              f'{self.round_to}')
+        if self.channels and (self.ratio, self.units) != (None, None):
+            raise ValueError('channels of convolutions and units of '
+                             'attentions are pruned one after the other: give '
+                             'one of the two, and the written config to '
+                             'another run')
+        if self.train_batches < 1:
+            raise ValueError("'taylor' needs at least one batch of the "
+                             f'training data, got {self.train_batches}')
 
 
 def _searched(masks: dict[str, Tensor], checkpoint: str) -> dict[str, Tensor]:
@@ -121,19 +143,18 @@ class _Pruned:
         dense (nn.Module): The model before.
         reference (nn.Module): It, with masks.
         pruned (nn.Module): As the new config builds it, with its weights.
+        steps (list[dict]): Of the new config.
         kept (dict[str, Tensor]): Units that stay, by the name of the group.
+        what (str): They are: ``'units'`` or ``'channels'``.
         meta (dict): Of the checkpoint.
     """
     dense: nn.Module
     reference: nn.Module
     pruned: nn.Module
+    steps: list[dict]
     kept: dict[str, Tensor]
+    what: str
     meta: dict
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """How many units stay."""
-        return {name: len(units) for name, units in self.kept.items()}
 
 
 def _prune(cfg: Config, checkpoint: str, choice: Choice) -> _Pruned:
@@ -152,29 +173,79 @@ def _prune(cfg: Config, checkpoint: str, choice: Choice) -> _Pruned:
         mask(reference, kept)
     whole = copy.deepcopy(dense)
     cut(whole, kept)
-    found = _Pruned(dense, reference, whole, kept, meta)
+    counts = {name: len(units) for name, units in kept.items()}
+    steps = pruned_steps(steps, counts)
     # by way of what is going to be written
-    found.pruned = _build(cfg, model, pruned_steps(steps, found.counts))
-    fill(found.pruned, whole.state_dict())
-    return found
+    pruned = _build(cfg, model, steps)
+    fill(pruned, whole.state_dict())
+    return _Pruned(dense, reference, pruned, steps, kept, 'units', meta)
 
 
-def _difference(reference: nn.Module, pruned: nn.Module,
-                batches: list) -> tuple[str, float]:
+def _train_batches(cfg: Config, num: int) -> list:
+    """Some batches that a config trains on."""
+    loader = cfg.get('train_dataloader')
+    if loader is None:
+        raise ValueError("the config has no `train_dataloader`, on whose "
+                         "images criterion='taylor' looks at gradients")
+    check_data_paths(cfg, ['train_dataloader'])
+    loader = copy.deepcopy(loader)
+    loader.update(num_workers=0, persistent_workers=False)
+    return list(islice(Runner.build_dataloader(loader, seed=0), num))
+
+
+def _prune_channels(cfg: Config, checkpoint: str, choice: Choice) -> _Pruned:
+    """Choose channels of convolutions, and remove the others."""
+    model, steps = dense_parts(cfg)
+    dense = _build(cfg, model, steps)
+    meta = load_weights(dense, checkpoint).get('meta', {})
+    batches = []
+    if choice.channels.get('criterion') == 'taylor':
+        batches = _train_batches(cfg, choice.train_batches)
+    found = prune_channels(
+        dense,
+        noise_batch(cfg, dense, num=2),
+        batches=batches,
+        round_to=choice.round_to,
+        **choice.channels)
+    print_log(found.table(), 'current')
+    steps = channel_steps(steps, found.channels)
+    pruned = _build(cfg, model, steps)
+    fill(pruned, found.model.state_dict())
+    return _Pruned(dense, found.masked, pruned, steps, found.kept, 'channels',
+                   meta)
+
+
+def _difference(found: _Pruned, batches: list) -> tuple[str, float]:
     """The part of the model that differs most, and by how much.
 
     Raises:
         VerificationError: If it is more than rounding.
     """
-    found = end_to_end_difference(reference, pruned, batches)
-    name = max(found, key=found.get)
+    differences = end_to_end_difference(found.reference, found.pruned, batches)
+    name = max(differences, key=differences.get)
+    allowed = TOLERANCE * len(found.kept)**0.5
     # NaN is no rounding either
-    if not found[name] <= TOLERANCE:
+    if not all(value <= allowed for value in differences.values()):
         raise VerificationError(
             f'{name}: outputs of the pruned model differ from those of the '
-            f'masked one by {found[name]:.2g} of their norm, more than '
-            f'{TOLERANCE:g}. Nothing was written')
-    return name, found[name]
+            f'masked one by {differences[name]:.2g} of their norm, more than '
+            f'{allowed:.2g}. Nothing was written')
+    return name, differences[name]
+
+
+def _channel_difference(found: _Pruned, batches: list) -> tuple[str, float]:
+    """The same where parts of the model differ in their channels."""
+    worst = 0.
+    for batch in batches:
+        batch = found.pruned.data_preprocessor(copy.deepcopy(batch), False)
+        worst = max(worst,
+                    largest_difference(found.pruned, found.reference, batch))
+        if not worst <= CHANNEL_TOLERANCE:
+            raise VerificationError(
+                'outputs of the pruned model differ from those of the masked '
+                f'one by {worst:.2g} of the largest, more than '
+                f'{CHANNEL_TOLERANCE:g}. Nothing was written')
+    return 'the outputs', worst
 
 
 def _sizes(cfg: Config, dense: nn.Module, pruned: nn.Module) -> str:
@@ -205,7 +276,10 @@ def _write(out: Path, found: _Pruned, text: str) -> None:
     }
     meta = to_plain(meta, ('meta', ), [])
     meta['mmcompress_version'] = __version__
-    meta['kept_units'] = {n: units.tolist() for n, units in found.kept.items()}
+    meta[f'kept_{found.what}'] = {
+        name: units.tolist()
+        for name, units in found.kept.items()
+    }
     with replacing(out) as weights, \
             replacing(out.with_suffix('.py')) as config:
         torch.save(dict(meta=meta, state_dict=state), weights)
@@ -255,13 +329,16 @@ def prune_file(config: str,
         raise ValueError(f'the file to write must end with .pth: {out}')
     cfg = read_config(config, options)
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
-        found = _prune(cfg, checkpoint, choice)
+        prune, compare = _prune, _difference
+        if choice.channels:
+            prune, compare = _prune_channels, _channel_difference
+        found = prune(cfg, checkpoint, choice)
         batches = test_batches(cfg, num_batches)
-        name, difference = _difference(found.reference, found.pruned, batches)
+        name, difference = compare(found, batches)
         sizes = _sizes(cfg, found.dense, found.pruned)
     path.parent.mkdir(parents=True, exist_ok=True)
     base = _base(cfg, config, bool(options), path)
-    _write(path, found, config_text(cfg, base, path.stem, found.counts))
+    _write(path, found, config_text(cfg, base, path.stem, found.steps))
     print_log(sizes, 'current')
     print_log(
         f'Verified on {len(batches)} batches: the largest difference to the '

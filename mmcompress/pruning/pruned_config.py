@@ -68,6 +68,25 @@ def pruned_steps(steps: list[dict], units: dict[str, int]) -> list[dict]:
     return [dict(type=_KEEP, units=units), *rest]
 
 
+def channel_steps(steps: list[dict], channels: dict) -> list[dict]:
+    """The same where channels of convolutions are removed.
+
+    Args:
+        steps (list[dict]): See :func:`dense_parts`.
+        channels (dict): See the step ``KeepChannels``.
+    """
+    rest = []
+    for step in steps:
+        if _kind(step) == 'KeepChannels':
+            channels = {**step['channels'], **channels}
+        else:
+            rest.append(step)
+    # units of attentions are those of the dense model
+    num_units = sum(_kind(step) == 'KeepUnits' for step in rest)
+    step = dict(type='mmcompress.KeepChannels', channels=channels)
+    return [*rest[:num_units], step, *rest[num_units:]]
+
+
 def _literal(value: Any, indent: int) -> str:
     text = pformat(value, width=79 - indent, sort_dicts=False)
     return text.replace('\n', '\n' + ' ' * indent)
@@ -76,8 +95,9 @@ def _literal(value: Any, indent: int) -> str:
 def _steps(steps: list[dict]) -> str:
     """The first one as one would write it, and the others."""
     keep, *rest = steps
-    units = _literal(keep['units'], 19)
-    lines = [f'dict(type={keep["type"]!r},\n             units={units})']
+    key = next(key for key in keep if key != 'type')
+    kept = _literal(keep[key], 14 + len(key))
+    lines = [f'dict(type={keep["type"]!r},\n             {key}={kept})']
     lines += [_literal(step, 8) for step in rest]
     return ',\n        '.join(lines)
 
@@ -116,8 +136,7 @@ def _hooks(cfg: Config) -> str:
     return text
 
 
-def config_text(cfg: Config, base: str, name: str, units: dict[str,
-                                                               int]) -> str:
+def config_text(cfg: Config, base: str, name: str, steps: list[dict]) -> str:
     """The config, which inherits that of the dense model.
 
     Args:
@@ -125,12 +144,12 @@ def config_text(cfg: Config, base: str, name: str, units: dict[str,
         base (str): Its path, from the new config's folder; or
             ``'mmdet::folder/name.py'``.
         name (str): Of the new config and its checkpoint, without suffix.
-        units (dict[str, int]): How many units stay, by the name of the group.
+        steps (list[dict]): Those of the new config.
     """
-    model, steps = dense_parts(cfg)
+    model, _ = dense_parts(cfg)
     text = _HEAD.format(
         name=name,
         base=base,
         model=_expression(cfg, model),
-        steps=_steps(pruned_steps(steps, units)))
+        steps=_steps(steps))
     return text + _hooks(cfg)

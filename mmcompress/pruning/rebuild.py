@@ -63,7 +63,10 @@ class KeepUnits:
             path for name, units in groups.items()
             if self.units[name] < units.num for path in units.names(model)
         ]
-        cut(model, {name: torch.arange(n) for name, n in self.units.items()})
+        cut(model, {
+            name: torch.arange(n, device='cpu')
+            for name, n in self.units.items()
+        })
         carry_structure(model, names)
         without_downloads(model)
         rows = [[name, units.kind, self.units[name], units.num]

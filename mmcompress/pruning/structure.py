@@ -12,7 +12,7 @@ import torch.nn as nn
 from torch import Tensor
 
 _REMEDY = ('Use the config that tools/deploy/prune.py wrote beside the '
-           'checkpoint, or its step mmcompress.KeepUnits')
+           'checkpoint, or its step mmcompress.KeepUnits or KeepChannels')
 
 
 class PrunedTensor:

@@ -104,7 +104,8 @@ def heads_index(num_heads: int, head_dims: int, copies: int = 1) -> Tensor:
     Returns:
         Tensor: Shape (head_dims, copies * num_heads), int64.
     """
-    return torch.arange(copies * num_heads * head_dims).view(-1, head_dims).T
+    return torch.arange(
+        copies * num_heads * head_dims, device='cpu').view(-1, head_dims).T
 
 
 def find_units(model: nn.Module) -> list[Units]:

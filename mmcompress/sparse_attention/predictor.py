@@ -19,9 +19,13 @@ def largest(x: Tensor, num: int) -> Tensor:
     Returns:
         Tensor: Bool, same shape; ``min(num, N)`` of each row are True.
     """
-    # torch.topk breaks ties as it likes
-    index = x.argsort(dim=-1, descending=True, stable=True)[..., :num]
-    return torch.zeros_like(x, dtype=torch.bool).scatter(-1, index, True)
+    num = min(num, x.shape[-1])
+    # its values are certain; which of equal ones it takes is not
+    least = x.topk(num, sorted=False).values.amin(-1, keepdim=True)
+    above, ties = x > least, x == least
+    # of few columns, int32 takes half the time
+    room = num - above.sum(-1, keepdim=True, dtype=torch.int32)
+    return above | ties & (ties.cumsum(-1, dtype=torch.int32) <= room)
 
 
 def coefficients(q: Tensor, k: Tensor, proj_n: Tensor, scale: float,
@@ -281,16 +285,18 @@ class MaskPredictor(nn.Module):
         shape = (*kept.shape[:2], self.num_extra_tokens, self.num_tokens)
         return torch.cat([kept.new_ones(shape), kept], dim=2)
 
-    def macs(self) -> Macs:
+    def macs(self, basis_density: float | None = None) -> Macs:
         """Of the attention that it serves; see :func:`macs`.
 
-        The basis is as dense as it is now. With ``score_threshold``, all keys
-        count, as how many remain depends on the image.
+        With ``score_threshold``, all keys count, as how many remain depends
+        on the image.
+
+        Args:
+            basis_density (float | None): None: as dense as the basis is now.
         """
-        with torch.no_grad():
-            density = (self.proj_back_n.abs() > self.basis_threshold)
-        num_coefficients = min(self.coef_topk or self.reduced_n,
-                               self.reduced_n)
+        if basis_density is None:
+            left = self.proj_back_n.abs() > self.basis_threshold
+            basis_density = left.float().mean().item()
         return macs(
             self.num_tokens,
             self.num_heads,
@@ -298,8 +304,8 @@ class MaskPredictor(nn.Module):
             self.budget if self.score_threshold is None else self.num_tokens,
             self.reduced_n,
             self.reduced_c,
-            num_coefficients,
-            basis_density=density.float().mean().item(),
+            min(self.coef_topk or self.reduced_n, self.reduced_n),
+            basis_density=basis_density,
             num_extra_tokens=self.num_extra_tokens)
 
     def _with_extra(self, token_mask: Tensor) -> Tensor:

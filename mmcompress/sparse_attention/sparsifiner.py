@@ -386,7 +386,8 @@ class Sparsifiner:
 def _log(predictors: dict[str, MaskPredictor]) -> None:
     rows = []
     for path, predictor in predictors.items():
-        of = predictor.macs()
+        # before training, any threshold would leave little of the basis
+        of = predictor.macs(basis_density=1.0)
         kept = 'by score'
         if predictor.score_threshold is None:
             kept = f'{predictor.budget} of {predictor.num_tokens}'

@@ -118,8 +118,7 @@ def bipartite(k: Tensor,
     similar, whatever rounding makes of 1. New positions: protected tokens in
     their order, then the other sources that stay, then the other
     destinations. Sources that stay keep their order; without protected tokens
-    they are sorted by similarity, as in the official code. If none leaves, all
-    keep their positions.
+    they are sorted by similarity, as in the official code.
 
     Source: Bolya et al., Token Merging: Your ViT But Faster (ICLR 2023),
     section 3.
@@ -135,9 +134,10 @@ def bipartite(k: Tensor,
     """
     num = k.size(2)
     r = num_bipartite(num, protected, r)
-    if r == 0:
-        places = torch.arange(num, device=k.device)
-        return Match(places.expand(len(k), -1), num, protected)
+    if num == 1:
+        # there is nothing that it could be similar to
+        slot = torch.zeros((len(k), 1), dtype=torch.long, device=k.device)
+        return Match(slot, 1, tuple(range(len(protected))))
     fixed = _is_protected(num, protected, k)
     best, partner = _best_of_odd(k, protected, padding)
     order = best.argsort(dim=1, descending=True, stable=True)

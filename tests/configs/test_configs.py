@@ -24,13 +24,14 @@ FILES = [
     file for file in sorted((ROOT / 'configs').rglob('*.py'))
     if '_base_' not in file.parts
 ]
-# in names of configs that quantize
-BITS = re.compile(r'[-_]w\d([-_]a\d)?|\d-\d-\d|_stage\d')
+# in names of configs that quantize, and sizes of one network
+BITS = re.compile(
+    r'[-_]w\d([-_]a\d)?|\d-\d-\d|_stage\d|(?<=biformer)-[a-z]+')
 every_config = pytest.mark.parametrize('file', FILES, ids=lambda f: f.stem)
 
 
 def building():
-    """All configs; slow if another has the same model of other bits."""
+    """All configs; slow if another has the same model of other bits or size."""
     seen = set()
     for file in FILES:
         model = file.parent, BITS.sub('', file.stem)

@@ -44,8 +44,8 @@ def size_of(cfg):
     if cfg.default_scope == 'mmseg' and 'MAE' not in text:
         return 64, 64
     # None: the size that a transformer or a codec is made for
-    fixed = ('VisionTransformer', 'DeiT', 'T2T', 'Swin', 'PointNet', 'codec',
-             'decoder', 'MAE', 'CIFAR')
+    fixed = ('VisionTransformer', 'DeiT', 'T2T', 'Swin', 'BiFormer',
+             'PointNet', 'codec', 'decoder', 'MAE', 'CIFAR')
     return None if any(word in text for word in fixed) else (64, 64)
 
 

@@ -237,10 +237,12 @@ CASES = dict(
     g2sd_det=case('G2SDDetLoss', 4, 6, 2, student=two_stage(4, 1),
                   teacher=two_stage(6, 2)),
 )  # yapf: disable
-# the test file of a method may have its cases: arguments of case(), and of
-# which of the inputs above they are
+# the test file of a method may have its cases: arguments of case(), and its
+# inputs, or which of those above they are
 for file in sorted((Path(__file__).parent / 'losses').glob('test_*.py')):
     if '\nEVERY_LOSS = ' in file.read_text():
         for key, own in import_module(file.stem).EVERY_LOSS.items():
-            inputs = globals()[own['inputs']]
+            inputs = own['inputs']
+            if isinstance(inputs, str):
+                inputs = globals()[inputs]
             CASES[key] = case(own['name'], **own.get('kwargs', {}), **inputs)

@@ -232,6 +232,21 @@ def test_fake_quantization_of_nothing(device):
     assert not any(g.any() for g in gradients)
 
 
+@pytest.mark.parametrize('num, protected', [(1, []), (50, []), (65, [0]),
+                                            (131, [0, 1, 130])])
+def test_merging_tokens(device, num, protected):
+    keys = randn(2, num, 3, 20).transpose(1, 2)
+    x, mass = randn(2, num, 33, seed=1), randn(2, num, 1, seed=2).relu().ceil()
+    for masses in (None, mass):
+        for of in (keys, keys.ceil()):
+            args = of, x, masses, num // 4, protected
+            found = library.operators.match_merge(*to(device, *args))
+            wanted = reference.match_merge(*args)
+            assert_same(found[2], wanted[2])
+            for a, b in zip(found[:2], wanted[:2]):
+                torch.testing.assert_close(a.cpu(), b, rtol=1e-6, atol=1e-6)
+
+
 def test_errors_name_the_argument(device):
     shape = [70, 66, 3, 3]
     bits = torch.zeros(1, 5, 5, 16, dtype=torch.uint8, device=device)
@@ -239,6 +254,7 @@ def test_errors_name_the_argument(device):
     blob = ops.binary_prepack(weight_bits, shape)
     x, vector = torch.zeros(1, 66, 5, 5), torch.zeros(70)
     x, vector = x.to(device), vector.to(device)
+    keys = torch.ones(1, 1, 40, 4, device=device)
 
     def conv2d(bits=bits, blob=blob, shape=shape, **options):
         return ops.binary_conv2d(bits, blob, shape, **options)
@@ -282,6 +298,8 @@ def test_errors_name_the_argument(device):
         ('next_threshold', lambda: fused(bits_only=True)),
         ('threshold', lambda: fused(bits, threshold=vector[:66])),
         ('scale', lambda: ops.lsq_fake_quantize(x, vector, low=0, high=1)),
+        ('protected', lambda: ops.match_merge(
+            keys, keys[:, 0], None, 1, range(33))),
     ]  # yapf: disable
     # ValueError: fake quantization takes PyTorch where no kernels are built
     for name, call in calls:

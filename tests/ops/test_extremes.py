@@ -49,6 +49,12 @@ def calls(engine):
         return run.roi_align(x, rois, list(output_size), spatial_scale,
                              sampling_ratio, True)
 
+    def routed_attention(grid=(3, 2), num_heads=2, scale=1.0):
+        routes = torch.zeros(1, 6, 2, dtype=torch.int64, device=device)
+        tokens = x.permute(0, 2, 3, 1)
+        return run.routed_attention(tokens, tokens, tokens, routes, list(grid),
+                                    num_heads, scale)
+
     def quantizer(axis=1, low=-8, high=7):
         return x, vector[:C], None, None, axis, low, high, 1., 'clip'
 
@@ -80,7 +86,8 @@ def calls(engine):
             x, *quantizer(**k)),
         match_merge=lambda r=3, protected=(0, ): run.match_merge(
             keys, keys[:, 0], None, r, list(protected)),
-        roi_align=roi_align)
+        roi_align=roi_align,
+        routed_attention=routed_attention)
 
 
 def refused(name, call, **arguments):
@@ -169,6 +176,16 @@ def test_any_negative_number_of_samples_is_none(engine):
 ])  # yapf: disable
 def test_scale_of_regions(engine, value):
     refused('spatial_scale', calls(engine)['roi_align'], spatial_scale=value)
+
+
+@pytest.mark.parametrize('name, value', [
+    *(('num_heads', value) for value in (*HUGE, 0, -1, -2**63)),
+    *(('grid', (value, 2)) for value in (*HUGE, 0, -1, -2**63)),
+    ('grid', (9, 8, 1)),
+    *(('scale', value) for value in (1e39, float('inf'), float('nan'))),
+])  # yapf: disable
+def test_regions_and_heads(engine, name, value):
+    refused(name, calls(engine)['routed_attention'], **{name: value})
 
 
 @pytest.mark.parametrize('name, value', [('axis', 4), ('axis', -5),

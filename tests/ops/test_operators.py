@@ -272,6 +272,8 @@ ROUTES = torch.zeros(1, 4, 2, dtype=torch.int64)
 
 def attend(q=MAP, k=MAP, v=MAP, routes=ROUTES, grid=(2, 2), heads=2, scale=1.):
     return ops.routed_attention(q, k, v, routes, grid, heads, scale)
+
+
 KEYS, MERGED = torch.zeros(2, 3, 9, 8), torch.zeros(2, 9, 5)
 
 

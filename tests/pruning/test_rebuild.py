@@ -6,7 +6,9 @@ import sys
 import pytest
 import torch
 import torch.nn as nn
+from mmengine.registry import MODELS
 from mmengine.runner import load_checkpoint
+from mmpretrain.structures import DataSample
 from torch.optim import SGD
 
 from mmcompress.compress import Compress
@@ -78,6 +80,64 @@ def test_it_trains_quantized_and_packs():
         trained = model(images)
         packed = on_kernels(fold_in_place(copy.deepcopy(model))[0])
         torch.testing.assert_close(packed(images), trained, rtol=.1, atol=.1)
+
+
+def test_it_merges_tokens_quantized():
+    """All steps of one config; without merging nothing changes."""
+    quantize = dict(
+        type='QuantizeLayers',
+        weight=_LSQ,
+        activation=_LSQ,
+        attention=_LSQ,
+        first_last=None)
+    images = torch.rand(2, 3, 16, 16)
+    outputs = []
+    for r in (0, 1):
+        torch.manual_seed(0)
+        model = _pruned(dict(type='MergeTokens', r=r), quantize)
+        model(images).sum().backward()
+        model.eval()
+        outputs.append(model(images))
+    torch.manual_seed(0)
+    plain = _pruned(quantize)
+    plain(images).sum().backward()
+    plain.eval()
+    torch.testing.assert_close(outputs[0], plain(images))
+    assert not torch.allclose(outputs[1], outputs[0])
+
+
+def test_it_learns_from_the_dense_model(tmp_path):
+    torch.save(_dense().state_dict(), tmp_path / 'dense.pth')
+    taps = dict(
+        low=['backbone.layers.0', 'backbone.layers.1'],
+        high='backbone.layers.1')
+    loss = dict(
+        type='mmcompress.ViTKDLoss',
+        student=taps,
+        teacher=taps,
+        student_dims=12,
+        teacher_dims=12,
+        alpha_vitkd=1.,
+        beta_vitkd=1.)
+    model = MODELS.build(
+        dict(
+            type='mmcompress.Distill',
+            student=dict(
+                type='mmcompress.Compress',
+                model=_classifier(),
+                steps=[dict(type='mmcompress.KeepUnits', units=_UNITS)]),
+            teacher=dict(
+                cfg=_classifier(), checkpoint=str(tmp_path / 'dense.pth')),
+            losses=dict(loss_vitkd=loss)))
+    samples = [DataSample().set_gt_label(i) for i in range(2)]
+    losses = model(torch.rand(2, 3, 16, 16), samples, mode='loss')
+    sum(value.sum() for value in losses.values()).backward()
+    assert model.backbone.layers[0].attn.head_dims == 2
+    assert model.backbone.layers[0].attn.qkv.weight.grad.shape == (18, 12)
+    # its own checkpoint stays one of a pruned model
+    state = model.state_dict()
+    mark_pruned(model, state)
+    assert isinstance(state['backbone.layers.0.attn.qkv.weight'], PrunedTensor)
 
 
 @pytest.mark.parametrize('units, error, message', [
@@ -162,6 +222,7 @@ def test_a_model_that_keeps_others_refuses_it(tmp_path):
         load_checkpoint(other, path)
 
 
+@pytest.mark.slow
 def test_without_this_package_it_is_no_checkpoint(tmp_path):
     """torch names what it doesn't know."""
     path = _file(tmp_path / 'pruned.pth', _pruned())

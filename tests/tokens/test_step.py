@@ -72,7 +72,9 @@ def test_padding_is_neither_attended_to_nor_merged(more):
     """What one image keeps more does not change another."""
     layers = [0, 1, 2, 3] if not more else [0]
     step = merging(
-        r=None, matching=dict(type='threshold', above=0.8), layers=layers)
+        r=None,
+        matching=dict(type='threshold', above=0.8 if not more else 0.5),
+        layers=layers)
     model = build('vit', step + more, out_type='featmap')
     model.backbone.double()
     x = images(2).double()

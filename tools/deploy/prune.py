@@ -1,4 +1,4 @@
-"""Remove units of a model: channels of attention heads, hidden units."""
+"""Remove channels of convolutions or heads, or hidden units, of a model."""
 import argparse
 import json
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import mmcompress.compat  # noqa: F401
 from mmcompress.launch import add_cfg_options
 from mmcompress.model.config import inner_model, read_config
+from mmcompress.pruning.criteria import CRITERIA
 from mmcompress.pruning.prune_file import Choice, prune_file
 
 
@@ -30,10 +31,12 @@ def parse_args() -> argparse.Namespace:
         'attentions and over feed-forward networks')
     parser.add_argument(
         '--criterion',
-        choices=('magnitude', ),
+        choices=CRITERIA,
         default='magnitude',
-        help='of pruning at once: the root mean square of the numbers that '
-        'leave with a unit')
+        help='of pruning at once. magnitude: the root mean square of the '
+        'numbers that leave with a unit. Of --channels also bn_scale: the '
+        'scales of batch norms; taylor: by how much the loss would change, '
+        'on training data; random: to compare with')
     parser.add_argument(
         '--units',
         nargs='+',
@@ -41,6 +44,31 @@ def parse_args() -> argparse.Namespace:
         help='prune at once: how many units of a group stay, the largest '
         'ones; or a .json file with such numbers, or the config of a model '
         'that was pruned so')
+    parser.add_argument(
+        '--channels',
+        type=float,
+        metavar='P',
+        help='prune the channels of convolutions and linear layers instead, '
+        'all that the model can do without: the share of them that goes')
+    parser.add_argument(
+        '--uniform',
+        action='store_true',
+        help='of --channels: the same share from every layer')
+    parser.add_argument(
+        '--floor',
+        type=float,
+        default=0.1,
+        help='of --channels: the share of every layer that stays')
+    parser.add_argument(
+        '--exclude',
+        nargs='+',
+        metavar='PATTERN',
+        help='of --channels: layers that keep what they produce, such as neck')
+    parser.add_argument(
+        '--train-batches',
+        type=int,
+        default=8,
+        help='of --criterion taylor: batches of the training data')
     parser.add_argument(
         '--round-to',
         type=int,
@@ -89,10 +117,30 @@ def read_units(values: list[str] | None) -> dict[str, int] | None:
     return units
 
 
+def read_channels(args: argparse.Namespace) -> dict | None:
+    """How channels are pruned; None if they aren't.
+
+    Raises:
+        ValueError: If options are given that need them.
+    """
+    if args.channels is None:
+        if args.criterion != 'magnitude' or args.uniform or args.exclude:
+            raise ValueError('--uniform, --exclude and other criteria than '
+                             'magnitude are for --channels')
+        return None
+    return dict(
+        ratio=args.channels,
+        criterion=args.criterion,
+        uniform=args.uniform,
+        floor=args.floor,
+        exclude=args.exclude)
+
+
 def main() -> None:
     """Prune, and print what became of the model."""
     args = parse_args()
-    choice = Choice(args.ratio, read_units(args.units), args.round_to)
+    choice = Choice(args.ratio, read_units(args.units), args.round_to,
+                    read_channels(args), args.train_batches)
     prune_file(args.config, args.checkpoint, args.out, choice, args.batches,
                args.cfg_options)
 

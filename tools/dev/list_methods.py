@@ -22,6 +22,8 @@ LICENCES = {
     'none': '**none**: code and weights can\'t be copied or redistributed',
     'not confirmed': 'not confirmed: read its page',
     'Apache-2.0': 'Apache-2.0',
+    'MIT': 'MIT',
+    'BSD-3-Clause': 'BSD-3-Clause',
     'CC-BY-NC-4.0': 'CC BY-NC 4.0: no commercial use of code or weights',
 }
 ROLES = {'': '', 'port': ' (a port)', 'reference': ' (what ours equals)'}

@@ -11,6 +11,9 @@
 namespace mmcompress {
 namespace {
 
+// So many tokens ahead keys are fetched into the cache.
+constexpr int64_t kAhead = 2;
+
 // Who may leave, and where to: the same for all images.
 struct Roles {
   std::vector<int32_t> sources, destinations;  // positions, ascending
@@ -112,13 +115,14 @@ class Merger {
   void make_panels(int64_t image, int64_t begin, int64_t end) const {
     const Floats scratch = new_floats(shape_.dims);
     TokenKeys keys = {input_.keys + image * input_.key_batch_stride,
-                      input_.key_head_stride, shape_.heads, shape_.dims};
+                      input_.key_head_stride, shape_.heads, shape_.dims, 0};
     const float* first = keys.data;
     for (int64_t i = begin; i < end; ++i) {
       const int64_t place = roles_.place[i];
       if (place < 0) continue;
       const Panels& panels = i % 2 ? columns_ : rows_;
       keys.data = first + i * input_.key_token_stride;
+      keys.next = i + kAhead < end ? kAhead * input_.key_token_stride : 0;
       kernels_.unit_key(keys, scratch.get(), panels.tile,
                         panels.token(place));
     }

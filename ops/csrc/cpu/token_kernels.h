@@ -16,6 +16,7 @@ struct TokenKeys {
   int64_t head_stride;
   int64_t heads;
   int64_t dims;
+  int64_t next;  // from here to the token that is read afterwards
 };
 
 // Products of the tokens in one panel of rows with all columns. A panel holds

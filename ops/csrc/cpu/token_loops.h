@@ -34,9 +34,13 @@ void unit_key(const TokenKeys& keys, float* scratch, int64_t stride,
   const int64_t whole = keys.dims / kLanes * kLanes;
   Floats squares = {};
   for (int64_t d = 0; d < whole; d += kLanes) {
-    Floats sum = load(keys.data + d);
-    for (int64_t h = 1; h < keys.heads; ++h)
-      sum += load(keys.data + h * keys.head_stride + d);
+    Floats sum = {};
+    for (int64_t h = 0; h < keys.heads; ++h) {
+      const float* p = keys.data + h * keys.head_stride + d;
+      sum += load(p);
+      // tokens lie too far from each other for the processor to foresee it
+      __builtin_prefetch(p + keys.next);
+    }
     store(scratch + d, sum);
     squares += sum * sum;
   }

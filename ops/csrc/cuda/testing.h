@@ -119,7 +119,7 @@ std::vector<float> random_floats(size_t count) {
   return values;
 }
 
-std::string describe(const ConvShape& s, const Plan& plan) {
+inline std::string describe(const ConvShape& s, const Plan& plan) {
   char text[256];
   std::snprintf(
       text, sizeof text,
@@ -133,7 +133,7 @@ std::string describe(const ConvShape& s, const Plan& plan) {
   return text;
 }
 
-std::vector<Plan> plans_for(const ConvShape& s) {
+inline std::vector<Plan> plans_for(const ConvShape& s) {
   std::vector<Plan> plans = {{Kernel::kGeneric, 0}};
   if (!supports(s, Kernel::kTensorCore)) return plans;
   plans.push_back({Kernel::kTensorCore, 64});
@@ -142,7 +142,7 @@ std::vector<Plan> plans_for(const ConvShape& s) {
   return plans;
 }
 
-ConvShape random_shape() {
+inline ConvShape random_shape() {
   ConvShape s;
   for (;;) {
     s.batch = pick(1, 3);

@@ -24,22 +24,22 @@ class PrunedChannels:
         model (nn.Module): The pruned model.
         masked (nn.Module): The dense one, in which what was removed is 0.
         channels (dict[str, tuple | int]): For the step ``KeepChannels``.
-        kept (dict[str, list[int]]): By the first layer of each group, the
-            numbers of its channels that stay.
+        kept (dict[str, Tensor]): By the name of each group, the numbers of
+            its channels that stay.
         found (Channels): What could be removed.
     """
     model: nn.Module
     masked: nn.Module
     channels: dict[str, tuple | int]
-    kept: dict[str, list[int]]
+    kept: dict[str, Tensor]
     found: Channels
 
     def table(self) -> str:
         """What stayed, and what can't be removed."""
         rows = [[
             group.name,
-            len({member.layer for member in group.members}),
-            f'{group.num} -> {len(kept)}'
+            len({member.layer
+                 for member in group.members}), f'{group.num} -> {len(kept)}'
         ] for group, kept in zip(self.found.groups, self.kept.values())]
         text = format_table(
             f'{sum(g.num for g in self.found.groups)} channels -> '
@@ -89,10 +89,10 @@ def largest_difference(a: nn.Module, b: nn.Module, batch: dict) -> float:
             if hasattr(model, 'rpn_head'):
                 features = model.extract_feat(batch['inputs'])
                 out = (out, model.rpn_head(features))
-            outputs.append([x for x in tree_leaves(out)
-                            if isinstance(x, Tensor)])
-    worst = max((x - y).abs().max().item()
-                for x, y in zip(*outputs, strict=True))
+            outputs.append(
+                [x for x in tree_leaves(out) if isinstance(x, Tensor)])
+    worst = max(
+        (x - y).abs().max().item() for x, y in zip(*outputs, strict=True))
     return worst / max(y.abs().max().item() for y in outputs[1])
 
 
@@ -162,7 +162,5 @@ def prune_channels(model: nn.Module,
             'from the dense one in which the same channels are 0: some code '
             'counts on their places. Leave out what that concerns (exclude)')
     names = [group.name for group in found.groups]
-    return PrunedChannels(
-        pruned, masked, record(model, pruned),
-        {name: keep.tolist()
-         for name, keep in zip(names, kept)}, found)
+    return PrunedChannels(pruned, masked, record(model, pruned),
+                          dict(zip(names, kept)), found)
