@@ -101,6 +101,8 @@ setup(
             'onnx==1.23.2', 'onnxruntime==1.32.0', 'onnxscript==0.7.2',
             'onnx-ir==1.1.0', 'ml_dtypes>=0.5.4,<0.6'
         ],
+        # as in requirements/multimodal.txt
+        'multimodal': ['transformers>=4.36,<4.52'],
         'tests': ['pytest', 'flake8', 'isort', 'yapf'],
     },
     # built by BuildKernels, from ops/csrc/sources.json

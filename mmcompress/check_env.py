@@ -56,6 +56,9 @@ TESTED = {
     },
     **dict(CONTINUED.values())
 }
+# what vision-language models of mmpretrain need, optional: the extra
+# mmcompress[multimodal], requirements/multimodal.txt
+TRANSFORMERS = 'transformers>=4.36,<4.52'
 # what every task needs
 CORE = ('torch', 'numpy', 'opencv-python-headless', 'setuptools', 'mmengine',
         'mmcv')
@@ -109,7 +112,8 @@ class Row:
 def installed_versions() -> Dict[str, Optional[str]]:
     """Versions of all distributions that matter; None where missing."""
     versions = {}
-    for name in dict.fromkeys((*TESTED, *OPENCV, 'mmcv-lite')):
+    names = (*TESTED, *OPENCV, 'mmcv-lite', 'transformers')
+    for name in dict.fromkeys(names):
         try:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
@@ -353,6 +357,23 @@ def task_states(rows: List[Row]) -> Dict[str, str]:
     return tasks
 
 
+def multimodal_state(version: Optional[str]) -> str:
+    """Whether vision-language models can be built, in words.
+
+    Args:
+        version (str | None): Of transformers.
+    """
+    command = f'pip install "{TRANSFORMERS}"'
+    if version is None:
+        return f'not installed: {command}'
+    lowest, highest = (numbers(part) for part in TRANSFORMERS.split(','))
+    if lowest <= numbers(version) < highest:
+        return f'ready (transformers {version})'
+    age = 'old' if numbers(version) < lowest else 'new'
+    return (f'not ready: transformers {version} is too {age} for mmpretrain, '
+            f'{command}')
+
+
 def format_rows(title: str, header: List[str], cells: List[list]) -> str:
     """A table, with or without rich."""
     try:
@@ -373,8 +394,9 @@ def main() -> int:
     Returns:
         int: 0 if at least one task is ready and no installed one isn't.
     """
+    versions = installed_versions()
     rows = make_rows(
-        installed_versions(),
+        versions,
         import_errors([module for _, module in PACKAGES.values()]))
     cells = []
     for row in rows:
@@ -387,6 +409,8 @@ def main() -> int:
     tasks = task_states(rows)
     print()
     print(kernel_state())
+    tasks['vision-language'] = multimodal_state(
+        versions.get('transformers'))
     for task, state in tasks.items():
         print(f'{task}: {state}')
     states = list(tasks.values())

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -300,3 +301,21 @@ def test_needs_nothing_but_python():
                           capture_output=True,
                           text=True)
     assert done.stdout == '[]\n', done.stderr
+
+
+@pytest.mark.parametrize('version, said', [
+    (None, 'not installed: pip install "transformers'),
+    ('4.35.2', 'too old'),
+    ('4.36.0', 'ready'),
+    ('4.51.3', 'ready'),
+    ('4.52.0', 'too new'),
+])
+def test_what_vision_language_models_need(version, said):
+    assert said in check_env.multimodal_state(version)
+
+
+def test_transformers_is_the_same_everywhere():
+    root = Path(__file__).parents[1]
+    lines = (root / 'requirements/multimodal.txt').read_text().splitlines()
+    assert lines[-1] == check_env.TRANSFORMERS
+    assert repr(check_env.TRANSFORMERS) in (root / 'setup.py').read_text()

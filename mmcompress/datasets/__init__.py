@@ -3,6 +3,8 @@ from mmcompress.lazy_imports import lazy_exports
 __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     dict(
+        captioned_images=['CaptionedImages'],
+        captions=['MiniCaptions'],
         classification=['MiniClassification'],
         detection=['MiniDetection'],
         modelnet40=['ModelNet40'],
@@ -14,4 +16,6 @@ __getattr__, __dir__, __all__ = lazy_exports(
         ],
         pose=['MiniPose'],
         rendered=['Rendered', 'ensure_mini_data'],
-        segmentation=['MiniSegmentation']))
+        segmentation=['MiniSegmentation'],
+        tokenizer=['RenderedTokenizer'],
+        vocabulary=['ensure_vocabulary']))

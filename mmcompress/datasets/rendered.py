@@ -5,6 +5,7 @@ from torch.utils.data import Dataset
 
 from mmcompress.cache import cache_folder
 from mmcompress.registry import DATASETS
+from .captions import MiniCaptions
 from .classification import MiniClassification
 from .detection import MiniDetection
 from .manifest import ensure_folder
@@ -17,7 +18,8 @@ _TASKS = dict(
     classification=MiniClassification,
     segmentation=MiniSegmentation,
     pose=MiniPose,
-    point_clouds=MiniPointClouds)
+    point_clouds=MiniPointClouds,
+    captions=MiniCaptions)
 
 
 def ensure_mini_data(task: str = 'detection', **settings) -> Path:
@@ -25,8 +27,8 @@ def ensure_mini_data(task: str = 'detection', **settings) -> Path:
 
     Args:
         task (str): What the data is for: ``'detection'``,
-            ``'classification'``, ``'segmentation'``, ``'pose'`` or
-            ``'point_clouds'``.
+            ``'classification'``, ``'segmentation'``, ``'pose'``,
+            ``'point_clouds'`` or ``'captions'``.
         **settings: Arguments of the task's class, such as ``num_train``.
 
     Returns:
@@ -74,8 +76,8 @@ def Rendered(dataset: dict,
             ``RepeatDataset`` around it. Its paths are relative to the data's
             folder.
         task (str): What the data is for: ``'detection'``,
-            ``'classification'``, ``'segmentation'``, ``'pose'`` or
-            ``'point_clouds'``.
+            ``'classification'``, ``'segmentation'``, ``'pose'``,
+            ``'point_clouds'`` or ``'captions'``.
         settings (dict, optional): Arguments of the task's class, such as
             ``num_train``.
         pipeline (list, optional): The dataset's pipeline, if the dataset

@@ -87,12 +87,17 @@ def _takes_points(model: nn.Module) -> bool:
 def _classification(model: nn.Module, size: tuple[int, int], num: int) -> dict:
     from mmpretrain.structures import DataSample
     make = torch.randn if _takes_points(model) else _image
-    return default_collate([
-        dict(
-            inputs=make(size),
-            data_samples=DataSample(metainfo=dict(
-                img_shape=size)).set_gt_label(i % 2)) for i in range(num)
-    ])
+    samples = [
+        DataSample(metainfo=dict(img_shape=size)).set_gt_label(i % 2)
+        for i in range(num)
+    ]
+    if hasattr(model, 'extract_text_feat') or hasattr(model, 'text_backbone'):
+        for i, sample in enumerate(samples):
+            sample.set_field('a text', 'text', dtype=str)
+            sample.set_field(True, 'is_matched')
+            sample.set_metainfo(dict(image_id=i))
+    return default_collate(
+        [dict(inputs=make(size), data_samples=sample) for sample in samples])
 
 
 def _segmentation(model: nn.Module, size: tuple[int, int], num: int) -> dict:
@@ -127,7 +132,10 @@ def default_size(model: nn.Module, scope: str) -> tuple[int, int]:
         return int(height), int(width)
     if scope in ('mmpretrain', 'mmseg'):
         # transformers with position embeddings of a fixed size
-        size = getattr(model.backbone, 'img_size', 224)
+        names = ('backbone', 'visual', 'vision_backbone')
+        backbone = next(
+            getattr(model, name) for name in names if hasattr(model, name))
+        size = getattr(backbone, 'img_size', 224)
         return (size, size) if isinstance(size, int) else tuple(size)
     return 256, 256
 

@@ -16,11 +16,11 @@ from .tokens import Tokens
 #: Matchings that a config can name.
 MATCHINGS = {
     name: getattr(matching, name)
-    for name in ('bipartite', 'complete_graph', 'evit', 'kth', 'local_cells',
-                 'pitome', 'random', 'threshold')
+    for name in ('bipartite', 'attention_graph', 'complete_graph', 'evit',
+                 'kth', 'local_cells', 'pitome', 'random', 'threshold')
 }
 #: What a layer hands to a matching that names it.
-_GIVEN = ('q', 'k', 'r', 'protected', 'padding')
+_GIVEN = ('q', 'k', 'r', 'protected', 'padding', 'mass')
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,7 @@ class Merging:
             k=k,
             r=self.r,
             protected=self.positions(tokens),
+            mass=tokens.mass,
             padding=tokens.mass.squeeze(-1) == 0 if tokens.padded else None)
         given = {key: given[key] for key in _GIVEN if key in wants}
         return function(**{**given, **self.options})

@@ -301,7 +301,8 @@ def complete_graph(q: Tensor,
                    protected: tuple[int, ...] = (),
                    guide: int | Tensor = 0,
                    also_protected: Tensor | None = None,
-                   importance: Tensor | None = None) -> Match:
+                   importance: Tensor | None = None,
+                   official: bool = False) -> Match:
     """Match any token with any other, and spare those that matter.
 
     Of two that are most similar to each other, the one with the higher
@@ -322,10 +323,11 @@ def complete_graph(q: Tensor,
         also_protected (Tensor | None): Of each image the position of another
             token that stays, int64 of shape (B, ).
         importance (Tensor | None): Shape (B, N), instead of by ``guide``.
-
-    Returns:
-        Match: With weights; the official ones, which :func:`merge` takes as
-        they are with ``normalize=False``, sum to 1 in a pair of equal masses.
+        official (bool): Weights of the official code, for ``normalize=False``
+            of :func:`~mmcompress.tokens.merge`: of each pair by itself, their
+            sum is 1 only in a pair of equal masses. Otherwise weights are
+            proportional to the exponential of the importance, which is the
+            same in such a pair.
     """
     batch, _, num, _ = k.shape
     if k.dtype != torch.float64:
@@ -348,7 +350,33 @@ def complete_graph(q: Tensor,
                 guide.view(-1, 1, 1).expand(-1, -1,
                                             queries.size(2))).squeeze(1)
         importance = (keys @ unit_length(query).unsqueeze(-1)).squeeze(-1)
-    itself = torch.eye(num, dtype=torch.bool, device=k.device)
+    pairs = choose_pairs(keys, importance, fixed, r)
+    return join_pairs(pairs, importance, protected, official)
+
+
+class Pairs(NamedTuple):
+    """Which tokens leave, and where to.
+
+    Attributes:
+        order (Tensor): All positions, shape (B, N); the first ``r`` leave.
+        partner (Tensor): Where each of these goes, shape (B, r).
+    """
+    order: Tensor
+    partner: Tensor
+
+
+def choose_pairs(keys: Tensor, importance: Tensor, fixed: Tensor,
+                 r: int) -> Pairs:
+    """Choose those of :func:`complete_graph`.
+
+    Args:
+        keys (Tensor): Of length 1, shape (B, N, C).
+        importance (Tensor): Shape (B, N).
+        fixed (Tensor): Which tokens stay, bool of shape (B, N).
+        r (int): How many tokens leave.
+    """
+    num = keys.size(1)
+    itself = torch.eye(num, dtype=torch.bool, device=keys.device)
     none = itself | fixed[:, :, None] | fixed[:, None]
     scores = (keys @ keys.mT).masked_fill(none, float('-inf'))
     rank = _ranks(
@@ -356,22 +384,98 @@ def complete_graph(q: Tensor,
     behind = rank[:, None] > rank[:, :, None]
     similarity = scores.masked_fill(~behind, float('-inf')).max(dim=2).values
     order = (importance - similarity).argsort(dim=1, stable=True)
-    sources = order[:, :r]
     leaves = _ranks(order) < r
-    partner = scores.masked_fill(leaves[:, None],
-                                 float('-inf')).argmax(dim=2).gather(
-                                     1, sources)
+    partner = scores.masked_fill(leaves[:, None], float('-inf')).argmax(dim=2)
+    return Pairs(order, partner.gather(1, order[:, :r]))
+
+
+def pair_weights(pairs: Pairs, importance: Tensor) -> tuple[Tensor, Tensor]:
+    """Official weights of each that leaves and of its partner, (B, r) each."""
+    sources = pairs.order[:, :pairs.partner.size(1)]
     pair = torch.stack(
         [importance.gather(1, sources),
-         importance.gather(1, partner)])
+         importance.gather(1, pairs.partner)])
     own, others = pair.softmax(dim=0)
+    return own, others
+
+
+def join_pairs(pairs: Pairs,
+               importance: Tensor,
+               protected: tuple[int, ...] = (),
+               official: bool = False) -> Match:
+    """Where tokens go if these pairs merge.
+
+    Args:
+        pairs (Pairs): What leaves.
+        importance (Tensor): Shape (B, N).
+        protected (tuple[int, ...]): Positions of tokens that stay.
+        official (bool): See :func:`complete_graph`.
+    """
+    order, partner = pairs
+    num, r = order.size(1), partner.size(1)
+    sources = order[:, :r]
+    # of a token that nothing joins exactly 1
     weight = torch.ones_like(importance)
-    weight = weight.scatter(1, sources, 2 * own)
-    weight = weight.scatter_add(1, partner, 2 * others - 1)
-    stay = _compact(~leaves)
+    if official:
+        own, others = pair_weights(pairs, importance)
+        weight = weight.scatter(1, sources, 2 * own)
+        weight = weight.scatter_add(1, partner, 2 * others - 1)
+    else:
+        more = importance.gather(1, sources) - importance.gather(1, partner)
+        weight = weight.scatter(1, sources, more.exp())
+    stay = _compact(_ranks(order) >= r)
     slot = stay.scatter(1, sources, stay.gather(1, partner))
     return Match(slot, num - r, _in_order(protected, num, num - r),
                  weight.unsqueeze(-1))
+
+
+def received_attention(attention: Tensor, guide: int = -1) -> Tensor:
+    """How much tokens are attended to: by all others, and by one of them.
+
+    Args:
+        attention (Tensor): Of queries in rows, shape (B, H, N, N).
+        guide (int): Position of the one, which counts as much as the mean of
+            all others.
+
+    Returns:
+        Tensor: Mean of all heads, shape (B, N).
+    """
+    attention = attention.mean(dim=1)
+    one = attention[:, guide]
+    others = attention.sum(dim=1) - one
+    return others / (attention.size(1) - 1) + one
+
+
+@torch.no_grad()
+def attention_graph(q: Tensor,
+                    k: Tensor,
+                    r: int,
+                    protected: tuple[int, ...] = (),
+                    mass: Tensor | None = None,
+                    guide: int = 0,
+                    official: bool = False) -> Match:
+    """As :func:`complete_graph`, where what is attended to is important.
+
+    As the official code does it for LLaVA; keys are averaged over heads.
+
+    Args:
+        q (Tensor): Queries, shape (B, H, N, D).
+        k (Tensor): Keys, shape (B, H, N, D).
+        r (int): How many tokens are to leave.
+        protected (tuple[int, ...]): Positions of tokens that stay.
+        mass (Tensor | None): Shape (B, N, 1).
+        guide (int): Position of the token whose attention counts most.
+        official (bool): As of :func:`complete_graph`.
+    """
+    if k.dtype != torch.float64:
+        q, k = q.float(), k.float()
+    scores = q @ k.mT * q.size(-1)**-.5
+    if mass is not None:
+        scores = scores + mass.log().mT.unsqueeze(1)
+    importance = received_attention(scores.softmax(dim=-1), guide)
+    k = k.mean(dim=1, keepdim=True)
+    return complete_graph(
+        k, k, r, protected, importance=importance, official=official)
 
 
 @torch.no_grad()

@@ -293,7 +293,11 @@ def let_merge(backbone: nn.Module, mergings: list[Merging],
             layer.__class__ = cls
         layer.merging = mergings[i]
     backbone.__class__ = _merging_class(backbone) or type(backbone)
+    without_numpy(backbone)
+
+
+def without_numpy(backbone: nn.Module) -> None:
+    """Make numpy's floats Python's: they break graphs of torch.compile."""
     for module in backbone.modules():
-        # numpy's floats break graphs of torch.compile
         if isinstance(getattr(module, 'drop_prob', None), float):
             module.drop_prob = float(module.drop_prob)

@@ -17,7 +17,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 TASKS = ('classification', 'detection', 'instance segmentation',
-         'semantic segmentation', 'pose', 'point clouds')
+         'semantic segmentation', 'pose', 'point clouds', 'retrieval')
 LICENCES = {
     'none': '**none**: code and weights can\'t be copied or redistributed',
     'not confirmed': 'not confirmed: read its page',

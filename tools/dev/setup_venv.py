@@ -125,9 +125,13 @@ def main() -> None:
     pip(python, '-r', str(REQUIREMENTS / 'build.txt'), f'torch=={TORCH}',
         *(['--extra-index-url', index] if index else []))
     say('installing what the OpenMMLab packages import')
+    names = ['runtime', 'tests', 'onnx']
+    if args.wheel is None and not args.onedl:
+        # 120 MB; the other environments show that the rest does without
+        names.append('multimodal')
     pip(
         python,
-        *(argument for name in ('runtime', 'tests', 'onnx')
+        *(argument for name in names
           for argument in ('-r', str(REQUIREMENTS / f'{name}.txt'))))
     install_libraries(python, args.onedl)
     if args.wheel is None:

@@ -1,0 +1,9 @@
+# 198 image tokens become 6, and 78 text tokens 6
+# load_from: a CLIP that was fine-tuned on Flickr30k, see the README
+_base_ = '../_base_/clip_vit-base-p16_flickr30k.py'
+
+model = dict(
+    _delete_=True,
+    type='mmcompress.Compress',
+    model=_base_.model,
+    steps=[dict(type='mmcompress.CrossGET', vision=16, text=6)])
