@@ -6,8 +6,8 @@ model = dict(
     _delete_=True,
     type='mmcompress.Compress',
     model=dict(
-        _base_.model,
-        backbone=dict(_base_.model.backbone, drop_path_rate=0.1)),
+        _base_.model, backbone=dict(_base_.model.backbone,
+                                    drop_path_rate=0.1)),
     steps=[dict(type='mmcompress.MaskUnits')])
 
 # top-1 80.69; the official search starts from DeiT's own, 79.9

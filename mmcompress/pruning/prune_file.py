@@ -245,7 +245,7 @@ def _channel_difference(found: _Pruned, batches: list) -> tuple[str, float]:
                 'outputs of the pruned model differ from those of the masked '
                 f'one by {worst:.2g} of the largest, more than '
                 f'{CHANNEL_TOLERANCE:g}. Nothing was written')
-    return 'the outputs', worst
+    return 'the largest output', worst
 
 
 def _sizes(cfg: Config, dense: nn.Module, pruned: nn.Module) -> str:
@@ -342,5 +342,5 @@ def prune_file(config: str,
     print_log(sizes, 'current')
     print_log(
         f'Verified on {len(batches)} batches: the largest difference to the '
-        f'masked model is {difference:.2g} of the norm of {name}.\n'
+        f'masked model is {difference:.2g} of {name}.\n'
         f'Written: {path} and {path.with_suffix(".py")}', 'current')

@@ -26,8 +26,7 @@ FILES = [
     if '_base_' not in file.parts
 ]
 # in names of configs that quantize, and sizes of one network
-BITS = re.compile(
-    r'[-_]w\d([-_]a\d)?|\d-\d-\d|_stage\d|(?<=biformer)-[a-z]+')
+BITS = re.compile(r'[-_]w\d([-_]a\d)?|\d-\d-\d|_stage\d|(?<=biformer)-[a-z]+')
 every_config = pytest.mark.parametrize('file', FILES, ids=lambda f: f.stem)
 
 

@@ -19,8 +19,7 @@ DENSE = dict(
         arch=ARCH,
         img_size=32,
         patch_size=8),
-    head=dict(
-        type='mmpretrain.LinearClsHead', num_classes=3, in_channels=16))
+    head=dict(type='mmpretrain.LinearClsHead', num_classes=3, in_channels=16))
 PRUNED = dict(
     type='mmcompress.KeepUnits',
     units={
@@ -33,7 +32,6 @@ QUANTIZED = dict(
     type='mmcompress.QuantizeLayers',
     weight=dict(type='LSQ', bits=8),
     activation=dict(type='LSQ', bits=8))
-
 
 TAPS = dict(
     low=['backbone.layers.0', 'backbone.layers.1'], high='backbone.ln1')
@@ -68,9 +66,7 @@ def data(num: int = 4) -> dict:
     generator = torch.Generator().manual_seed(0)
     return dict(
         inputs=torch.randn((num, 3, 32, 32), generator=generator),
-        data_samples=[
-            DataSample().set_gt_label(i % 3) for i in range(num)
-        ])
+        data_samples=[DataSample().set_gt_label(i % 3) for i in range(num)])
 
 
 def rows(model: torch.nn.Module) -> list[int]:
@@ -94,9 +90,9 @@ def test_it_learns_from_the_dense_model_and_is_packed(steps):
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     for _ in range(2):
         losses = model(**data(), mode='loss')
-        assert {'loss', 'loss_kd', 'loss_lr', 'loss_gen'} <= {
-            key.rpartition('.')[2] for key in losses
-        } | set(losses)
+        assert {'loss', 'loss_kd', 'loss_lr',
+                'loss_gen'} <= {key.rpartition('.')[2]
+                                for key in losses} | set(losses)
         total, _ = model.parse_losses(losses)
         optimizer.zero_grad()
         total.backward()

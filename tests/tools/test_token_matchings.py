@@ -45,13 +45,15 @@ def values(trained, r, options, seed=0):
     'name, left',
     [
         ('ToMe', 9),
-        pytest.param('ToMe, no proportional attention', 9, marks=pytest.mark.slow),
+        pytest.param(
+            'ToMe, no proportional attention', 9, marks=pytest.mark.slow),
         pytest.param('complete graph', 9, marks=pytest.mark.slow),
         ('EViT', 5),
         pytest.param('PiToMe', 9, marks=pytest.mark.slow),
         # 12 are those of four cells
         ('2x2 cells in the first layer, then ToMe', 9),
-        pytest.param('random tokens, most similar partner', 9, marks=pytest.mark.slow),
+        pytest.param(
+            'random tokens, most similar partner', 9, marks=pytest.mark.slow),
         ('random pairs', 9),
     ])
 def test_each_matching_leaves_as_many_tokens(trained, name, left):
