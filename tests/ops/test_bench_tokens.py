@@ -24,7 +24,7 @@ def test_eager_and_fused_are_what_they_say(bench):
         embed_dims=16, num_layers=2, num_heads=2, feedforward_channels=32)
     with mock.patch.object(
             layers, 'match_merge', wraps=layers.match_merge) as op:
-        case = bench.measure(arch, 3, 1, 64, rounds=6)
+        case = bench.measure(arch, 3, 1, 64, .5, rounds=6)
     # two layers, in six rounds and two before
     assert op.call_count == 2 * 8
     assert case['eager'] > 0 and case['fused_ms'] > 0
@@ -32,4 +32,4 @@ def test_eager_and_fused_are_what_they_say(bench):
                              dict(
                                  machine='a machine', kernels='none',
                                  rounds=6))
-    assert '| small | 64 | 3 | 1 | ' in text
+    assert '| small | 64 | 3 | 50% | 1 | ' in text
