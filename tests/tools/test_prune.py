@@ -183,6 +183,33 @@ def test_it_trains_on_and_the_dense_config_refuses_both(folder, monkeypatch):
         assert Runner.from_cfg(cfg).test()['score'] == pytest.approx(4)
 
 
+_HOOKED = '''
+_base_ = './{base}.py'
+default_hooks = dict(
+    {hooks}
+    keep=dict(type='mmcompress.CacheTeacherHook', name='dense'))
+'''
+
+
+@pytest.mark.parametrize('base, hooks', [
+    ('dense', ''),
+    ('search', "search=dict(type='mmcompress.UPopHook', p=0.5, interval=1),"),
+])
+def test_training_it_neither_searches_nor_keeps_it_as_the_dense_model(
+        folder, monkeypatch, base, hooks):
+    Path('out_hooked.py').write_text(_HOOKED.format(base=base, hooks=hooks))
+    Path('out_hooked.pth').write_bytes(Path(f'{base}.pth').read_bytes())
+    before = read_config('out_hooked.py').default_hooks
+    cfg = _prune(monkeypatch, 'out_hooked',
+                 *(() if hooks else ('--ratio', '0.5')))
+    assert cfg.default_hooks.pop('keep') == dict(
+        type='mmcompress.CacheTeacherHook', name=None)
+    assert cfg.default_hooks == {
+        key: hook
+        for key, hook in before.items() if key not in ('keep', 'search')
+    }
+
+
 def test_at_once(folder, monkeypatch):
     units = _prune(monkeypatch, 'dense', '--ratio', '0.5').model.steps[0].units
     dense = build_subject(read_config('dense.py'), 'dense.pth')
