@@ -30,8 +30,7 @@ from .channel_pruning import largest_difference, prune_channels
 from .cutting import cut, known_units, mask
 from .masks import masks_of
 from .one_shot import choose_counts, choose_share, round_up, with_copies
-from .pruned_config import (channel_steps, config_text, dense_parts,
-                            pruned_steps)
+from .pruned_config import config_text, dense_parts, with_pruning
 from .structure import mark_pruned
 from .units import find_units
 
@@ -174,7 +173,7 @@ def _prune(cfg: Config, checkpoint: str, choice: Choice) -> _Pruned:
     whole = copy.deepcopy(dense)
     cut(whole, kept)
     counts = {name: len(units) for name, units in kept.items()}
-    steps = pruned_steps(steps, counts)
+    steps = with_pruning(steps, 'KeepUnits', 'units', counts)
     # by way of what is going to be written
     pruned = _build(cfg, model, steps)
     fill(pruned, whole.state_dict())
@@ -208,7 +207,7 @@ def _prune_channels(cfg: Config, checkpoint: str, choice: Choice) -> _Pruned:
         round_to=choice.round_to,
         **choice.channels)
     print_log(found.table(), 'current')
-    steps = channel_steps(steps, found.channels)
+    steps = with_pruning(steps, 'KeepChannels', 'channels', found.channels)
     pruned = _build(cfg, model, steps)
     fill(pruned, found.model.state_dict())
     return _Pruned(dense, found.masked, pruned, steps, found.kept, 'channels',

@@ -365,3 +365,23 @@ def test_parameters_and_operations_of_deit_small():
             sizes.append((cost.params / 1e6, cost.macs / 1e9))
     assert sizes[0] == pytest.approx((22.05, 4.60), abs=0.005)
     assert sizes[1] == pytest.approx((15.69, 3.24), abs=0.005)
+
+
+def _rename(first, second):
+    for end in ('py', 'pth'):
+        Path(f'{first}.{end}').rename(f'{second}.{end}')
+
+
+def test_channels_and_units_one_after_the_other(folder, monkeypatch):
+    """Hidden units are both; each run counts what the last one left."""
+    _prune(monkeypatch, 'dense', '--channels', '0.5', '--uniform')
+    _rename('out', 'out_channels')
+    cfg = _prune(monkeypatch, 'out_channels', '--ratio', '0.5')
+    left = cfg.model.steps[1].units
+    _rename('out', 'out_units')
+    cfg = _prune(monkeypatch, 'out_units', '--channels', '0.3', '--uniform')
+    assert [step.type.rpartition('.')[2] for step in cfg.model.steps
+            ] == ['KeepChannels', 'KeepUnits', 'KeepChannels']
+    model = build_subject(cfg, 'out.pth')
+    hidden = model.backbone.layers[0].ffn.layers[0][0].out_features
+    assert hidden == round(0.7 * left['backbone.layers.0.ffn'])
