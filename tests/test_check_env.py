@@ -269,12 +269,12 @@ def test_prints_the_table_and_exits(changes, code, monkeypatch, capsys):
     monkeypatch.setattr(check_env, 'kernel_state', lambda: 'kernels: fast')
     assert check_env.main() == code
     out = capsys.readouterr().out
-    assert out.splitlines()[-5] == 'kernels: fast'
+    assert out.splitlines()[-6] == 'kernels: fast'
     for package in PACKAGES:
         assert f' {package} ' in out
     for package in changes:
         assert 'missing: pip install' in out
-    assert out.splitlines()[-4].startswith('detection: ')
+    assert out.splitlines()[-5].startswith('detection: ')
 
 
 def test_kernels_are_named_or_their_absence_explained(monkeypatch):

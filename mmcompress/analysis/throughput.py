@@ -1,12 +1,14 @@
 """Images per second, as token merging is measured officially."""
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn as nn
 from mmengine.config import Config
 
+from mmcompress.model.inputs import noise_batch
 from .complexity import count_macs
+from .subject import build_subject
 
 RUNS, THROWN_OUT = 40, 0.25
 
@@ -43,13 +45,6 @@ def throughput(model: nn.Module,
     return (runs - first) * len(batch['inputs']) / seconds
 
 
-def gmacs(model: nn.Module, batch: dict) -> float:
-    """Billions of multiply-accumulates of one image."""
-    macs = sum(counter.total()
-               for counter in count_macs(model, batch).values())
-    return macs / len(batch['inputs']) / 1e9
-
-
 def without_merging(cfg: Config) -> Config | None:
     """The config of the same model with all of its tokens.
 
@@ -74,3 +69,33 @@ def _drop(model: dict) -> bool:
         elif isinstance(value, dict):
             dropped |= _drop(value)
     return dropped
+
+
+def side_by_side(cfg: Config, checkpoint: str | None,
+                 size: Sequence[int] | None, num: int, device: str,
+                 **options) -> tuple[list[int], dict]:
+    """Operations and speed of a model, and of the same with all its tokens.
+
+    Args:
+        cfg (Config): Whole config.
+        checkpoint (str | None): None for random weights.
+        size (Sequence[int] | None): Of images; None for what the config
+            tests on.
+        num (int): Images in a batch.
+        device (str): As for torch.
+        **options: Of :func:`throughput`.
+
+    Returns:
+        tuple[list[int], dict]: Shape of the batch; by name, billions of
+        multiply-accumulates of one image, and images per second.
+    """
+    costs = {}
+    configs = {'as configured': cfg, 'with all tokens': without_merging(cfg)}
+    for name, one in configs.items():
+        if one is None:
+            continue
+        model = build_subject(one, checkpoint).to(device)
+        batch = noise_batch(one, model, size, num)
+        macs = sum(c.total() for c in count_macs(model, batch).values())
+        costs[name] = macs / num / 1e9, throughput(model, batch, **options)
+    return list(batch['inputs'].shape), costs

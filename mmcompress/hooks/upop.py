@@ -43,8 +43,9 @@ class UPopHook(Hook):
     nothing but the value of the loss; under AMP gradients are summed, too.
 
     Args:
-        p (float): Share that goes of the parameters that masks multiply, with
-            those that read what they mask.
+        p (float | None): Share that goes of the parameters that masks
+            multiply, with those that read what they mask. None: the hook does
+            nothing, for configs that inherit one of a search.
         interval (int): Optimizer steps from one ranking to the next.
         total (int | None): Steps of the search. Defaults to the whole
             training; after them masks stay.
@@ -67,12 +68,12 @@ class UPopHook(Hook):
     priority = 'ABOVE_NORMAL'
 
     def __init__(self,
-                 p: float,
+                 p: float | None,
                  interval: int,
                  total: int | None = None,
                  skip_first: bool = True,
                  attn_weight: str | float = 'params') -> None:
-        if not 0 < p < 1:
+        if p is not None and not 0 < p < 1:
             raise ValueError(f'UPopHook: p must be between 0 and 1, got {p}')
         for name, value in dict(interval=interval, total=total).items():
             if value is not None and value < 1:
@@ -92,6 +93,8 @@ class UPopHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Find the masks, and listen to the optimizer."""
+        if self.p is None:
+            return
         model = runner.model
         model = model.module if is_model_wrapper(model) else model
         found = masked_units(model)
@@ -162,6 +165,8 @@ class UPopHook(Hook):
 
     def after_train_iter(self, runner: Runner, *args, **kwargs) -> None:
         """Change the masks after some of the optimizer's steps."""
+        if self.p is None:
+            return
         done = runner.iter + 1
         if done % self._every and done != runner.max_iters:
             return
@@ -175,7 +180,7 @@ class UPopHook(Hook):
 
     def after_train(self, runner: Runner) -> None:
         """Leave the optimizer's wrapper as it was."""
-        if self._clip is not None:
+        if self.p is not None and self._clip is not None:
             runner.optim_wrapper.clip_func = self._clip
 
     def _update(self, runner: Runner, step: int) -> None:

@@ -23,11 +23,8 @@ model = dict(
 load_from = '{{{{ fileDirname }}}}/{name}.pth'
 '''
 _KEEPING = ('KeepUnits', 'KeepChannels')
-# a search's own step and hook: what they found is in the weights
+# a search's own step: what it found is in the weights
 _SEARCH_STEP = 'MaskUnits'
-_SEARCH_HOOK = 'UPopHook'
-# under its name in the cache others expect the dense model
-_CACHE_HOOK = 'CacheTeacherHook'
 
 
 def _kind(cfg: Any) -> str:
@@ -97,45 +94,28 @@ def _expression(cfg: Config, model: dict) -> str:
     return _literal(model, 10)
 
 
-def _stays(hook: dict | None) -> bool:
-    """Whether a hook is neither a search's nor keeps the dense model."""
-    return _kind(hook) not in (_SEARCH_HOOK, _CACHE_HOOK)
-
-
-def _default_hooks(cfg: dict) -> str:
-    """What differs from those of the base; all of them, where one goes."""
-    hooks = cfg.get('default_hooks') or {}
-    changed = {
-        key: dict(name=None)
-        for key, hook in hooks.items()
-        if _kind(hook) == _CACHE_HOOK and hook.get('name') is not None
-    }
-    if without_standard_hooks(str((hooks, cfg.get('custom_hooks')))):
-        changed['mmcompress'] = dict(type='mmcompress.StandardHooks')
-    searches = [k for k, hook in hooks.items() if _kind(hook) == _SEARCH_HOOK]
-    if searches:
-        # mmengine takes None only for its own
-        left = {
-            key: {
-                **(hooks.get(key) or {}),
-                **changed.get(key, {})
-            } or None
-            for key in (hooks | changed) if key not in searches
-        }
-        changed = {'_delete_': True, **left}
-    if not changed:
-        return ''
-    lines = [f'    {k}={_literal(v, len(k) + 5)}' for k, v in changed.items()]
-    return '\ndefault_hooks = dict(\n' + ',\n'.join(lines) + ')\n'
+# hooks that a pruned model must not inherit: a search, which is over, and what
+# keeps a model under the name where others expect the dense one. mmengine
+# leaves out none but its own
+_STOPPED = dict(UPopHook=dict(p=None), CacheTeacherHook=dict(name=None))
 
 
 def _hooks(cfg: Config) -> str:
-    """Those of the base, but what belongs to the search or dense model."""
-    plain = cfg.to_dict()
-    text = _default_hooks(plain)
-    custom = plain.get('custom_hooks') or []
-    if not all(map(_stays, custom)):
-        left = list(filter(_stays, custom))
+    """What differs from those of the base."""
+    hooks = cfg.to_dict().get('default_hooks') or {}
+    custom = cfg.to_dict().get('custom_hooks') or []
+    changed = {
+        key: _STOPPED[_kind(hook)]
+        for key, hook in hooks.items() if _kind(hook) in _STOPPED
+    }
+    if without_standard_hooks(str((hooks, custom))):
+        changed['mmcompress'] = dict(type='mmcompress.StandardHooks')
+    text = ''
+    if changed:
+        lines = ',\n'.join(f'    {k}={v!r}' for k, v in changed.items())
+        text = f'\ndefault_hooks = dict(\n{lines})\n'
+    left = [hook for hook in custom if _kind(hook) not in _STOPPED]
+    if len(left) < len(custom):
         text += f'\ncustom_hooks = {_literal(left, 15)}\n'
     return text
 

@@ -1,9 +1,10 @@
-"""Time vision transformers with all tokens and with merged ones.
+"""Time vision transformers with all tokens and with merged ones, and pruned.
 
     python ops/benchmarks/bench_tokens.py
 
 DeiT at 224x224 with random weights, 13 tokens fewer behind each layer: by the
-operator :func:`match_merge`, and in PyTorch alone (eager). All take turns in
+operator :func:`match_merge`, and in PyTorch alone (eager); in some cases with
+half of the channels of each head and of the hidden units. All take turns in
 one process; the ratio is the median over the rounds of the ratio in one round.
 The thread's CPU time counts. ``MMCOMPRESS_ISA`` chooses our kernels.
 """
@@ -25,21 +26,30 @@ from bench_binary import RESULTS, save  # noqa: E402
 import mmcompress.compat  # noqa: E402, F401
 from mmcompress import __version__, ops  # noqa: E402
 from mmcompress.analysis import timing  # noqa: E402
+from mmcompress.pruning import KeepUnits, find_units  # noqa: E402
 from mmcompress.tokens import MergeTokens, Merging  # noqa: E402
 
-# architecture, r, batch, side of the image
-CASES = [('deit-small', 13, 8, 224), ('deit-small', 13, 1, 224),
-         ('deit-tiny', 13, 8, 224), ('deit-tiny', 13, 1, 224),
-         ('deit-small', (13, -1), 8, 224), ('deit-small', 52, 1, 448)]
+# architecture, r, batch, side of the image, share of units that are left
+CASES = [('deit-small', 13, 8, 224, 1.), ('deit-small', 13, 1, 224, 1.),
+         ('deit-tiny', 13, 8, 224, 1.), ('deit-tiny', 13, 1, 224, 1.),
+         ('deit-small', (13, -1), 8, 224, 1.), ('deit-small', 52, 1, 448, 1.),
+         ('deit-small', 13, 8, 224, .5), ('deit-small', 13, 1, 224, .5)]
 
 
-def build(arch: str, side: int, r: int | tuple = 0) -> torch.nn.Module:
-    """A backbone whose layers lose ``r`` tokens each."""
+def build(arch: str,
+          side: int,
+          r: int | tuple = 0,
+          kept: float = 1.) -> torch.nn.Module:
+    """A backbone whose layers lose ``r`` tokens each, and some units."""
     torch.manual_seed(0)
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         model = MODELS.build(
             dict(type='VisionTransformer', arch=arch, img_size=side))
     model.init_weights()
+    if kept < 1:
+        KeepUnits({g.name: int(kept * g.num)
+                   for g in find_units(model)})(
+                       model)
     if r:
         MergeTokens(r)(model)
     model.eval()
@@ -53,7 +63,7 @@ def eager(model: torch.nn.Module, x: torch.Tensor) -> None:
 
 
 @torch.no_grad()
-def measure(arch: str, r: int | tuple, batch: int, side: int,
+def measure(arch: str, r: int | tuple, batch: int, side: int, kept: float,
             rounds: int) -> dict:
     """Time one case.
 
@@ -61,13 +71,13 @@ def measure(arch: str, r: int | tuple, batch: int, side: int,
         dict: What it is, milliseconds and ratios to the dense model.
     """
     x = torch.randn(batch, 3, side, side)
-    merged = build(arch, side, r)
+    merged = build(arch, side, r, kept)
     calls = dict(
         dense=partial(build(arch, side), x),
         eager=partial(eager, merged, x),
         fused=partial(merged, x))
     seconds = timing.interleaved(calls, rounds, clock=time.thread_time)
-    case = dict(model=arch, side=side, r=str(r), batch=batch)
+    case = dict(model=arch, side=side, r=str(r), batch=batch, kept=kept)
     for name, values in seconds.items():
         case[f'{name}_ms'] = 1e3 * median(values)
         ratios = [a / b for a, b in zip(seconds['dense'], values)]
@@ -81,11 +91,12 @@ def as_markdown(cases: list[dict], about: dict) -> str:
     lines = [
         f'{about["machine"]}, kernels: {about["kernels"]}, CPU time, '
         f'{about["rounds"]} rounds\n',
-        '| model | image | r | batch | dense ms | eager ms | x [95 %] | '
-        'fused ms | x [95 %] |', f'| :-- |{" --: |" * 8}'
+        '| model | image | r | units | batch | dense ms | eager ms | x [95 %] '
+        '| fused ms | x [95 %] |', f'| :-- |{" --: |" * 9}'
     ]
     for case in cases:
-        cells = [case['model'], case['side'], case['r'], case['batch']]
+        cells = [case['model'], case['side'], case['r']]
+        cells += [f'{case["kept"]:.0%}', case['batch']]
         cells.append(f'{case["dense_ms"]:.1f}')
         for name in ('eager', 'fused'):
             low, high = case[f'{name}_interval']

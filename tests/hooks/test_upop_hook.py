@@ -134,6 +134,12 @@ def test_the_wrapper_is_left_as_it_was(tmp_path):
     assert made.optim_wrapper.clip_func is torch.nn.utils.clip_grad_norm_
 
 
+def test_without_a_share_it_does_nothing(tmp_path):
+    """As the config of what it found inherits it."""
+    model = trained(tmp_path, UPopHook(None, 5))
+    assert values(model).eq(1).all() and gradients(model).eq(0).all()
+
+
 def test_a_search_may_end_before_the_training(tmp_path):
     log = MaskLog()
     model = trained(tmp_path, UPopHook(.5, 2, total=7), log)

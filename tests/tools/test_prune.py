@@ -21,6 +21,7 @@ from mmcompress.pruning import find_units, prune_file
 from mmcompress.pruning.masks import masked_units
 from mmcompress.pruning.one_shot import (choose_counts, choose_share,
                                          with_copies)
+from mmcompress.pruning.pruned_config import _hooks
 
 ROOT = Path(__file__).parents[2]
 spec = importlib.util.spec_from_file_location(
@@ -88,8 +89,9 @@ model = dict(
     type='mmcompress.Compress',
     model=_base_.model,
     steps=[dict(type='mmcompress.MaskUnits')])
-custom_hooks = [dict(type='mmcompress.UPopHook', p=0.5, interval=1),
-                dict(type='EMAHook')]
+default_hooks = dict(
+    upop=dict(type='mmcompress.UPopHook', p=0.5, interval=1))
+custom_hooks = [dict(type='EMAHook')]
 '''
 _UNITS = {
     'backbone.layers.0.attn': 2,
@@ -152,6 +154,8 @@ def _outputs(config, checkpoint):
 def test_what_a_search_left(folder, monkeypatch, logged):
     cfg = _prune(monkeypatch, 'search')
     assert cfg.model.steps == [dict(type='mmcompress.KeepUnits', units=_UNITS)]
+    # mmengine's own hooks can be left out, others only be stopped
+    assert cfg.default_hooks.upop.p is None
     assert [hook['type'] for hook in cfg.custom_hooks] == ['EMAHook']
     assert cfg.load_from == str(folder / 'out.pth')
     torch.testing.assert_close(
@@ -186,28 +190,28 @@ def test_it_trains_on_and_the_dense_config_refuses_both(folder, monkeypatch):
 _HOOKED = '''
 _base_ = './{base}.py'
 default_hooks = dict(
-    {hooks}
     keep=dict(type='mmcompress.CacheTeacherHook', name='dense'))
 '''
 
 
-@pytest.mark.parametrize('base, hooks', [
-    ('dense', ''),
-    ('search', "search=dict(type='mmcompress.UPopHook', p=0.5, interval=1),"),
-])
+@pytest.mark.parametrize('base, arguments', [('dense', ['--ratio', '0.5']),
+                                             ('search', [])])
 def test_training_it_neither_searches_nor_keeps_it_as_the_dense_model(
-        folder, monkeypatch, base, hooks):
-    Path('out_hooked.py').write_text(_HOOKED.format(base=base, hooks=hooks))
+        folder, monkeypatch, base, arguments):
+    Path('out_hooked.py').write_text(_HOOKED.format(base=base))
     Path('out_hooked.pth').write_bytes(Path(f'{base}.pth').read_bytes())
-    before = read_config('out_hooked.py').default_hooks
-    cfg = _prune(monkeypatch, 'out_hooked',
-                 *(() if hooks else ('--ratio', '0.5')))
-    assert cfg.default_hooks.pop('keep') == dict(
-        type='mmcompress.CacheTeacherHook', name=None)
-    assert cfg.default_hooks == {
-        key: hook
-        for key, hook in before.items() if key not in ('keep', 'search')
-    }
+    wanted = read_config('out_hooked.py').default_hooks
+    wanted.keep.name = None
+    if 'upop' in wanted:
+        wanted.upop.p = None
+    cfg = _prune(monkeypatch, 'out_hooked', *arguments)
+    assert cfg.default_hooks == wanted
+
+
+def test_a_search_among_the_custom_hooks_is_left_out():
+    hooks = [dict(type='mmcompress.UPopHook', p=0.5), dict(type='EMAHook')]
+    text = _hooks(Config(dict(custom_hooks=hooks)))
+    assert eval(text.partition('custom_hooks = ')[2]) == hooks[1:]
 
 
 def test_at_once(folder, monkeypatch):

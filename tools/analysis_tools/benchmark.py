@@ -22,8 +22,7 @@ import mmcompress.compat  # noqa: F401
 from mmcompress import __version__
 from mmcompress.analysis.latency import Parts, clock_of
 from mmcompress.analysis.subject import build_subject
-from mmcompress.analysis.throughput import (RUNS, gmacs, throughput,
-                                            without_merging)
+from mmcompress.analysis.throughput import RUNS, side_by_side
 from mmcompress.analysis.timing import (device_clock, float_limits,
                                         interleaved, keep_freed_memory,
                                         machine, median_interval)
@@ -294,25 +293,23 @@ def draw(result: dict, path: Path) -> None:
 def by_tome(args: argparse.Namespace, cfg: Config,
             clock: Callable[[], float]) -> str:
     """Images per second beside operations, by ToMe's own protocol."""
-    model = build_subject(cfg, args.checkpoint).to(args.device)
-    batch = noise_batch(cfg, model, args.shape, args.batch)
-    models = {'as configured': model}
-    dense = without_merging(cfg)
-    if dense is not None:
-        models['with all tokens'] = build_subject(dense, args.checkpoint).to(
-            args.device)
-    speeds, rows = {}, []
-    for name, one in models.items():
-        speeds[name] = throughput(one, batch, clock, args.rounds,
-                                  getattr(torch, args.dtype))
-        rows.append([name, f'{gmacs(one, batch):.4g}', f'{speeds[name]:.1f}'])
-    title = (f'{args.config}, {" x ".join(map(str, batch["inputs"].shape))}, '
-             f'{args.dtype}, {args.rounds} runs, {args.clock} time\n'
-             f'{machine(args.device)}')
+    shape, costs = side_by_side(
+        cfg,
+        args.checkpoint,
+        args.shape,
+        args.batch,
+        args.device,
+        clock=clock,
+        runs=args.rounds,
+        dtype=getattr(torch, args.dtype))
+    title = (f'{args.config}, {" x ".join(map(str, shape))}, {args.dtype}, '
+             f'{args.rounds} runs, {args.clock} time\n{machine(args.device)}')
+    rows = [[name, f'{gmacs:.4g}', f'{speed:.1f}']
+            for name, (gmacs, speed) in costs.items()]  # yapf: disable
     text = format_table(title, ['model', 'GMACs', 'images per second'], rows)
-    if dense is not None:
-        first, second = speeds.values()
-        text += f'\n{first / second:.2f} times as fast as with all tokens\n'
+    if len(costs) > 1:
+        (_, merged), (_, dense) = costs.values()
+        text += f'\n{merged / dense:.2f} times as fast as with all tokens\n'
     return text
 
 

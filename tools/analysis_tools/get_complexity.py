@@ -43,7 +43,8 @@ def count(config: str,
     cfg = read_config(config, options)
     model = build_subject(cfg)
     batch = noise_batch(cfg, model, shape)
-    inputs = batch['inputs']
+    # of vision-language models, images
+    inputs = batch['images'] if 'images' in batch else batch['inputs']
     if not isinstance(inputs, torch.Tensor):
         inputs = inputs[0]
     size = ' x '.join(map(str, inputs.shape[1:]))
