@@ -100,9 +100,25 @@ def _searched(masks: dict[str, Tensor], checkpoint: str) -> dict[str, Tensor]:
     return {name: m.nonzero().flatten().cpu() for name, m in masks.items()}
 
 
+def _refuse_searched(masks: dict[str, Tensor], checkpoint: str) -> None:
+    """Units that a search masks would come back.
+
+    Raises:
+        ValueError: If masks are not 1.
+    """
+    if not all((m == 1).all() for m in masks.values()):
+        raise ValueError(
+            f'{checkpoint} is of a search, whose masks say what stays: leave '
+            '--ratio, --units and --channels out, and give them to another '
+            'run, with the config that this one writes. To compare with '
+            'pruning at once, prune the dense model')
+
+
 def _choose(choice: Choice, masks: dict[str, Tensor], dense: nn.Module,
             checkpoint: str) -> dict[str, Tensor]:
     """The units that stay."""
+    if (choice.ratio, choice.units) != (None, None):
+        _refuse_searched(masks, checkpoint)
     if choice.units is not None:
         groups = known_units(dense, list(choice.units))
         for name, num in choice.units.items():
@@ -194,6 +210,9 @@ def _train_batches(cfg: Config, num: int) -> list:
 
 def _prune_channels(cfg: Config, checkpoint: str, choice: Choice) -> _Pruned:
     """Choose channels of convolutions, and remove the others."""
+    searched = build_model(cfg)
+    load_weights(searched, checkpoint)
+    _refuse_searched(masks_of(searched), checkpoint)
     model, steps = dense_parts(cfg)
     dense = _build(cfg, model, steps)
     meta = load_weights(dense, checkpoint).get('meta', {})

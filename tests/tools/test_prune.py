@@ -185,6 +185,12 @@ def test_it_trains_on_and_the_dense_config_refuses_both(folder, monkeypatch):
             build_subject(read_config('dense.py'), path)
         cfg.load_from = dense.load_from
         assert Runner.from_cfg(cfg).test()['score'] == pytest.approx(4)
+    # with the average of its weights
+    cfg.update(load_from=None, resume=True)
+    cfg.train_cfg.max_epochs = 2
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    assert runner.epoch == 2
 
 
 _HOOKED = '''
@@ -279,6 +285,9 @@ def test_options_are_in_the_config(folder, monkeypatch):
     ('dense', ['--units', 'backbone.layers.0.ffn=25'], 'has 24 units'),
     ('dense', ['--units', 'backbone.layers.0.mlp=5'], 'backbone.layers.0.ffn'),
     ('dense', ['--ratio', '.5', '--round-to', '0'], 'round_to'),
+    ('search', ['--ratio', '.5'], 'of a search.*prune the dense model'),
+    ('search', ['--units', 'backbone.layers.0.ffn=5'], 'is of a search'),
+    ('search', ['--channels', '.5'], 'is of a search'),
     ('dense', ['--ratio', '.5', '--batches', '0'], 'at least one batch'),
 ])
 def test_what_is_refused(folder, monkeypatch, name, arguments, message):
