@@ -18,27 +18,20 @@ from mmcompress.analysis.subject import load_weights
 from mmcompress.atomic import replacing
 from mmcompress.data_paths import check_data_paths
 from mmcompress.deploy.file.convert import test_batches
-from mmcompress.deploy.verify.model import (VerificationError,
-                                            end_to_end_difference)
 from mmcompress.hooks.plain_checkpoint import to_plain
 from mmcompress.model.checkpoint import fill
 from mmcompress.model.config import build_model, read_config
 from mmcompress.model.inputs import noise_batch
 from mmcompress.tables import format_table
 from mmcompress.version import __version__
-from .channel_pruning import largest_difference, prune_channels
+from .channel_pruning import prune_channels
 from .cutting import cut, known_units, mask
 from .masks import masks_of
 from .one_shot import choose_counts, choose_share, round_up, with_copies
 from .pruned_config import config_text, dense_parts, with_pruning
 from .structure import mark_pruned
 from .units import find_units
-
-#: Of the norm of outputs, for each group of units: float32 rounds sums of
-#: fewer numbers otherwise. These errors add up like random ones.
-TOLERANCE = 1e-6
-#: Of the largest output. Channels are fewer in all layers.
-CHANNEL_TOLERANCE = 1e-5
+from .verify import check_channels, check_units
 
 
 @dataclass
@@ -233,37 +226,13 @@ def _prune_channels(cfg: Config, checkpoint: str, choice: Choice) -> _Pruned:
                    meta)
 
 
-def _difference(found: _Pruned, batches: list) -> tuple[str, float]:
-    """The part of the model that differs most, and by how much.
-
-    Raises:
-        VerificationError: If it is more than rounding.
-    """
-    differences = end_to_end_difference(found.reference, found.pruned, batches)
-    name = max(differences, key=differences.get)
-    allowed = TOLERANCE * len(found.kept)**0.5
-    # NaN is no rounding either
-    if not all(value <= allowed for value in differences.values()):
-        raise VerificationError(
-            f'{name}: outputs of the pruned model differ from those of the '
-            f'masked one by {differences[name]:.2g} of their norm, more than '
-            f'{allowed:.2g}. Nothing was written')
-    return name, differences[name]
-
-
-def _channel_difference(found: _Pruned, batches: list) -> tuple[str, float]:
-    """The same where parts of the model differ in their channels."""
-    worst = 0.
-    for batch in batches:
-        batch = found.pruned.data_preprocessor(copy.deepcopy(batch), False)
-        worst = max(worst,
-                    largest_difference(found.pruned, found.reference, batch))
-        if not worst <= CHANNEL_TOLERANCE:
-            raise VerificationError(
-                'outputs of the pruned model differ from those of the masked '
-                f'one by {worst:.2g} of the largest, more than '
-                f'{CHANNEL_TOLERANCE:g}. Nothing was written')
-    return 'the largest output', worst
+def _compare(found: _Pruned, batches: list) -> tuple[str, float]:
+    """What differs most from the masked model, and by how much."""
+    models = found.reference, found.pruned
+    if found.what == 'channels':
+        return check_channels(*models, batches)
+    groups = known_units(found.dense, list(found.kept))
+    return check_units(*models, [g.module for g in groups.values()], batches)
 
 
 def _sizes(cfg: Config, dense: nn.Module, pruned: nn.Module) -> str:
@@ -347,12 +316,10 @@ def prune_file(config: str,
         raise ValueError(f'the file to write must end with .pth: {out}')
     cfg = read_config(config, options)
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
-        prune, compare = _prune, _difference
-        if choice.channels:
-            prune, compare = _prune_channels, _channel_difference
+        prune = _prune_channels if choice.channels else _prune
         found = prune(cfg, checkpoint, choice)
         batches = test_batches(cfg, num_batches)
-        name, difference = compare(found, batches)
+        name, difference = _compare(found, batches)
         sizes = _sizes(cfg, found.dense, found.pruned)
     path.parent.mkdir(parents=True, exist_ok=True)
     base = _base(cfg, config, bool(options), path)

@@ -17,7 +17,7 @@ from mmcompress.analysis.subject import build_subject
 from mmcompress.compress import Compress
 from mmcompress.deploy.verify.model import VerificationError
 from mmcompress.model.config import build_model, read_config
-from mmcompress.pruning import find_units, prune_file
+from mmcompress.pruning import find_units, prune_file, verify
 from mmcompress.pruning.masks import masked_units
 from mmcompress.pruning.one_shot import (choose_counts, choose_share,
                                          with_copies)
@@ -322,6 +322,41 @@ def test_nothing_is_written_that_computes_something_else(folder, monkeypatch):
     with pytest.raises(VerificationError, match='differ.*Nothing was written'):
         _prune(monkeypatch, 'search')
     assert not list(folder.glob('out*'))
+
+
+def test_modules_decide_where_choices_hang_on_roundings(
+        folder, monkeypatch, logged):
+    monkeypatch.setattr(verify, 'end_to_end_difference',
+                        lambda *models: dict(decoder=0.01))
+    _prune(monkeypatch, 'search')
+    assert '0.01 of the norm of decoder' in '\n'.join(logged)
+    assert 'backbone.layers.' in logged[-1]
+    assert _outputs('out.py', 'out.pth').isfinite().all()
+
+
+_LAZY = '''
+from mmengine.config import read_base
+from mmcompress.compress import Compress
+from mmcompress.hooks import CacheTeacherHook, UPopHook
+from mmcompress.pruning import MaskUnits
+with read_base():
+    from .out_base import *
+dense, model = model, dict(
+    type=Compress, model=model, steps=[dict(type=MaskUnits)])
+default_hooks.update(keep=dict(type=CacheTeacherHook, name='lazy'))
+custom_hooks = [dict(type=UPopHook, p=0.5, interval=1)]
+'''
+
+
+def test_a_config_in_pure_python(folder, monkeypatch):
+    Path('out_base.py').write_text(_DENSE)
+    Path('out_lazy.py').write_text(_LAZY)
+    Path('out_lazy.pth').write_bytes(Path('search.pth').read_bytes())
+    cfg = _prune(monkeypatch, 'out_lazy')
+    assert cfg.model.steps == [dict(type='mmcompress.KeepUnits', units=_UNITS)]
+    assert cfg.default_hooks.keep.name is None
+    assert cfg.custom_hooks == []
+    assert _outputs('out.py', 'out.pth').isfinite().all()
 
 
 class _Retrieval(nn.Module):
