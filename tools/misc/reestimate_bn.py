@@ -19,6 +19,7 @@ from mmcompress.hooks.plain_checkpoint import to_plain
 from mmcompress.launch import add_cfg_options, add_device
 from mmcompress.model.checkpoint import weights_of
 from mmcompress.model.config import read_config
+from mmcompress.pruning.structure import mark_pruned
 
 DESCRIPTION = '''Recomputes the running means and variances of all batch norms
 on batches of the training data, with the weights as they are. For weights
@@ -78,6 +79,7 @@ def main() -> None:
     for name in called:
         for key, value in model.get_submodule(name).named_buffers():
             weights[f'{name}.{key}'] = value.cpu()
+    mark_pruned(model, weights)
     meta = to_plain(checkpoint.get('meta', {}), ('meta', ), [])
     save_checkpoint(dict(meta=meta, state_dict=weights), args.out)
     print(f'{args.out}: {len(called)} batch norms with the statistics of '
