@@ -194,6 +194,10 @@ def without_downloads(model: nn.Module) -> None:
     for module in model.modules():
         if 'Pretrained' in str(getattr(module, 'init_cfg', None)):
             module.init_cfg = None
+        # of what keeps its weights in another place than `init_cfg`
+        forget = getattr(module, 'forget_pretrained', None)
+        if forget is not None:
+            forget()
 
 
 def build_model(cfg: Config) -> nn.Module:

@@ -1,5 +1,7 @@
 """Tokens that were merged, on their way from layer to layer."""
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NoReturn
 
 import torch
 import torch.nn.functional as F
@@ -7,19 +9,48 @@ from torch import Tensor
 
 from .matching import Match
 
+# over the last dimensions that they are told
+_NORMS = {F.layer_norm, F.rms_norm}
 # what treats each token alone: its result is merged as its input is
-_PER_TOKEN = {
-    F.layer_norm, F.linear, F.gelu, F.relu, F.silu, F.dropout, F.rms_norm
+_PER_TOKEN = {F.linear, F.gelu, F.relu, F.silu, F.dropout, *_NORMS}
+_FIELDS = ('x', 'mass', 'group', 'protected', 'padded')
+# what would be kept on a sequence that is gone at once
+_ATTACHED = {
+    'grad', 'register_hook', 'register_post_accumulate_grad_hook',
+    'retain_grad'
 }
 
 
+def _changes(name: str) -> bool:
+    """Whether a function of this name changes its first argument."""
+    return name.endswith('_') and not name.endswith('__')
+
+
+def _is_per_token(func: Callable, args: tuple, kwargs: dict) -> bool:
+    """Whether a function treats each token alone.
+
+    Args:
+        func (Callable): Of torch.
+        args (tuple): Those behind the tokens.
+        kwargs (dict): Its other arguments.
+    """
+    if func in _NORMS:
+        shape = args[0] if args else kwargs['normalized_shape']
+        return len(shape) == 1
+    return func in _PER_TOKEN
+
+
+# a dataclass, since wrappers as FSDP look for tensors in these
+@dataclass(eq=False, repr=False)
 class Tokens:
     """Merged tokens that look like all of them.
 
     A layer that merges returns it, and the next one takes it: nothing else
     holds state. Whoever else looks at it sees the full sequence, in which
     each token has the row of the group that it went into. What treats each
-    token alone, as a norm, is done on the merged ones.
+    token alone, as a norm, is done on the merged ones. It can not be changed
+    in place, and what views of it are written to is lost: the full sequence
+    is made anew for each look.
 
     Args:
         x (Tensor): One row per group, shape (B, M, C).
@@ -32,17 +63,11 @@ class Tokens:
         padded (bool): Whether some rows may be padding.
     """
 
-    def __init__(self,
-                 x: Tensor,
-                 mass: Tensor | None = None,
-                 group: Tensor | None = None,
-                 protected: tuple[int, ...] | None = None,
-                 padded: bool = False) -> None:
-        self.x = x
-        self.mass = mass
-        self.group = group
-        self.protected = protected
-        self.padded = padded
+    x: Tensor
+    mass: Tensor | None = None
+    group: Tensor | None = None
+    protected: tuple[int, ...] | None = None
+    padded: bool = False
 
     @classmethod
     def of(cls, x: 'Tensor | Tokens') -> 'Tokens':
@@ -83,9 +108,17 @@ class Tokens:
                            types: Any,
                            args: tuple = (),
                            kwargs: dict | None = None) -> Any:
-        kwargs = kwargs or {}
-        if func in _PER_TOKEN and isinstance(args[0], cls):
-            return args[0].replaced(func(args[0].x, *args[1:], **kwargs))
+        kwargs = dict(kwargs or {})
+        if not args and 'input' in kwargs:
+            args = (kwargs.pop('input'), )
+        first, *others = args or (None, )
+        if isinstance(first, cls):
+            if _is_per_token(func, others, kwargs):
+                return first.replaced(func(first.x, *others, **kwargs))
+            if _changes(func.__name__):
+                first._refuse(func.__name__)
+        if isinstance(kwargs.get('out'), cls):
+            kwargs['out']._refuse('out=')
 
         def unmerge(value: Any) -> Any:
             if isinstance(value, cls):
@@ -115,9 +148,9 @@ class Tokens:
         return self.x.size(0)
 
     def __getitem__(self, index: Any) -> Tensor:
-        if (isinstance(index, tuple) and len(index) == 2
-                and index[0] == slice(None) and isinstance(index[1], int)
-                and self.group is not None):
+        if (self.group is not None and isinstance(index, tuple)
+                and [type(i) for i in index] == [slice, int]
+                and index[0] == slice(None)):
             # one token of each image, such as the class token
             where = self.group[:, index[1]].view(-1, 1, 1)
             return self.x.gather(1, where.expand(-1, -1,
@@ -125,16 +158,53 @@ class Tokens:
         return self.full()[index]
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith('__') or name in ('x', 'mass', 'group',
-                                             'protected'):
+        if name.startswith('__') or name in _FIELDS:
             # asked for by copy and pickle before there is anything
             raise AttributeError(name)
+        if _changes(name) or name in _ATTACHED:
+            self._refuse(name)
         return getattr(self.full(), name)
 
-    def __add__(self, other: Any) -> Tensor:
-        return self.full() + other
-
-    __radd__ = __add__
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name not in _FIELDS:
+            self._refuse(f'{name} =')
+        object.__setattr__(self, name, value)
 
     def __repr__(self) -> str:
         return f'Tokens({self.x.size(1)} of {self.shape[1]})'
+
+    def _refuse(self, name: str) -> NoReturn:
+        raise TypeError(
+            f'{name!r} on merged tokens would be lost: whoever looks at them '
+            'gets the full sequence as a new tensor, which layers behind do '
+            'not see. Take a tensor first, `x = x.clone()`, and hand that on')
+
+
+def _of_full(name: str) -> Callable:
+    """The operator of this name, of the full sequence."""
+
+    def operator(self: Tokens, *others: Any) -> Any:
+        return getattr(self.full(), name)(*others)
+
+    return operator
+
+
+def _refused(name: str) -> Callable:
+
+    def operator(self: Tokens, *others: Any) -> NoReturn:
+        self._refuse(name)
+
+    return operator
+
+
+# Python looks for operators at the class only
+for _name in ('add', 'sub', 'mul', 'truediv', 'floordiv', 'mod', 'pow',
+              'matmul', 'and', 'or', 'xor'):
+    setattr(Tokens, f'__{_name}__', _of_full(f'__{_name}__'))
+    setattr(Tokens, f'__r{_name}__', _of_full(f'__r{_name}__'))
+    setattr(Tokens, f'__i{_name}__', _refused(f'__i{_name}__'))
+for _name in ('eq', 'ne', 'lt', 'le', 'gt', 'ge', 'neg', 'pos', 'abs',
+              'invert', 'bool', 'float', 'int', 'array', 'iter'):
+    setattr(Tokens, f'__{_name}__', _of_full(f'__{_name}__'))
+for _name in ('setitem', 'delitem'):
+    setattr(Tokens, f'__{_name}__', _refused(f'__{_name}__'))
