@@ -1,6 +1,7 @@
 """Sparsifiner: each query attends to few keys, which a predictor chooses."""
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 import torch.nn as nn
@@ -232,6 +233,26 @@ def _refuse(backbone: nn.Module, path: str) -> None:
         'mmpretrain; name where the model has one, as `backbone`')
 
 
+def _refuse_products(attn: MultiheadAttention, path: str) -> None:
+    """Refuse an attention whose products are not the plain ones.
+
+    Raises:
+        TypeError: If they are quantized, or scaled in another way.
+    """
+    product = attn.scaled_dot_product_attention
+    if isinstance(product, nn.Module):
+        raise TypeError(
+            f'Sparsifiner: the products of {path} are a '
+            f'{type(product).__name__} of an earlier step, and those of '
+            'sparse attention are float: name Sparsifiner first')
+    # of pruned ones, the scale is known
+    pruned = getattr(attn, 'scale', None) is not None
+    if isinstance(product, partial) and not pruned:
+        raise TypeError(
+            f'Sparsifiner: {path} has a qk_scale, which mmpretrain does not '
+            'scale its scores by: leave it out of the config')
+
+
 def _listed(rate: float | Sequence[float], num: int, name: str,
             whose: str) -> list[float]:
     """One number for each of them."""
@@ -324,6 +345,7 @@ class Sparsifiner:
                 raise TypeError(
                     f'Sparsifiner: {path} is a {type(attn).__name__}, which '
                     'an earlier step made: Sparsifiner comes first, once')
+            _refuse_products(attn, path)
         rates = _listed(self.attn_keep_rate, len(attentions), 'attn_keep_rate',
                         'layers')
         extra = backbone.num_extra_tokens
