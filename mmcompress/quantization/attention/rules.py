@@ -100,7 +100,7 @@ _FLOAT = {
     _ROUTED,
     'mmcompress.backbones.routing_attention.NCHWRoutingAttention':
     _ROUTED,
-    'mmcompress.sparse_attention.sparsifiner.SparseAttention':
+    'mmcompress.sparse_attention.attention.SparseAttention':
     'a mask that is predicted for each image comes between them',
 }
 _FLOAT_LAYERS = {
