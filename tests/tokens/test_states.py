@@ -4,6 +4,7 @@ import io
 import pickle
 import socket
 import threading
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -13,6 +14,8 @@ from mmengine.model import ExponentialMovingAverage
 from mmengine.runner.activation_checkpointing import \
     turn_on_activation_checkpointing
 from tokens.models import BACKBONES, OUT_TYPES, build, images, merging
+from torch.distributed.fsdp import FullyShardedDataParallel as FSDP
+from torch.distributed.fsdp.wrap import ModuleWrapPolicy
 from torch.utils.checkpoint import checkpoint
 
 from mmcompress.compat import close_process_group
@@ -275,30 +278,44 @@ def test_compile_makes_one_graph(name):
 # ---- Processes --------------------------------------------------------------
 
 
-def _half(rank: int, port: int, folder: str) -> None:
+def _half(rank: int, port: int, folder: str, sharded: bool) -> None:
     torch.set_num_threads(1)
     torch.distributed.init_process_group(
         'gloo', f'tcp://127.0.0.1:{port}', rank=rank, world_size=2)
     model = build('vit', merging()).train()
-    parallel = nn.parallel.DistributedDataParallel(model.backbone)
+    whole = nullcontext()
+    if sharded:
+        # each layer by itself: what it returns must be found to hold tensors
+        parallel = FSDP(
+            model.backbone,
+            auto_wrap_policy=ModuleWrapPolicy({MergingLayer}),
+            use_orig_params=True,
+            device_id=torch.device('cpu'))
+        whole = FSDP.summon_full_params(parallel, with_grads=True)
+    else:
+        parallel = nn.parallel.DistributedDataParallel(model.backbone)
     # gradients of two halves, averaged, are those of the mean
     parallel(images(4)[2 * rank:2 * rank + 2])[0].square().mean().backward()
-    if rank == 0:
-        torch.save({
-            n: p.grad
+    with whole:
+        gradients = {
+            n.replace('_fsdp_wrapped_module.', ''): p.grad
             for n, p in model.named_parameters()
-        }, f'{folder}/gradients.pth')
+        }
+        if rank == 0:
+            torch.save(gradients, f'{folder}/gradients.pth')
     close_process_group()
 
 
 @pytest.mark.slow
-def test_two_processes_give_the_gradients_of_one(tmp_path):
+@pytest.mark.parametrize('sharded', [False, True], ids=['ddp', 'fsdp'])
+def test_two_processes_give_the_gradients_of_one(tmp_path, sharded):
     model = build('vit', merging()).train()
     model.backbone(images(4))[0].square().mean().backward()
     with socket.socket() as server:
         server.bind(('127.0.0.1', 0))
         port = server.getsockname()[1]
-    torch.multiprocessing.spawn(_half, (port, str(tmp_path)), nprocs=2)
+    torch.multiprocessing.spawn(
+        _half, (port, str(tmp_path), sharded), nprocs=2)
     gradients = torch.load(tmp_path / 'gradients.pth')
     for name, parameter in model.named_parameters():
         torch.testing.assert_close(
