@@ -118,7 +118,7 @@ class CLIPRetrieval(CLIP):
     # ---- Features ----------------------------------------------------------
 
     def run_image(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Features of images, and in training cross tokens of all layers.
+        """Features of images, and cross tokens of all layers.
 
         Args:
             images (Tensor): Shape (B, 3, H, W).
@@ -127,8 +127,12 @@ class CLIPRetrieval(CLIP):
             tuple: Features, shape (B, D); cross tokens, shape (B, C) each,
             none without :class:`~mmcompress.tokens.CrossGET`.
         """
-        outs = self.visual(images)
-        return self.visual_proj(outs)[0], getattr(outs[-1], 'crosses', ())
+        # not by its class: what compiles or shards it wraps it
+        if getattr(self.visual, 'has_cross_token', False):
+            outs, crosses = self.visual(images, True)
+        else:
+            outs, crosses = self.visual(images), ()
+        return self.visual_proj(outs)[0], crosses
 
     def run_text(self, texts: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Features at the end of each text, and cross tokens of all layers.
