@@ -1,5 +1,6 @@
 """CLIP to be trained and tested for retrieval, which mmpretrain's isn't."""
 import copy
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -173,8 +174,7 @@ class CLIPRetrieval(CLIP):
         """Numbers of the tokens of all texts, in the order of the samples."""
         texts = []
         for sample in data_samples:
-            text = sample.get('text')
-            texts.extend([text] if isinstance(text, str) else text)
+            texts.extend(_as_list(sample.get('text')))
         return self.tokenize(texts).to(self.logit_scale.device)
 
     def extract_feats(
@@ -200,7 +200,19 @@ class CLIPRetrieval(CLIP):
 
     def loss(self, images: Tensor,
              data_samples: list[DataSample]) -> dict[str, Tensor]:
-        """Losses of images and of their texts, one each."""
+        """Losses of images and of their texts, one each.
+
+        Raises:
+            ValueError: If a sample has not one text and a number.
+        """
+        for sample in data_samples:
+            texts = _as_list(sample.get('text', []))
+            number = sample.get('image_id')
+            if len(texts) != 1 or not isinstance(number, Integral):
+                raise ValueError(
+                    'to be trained on, a sample needs one `text`, and a '
+                    'number `image_id`, equal for what belongs together; one '
+                    f'has text={texts} and image_id={number!r}')
         ids = torch.as_tensor([sample.image_id for sample in data_samples],
                               device=images.device)
         return self.losses(images, self.tokenize_samples(data_samples), ids)
