@@ -92,17 +92,20 @@ def _best_of_odd(k: Tensor, protected: tuple[int, ...],
     """The most similar odd token of each even one.
 
     Returns:
-        tuple[Tensor, Tensor]: The similarity, -inf of protected tokens and of
+        tuple[Tensor, Tensor]: The similarity, -inf of protected tokens, -2 of
         padding, and which of the odd ones, each of shape (B, ceil(N / 2)).
     """
     metric = _mean_key(k)
     scores = _cosines(metric[:, ::2], metric[:, 1::2])
-    if protected or padding is not None:
-        fixed = _is_protected(k.size(2), protected, k)
-        if padding is not None:
-            fixed = fixed | padding
+    if padding is not None:
+        # below any cosine: it leaves only behind all tokens, but before what
+        # is protected, which must not be counted among those that leave
         scores = scores.masked_fill(
-            fixed[..., ::2, None] | fixed[..., None, 1::2], float('-inf'))
+            padding[:, ::2, None] | padding[:, None, 1::2], -2.)
+    if protected:
+        fixed = _is_protected(k.size(2), protected, k)
+        scores = scores.masked_fill(
+            fixed[::2, None] | fixed[None, 1::2], float('-inf'))
     return scores.max(dim=-1)
 
 

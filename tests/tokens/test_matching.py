@@ -295,3 +295,23 @@ def test_padding_goes_somewhere_even_where_the_first_token_left():
     assert found.slot[1, 0] == found.slot[1, 3]
     assert found.slot.min() == 0 and found.slot.max() < found.num
     merge(x, (~padding).double().unsqueeze(-1), found)
+
+
+@pytest.mark.parametrize('protected', [(), (0, ), (0, 1), (0, -1)])
+def test_padding_leaves_before_what_is_protected(protected):
+    """Also where more are to leave than one image has tokens."""
+    _, k, x = tokens(num=12)
+    protected = tuple(p % 12 for p in protected)
+    padding = torch.arange(12) >= torch.tensor([[12], [7], [3]])
+    if 11 in protected:
+        padding = padding.roll(-1, dims=1)
+    left = (~padding).double().unsqueeze(-1)
+    found = matching.bipartite(k, 6, protected, padding)
+    _, mass = merge(x, left, found)
+    for new, old in zip(found.protected, protected, strict=True):
+        assert (found.slot[:, old] == new).all()
+        assert (mass[:, new] == 1).all()
+    # nothing that stays shares a position with another
+    for slot in found.slot:
+        assert len(slot.unique()) == found.num
+    assert torch.equal(mass.sum(dim=1), left.sum(dim=1))
