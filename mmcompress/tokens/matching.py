@@ -104,8 +104,8 @@ def _best_of_odd(k: Tensor, protected: tuple[int, ...],
             padding[:, ::2, None] | padding[:, None, 1::2], -2.)
     if protected:
         fixed = _is_protected(k.size(2), protected, k)
-        scores = scores.masked_fill(
-            fixed[::2, None] | fixed[None, 1::2], float('-inf'))
+        scores = scores.masked_fill(fixed[::2, None] | fixed[None, 1::2],
+                                    float('-inf'))
     return scores.max(dim=-1)
 
 
