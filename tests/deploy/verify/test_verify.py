@@ -5,13 +5,14 @@ import pytest
 import torch
 import torch.nn as nn
 from deploy.networks import as_if_trained, build
+from mmengine.model import BaseModel
 
 from mmcompress.binary import IDaDetConv2d
 from mmcompress.deploy.twins import fold_in_place, on_kernels
 from mmcompress.deploy.verify import (VerificationError, compare_layouts,
                                       compare_twins, compare_with_trained,
                                       end_to_end_difference)
-from mmcompress.deploy.verify.model import same_bits
+from mmcompress.deploy.verify.model import predict, same_bits
 
 
 @pytest.fixture
@@ -212,3 +213,18 @@ def test_roi_align_copes_with_the_layout(mode):
     compare_layouts(twin, [x])
     for copied in (twin, copy.deepcopy(twin)):
         assert torch.allclose(copied(x), expected, atol=1e-5)
+
+
+def test_retrieval_ranks_no_more_than_a_batch_has():
+    """mmpretrain's BlipRetrieval has 256 candidates by default."""
+
+    class Retrieval(BaseModel):
+        topk = 256
+
+        def forward(self, inputs, data_samples=None, mode='predict'):
+            return [inputs.flatten().topk(self.topk).values]
+
+    model = Retrieval()
+    batch = dict(inputs=torch.arange(3.).view(3, 1))
+    assert torch.equal(predict(model, batch)[0], torch.tensor([2., 1., 0.]))
+    assert model.topk == 256
