@@ -215,3 +215,14 @@ def test_registries_of_a_library_alone_know_our_scope():
                 sigma=2.0))
     assert type(codec).__name__ == 'SimCCLabel'
     assert 'mmcompress' in KEYPOINT_CODECS.children
+
+
+@pytest.mark.parametrize('module', [
+    'mmcompress.datasets.tokenizer', 'mmcompress.tokens.clip_retrieval',
+    'mmcompress.tokens.step', 'mmcompress.pruning.rebuild'
+])
+@pytest.mark.slow
+def test_a_part_may_be_imported_before_the_registries(module):
+    """Each in a process, in which nothing was imported before it."""
+    code = f'import {module}; from mmcompress.registry import MODELS'
+    subprocess.run([sys.executable, '-c', code], check=True)

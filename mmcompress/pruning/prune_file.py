@@ -10,7 +10,6 @@ import torch.nn as nn
 from mmengine.config import Config
 from mmengine.logging import print_log
 from mmengine.registry import DefaultScope
-from mmengine.runner import Runner
 from torch import Tensor
 
 from mmcompress.analysis.complexity import complexity, total
@@ -22,6 +21,7 @@ from mmcompress.hooks.plain_checkpoint import to_plain
 from mmcompress.model.checkpoint import fill
 from mmcompress.model.config import build_model, read_config
 from mmcompress.model.inputs import noise_batch
+from mmcompress.model.loader import build_loader
 from mmcompress.tables import format_table
 from mmcompress.version import __version__
 from .channel_pruning import prune_channels
@@ -198,7 +198,7 @@ def _train_batches(cfg: Config, num: int) -> list:
     check_data_paths(cfg, ['train_dataloader'])
     loader = copy.deepcopy(loader)
     loader.update(num_workers=0, persistent_workers=False)
-    return list(islice(Runner.build_dataloader(loader, seed=0), num))
+    return list(islice(build_loader(cfg, loader), num))
 
 
 def _prune_channels(cfg: Config, checkpoint: str, choice: Choice) -> _Pruned:

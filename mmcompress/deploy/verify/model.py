@@ -46,28 +46,13 @@ def predict(model: nn.Module, batch: Any) -> list[Tensor]:
     """
     # predictions are written into the samples
     batch = copy.deepcopy(batch)
-    if isinstance(model, BaseModel):
-        with _candidates(model, batch):
-            return tensors_of(model.test_step(batch))
-    return tensors_of(model(batch))
-
-
-@contextmanager
-def _candidates(model: nn.Module, batch: Any) -> Iterator[None]:
-    """Let a model for retrieval rank no more than there is in a batch.
-
-    mmpretrain's ``BlipRetrieval`` matches each text with its ``topk`` most
-    similar images, of the whole test data.
-    """
-    topk = getattr(model, 'topk', None)
-    if not isinstance(topk, int) or not isinstance(batch, dict):
-        yield
-        return
-    model.topk = min(topk, len(batch['inputs']))
-    try:
-        yield
-    finally:
-        model.topk = topk
+    if not isinstance(model, BaseModel):
+        return tensors_of(model(batch))
+    if hasattr(model, 'predict_all'):
+        # predictions for retrieval need all of the test data, features don't
+        batch = model.data_preprocessor(batch, False)
+        return tensors_of(model(**batch, mode='tensor'))
+    return tensors_of(model.test_step(batch))
 
 
 def _content(tensor: Tensor) -> Tensor:

@@ -215,16 +215,17 @@ def test_roi_align_copes_with_the_layout(mode):
         assert torch.allclose(copied(x), expected, atol=1e-5)
 
 
-def test_retrieval_ranks_no_more_than_a_batch_has():
-    """mmpretrain's BlipRetrieval has 256 candidates by default."""
+def test_of_retrieval_the_features_are_compared():
+    """Its predictions need more than a batch, as in mmpretrain's loops."""
 
     class Retrieval(BaseModel):
-        topk = 256
 
         def forward(self, inputs, data_samples=None, mode='predict'):
-            return [inputs.flatten().topk(self.topk).values]
+            assert mode == 'tensor'
+            return dict(image_feat=inputs.square())
 
-    model = Retrieval()
-    batch = dict(inputs=torch.arange(3.).view(3, 1))
-    assert torch.equal(predict(model, batch)[0], torch.tensor([2., 1., 0.]))
-    assert model.topk == 256
+        def predict_all(self):
+            raise NotImplementedError
+
+    found = predict(Retrieval(), dict(inputs=torch.arange(3.)))
+    assert torch.equal(found[0], torch.tensor([0., 1., 4.]))
