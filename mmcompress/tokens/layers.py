@@ -62,6 +62,12 @@ class Merging:
             options = ', '.join(allowed) or 'no options'
             raise ValueError(f'the matching {self.matching!r} has no '
                              f'{", ".join(wrong)}; it has {options}')
+        if self.normalize and self.options.get('official'):
+            raise ValueError(
+                'official=True: these weights may be negative, and are no '
+                'average. mmcompress.CrossGET merges by them, with '
+                'normalize=False; without `official` they are proportional '
+                'to the exponential of the importance')
         missing = [
             name for name in allowed if name not in self.options
             and known[name].default is inspect.Parameter.empty
