@@ -92,8 +92,8 @@ def _best_of_odd(k: Tensor, protected: tuple[int, ...],
             padding[:, ::2, None] | padding[:, None, 1::2], -2.)
     if protected:
         fixed = _is_protected(k.size(2), protected, k)
-        scores = scores.masked_fill(
-            fixed[::2, None] | fixed[None, 1::2], float('-inf'))
+        scores = scores.masked_fill(fixed[::2, None] | fixed[None, 1::2],
+                                    float('-inf'))
     return scores.max(dim=-1)
 
 
@@ -106,6 +106,12 @@ def _ranks(order: Tensor) -> Tensor:
 def _compact(stays: Tensor) -> Tensor:
     """New positions of what stays, in its order, shape (B, N)."""
     return stays.cumsum(dim=1) - 1
+
+
+def _alone(k: Tensor, protected: tuple[int, ...]) -> Match:
+    """Of a single token, which is similar to none."""
+    slot = torch.zeros((len(k), 1), dtype=torch.long, device=k.device)
+    return Match(slot, 1, tuple(range(len(protected))))
 
 
 @torch.no_grad()
@@ -138,9 +144,7 @@ def bipartite(k: Tensor,
     num = k.size(2)
     r = num_bipartite(num, protected, r)
     if num == 1:
-        # there is nothing that it could be similar to
-        slot = torch.zeros((len(k), 1), dtype=torch.long, device=k.device)
-        return Match(slot, 1, tuple(range(len(protected))))
+        return _alone(k, protected)
     fixed = _is_protected(num, protected, k)
     best, partner = _best_of_odd(k, protected, padding)
     order = best.argsort(dim=1, descending=True, stable=True)
@@ -498,8 +502,10 @@ def threshold(k: Tensor,
         protected (tuple[int, ...]): Positions of tokens that stay.
         padding (Tensor | None): What is no token, shape (B, N), bool.
     """
-    best, partner = _best_of_odd(k, protected, padding)
     num = k.size(2)
+    if num == 1:
+        return _alone(k, protected)
+    best, partner = _best_of_odd(k, protected, padding)
     leaves = torch.zeros((len(k), num), dtype=torch.bool, device=k.device)
     leaves[:, ::2] = best > above
     target = torch.zeros_like(leaves, dtype=torch.long)
@@ -539,8 +545,12 @@ def local_cells(
         protected (tuple[int, ...]): Positions of tokens that stay.
 
     Raises:
-        ValueError: If the tokens are not those of the grid.
+        ValueError: If the tokens are not those of the grid, or neither or
+            both of ``r`` and ``above`` say how many leave.
     """
+    if (r is None) == (above is None):
+        raise ValueError(f"'local_cells' takes r or above, not r={r} and "
+                         f'above={above}')
     num, (height, width) = k.size(2), grid
     if height * width != num - len(protected):
         raise ValueError(
