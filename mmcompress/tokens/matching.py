@@ -100,7 +100,7 @@ def _best_of_odd(k: Tensor, protected: tuple[int, ...],
 def _ranks(order: Tensor) -> Tensor:
     """At which place of an order each position stands, shape (B, N)."""
     places = torch.arange(order.size(1), device=order.device)
-    return torch.empty_like(order).scatter_(1, order, places.expand_as(order))
+    return torch.empty_like(order).scatter(1, order, places.expand_as(order))
 
 
 def _compact(stays: Tensor) -> Tensor:
@@ -158,11 +158,12 @@ def bipartite(k: Tensor,
     second = (~fixed[1::2]).cumsum(0) - 1 + len(protected) + sources
     first = torch.where(leaves, second[partner], first)
     second = second.expand(len(k), -1)
-    slot = k.new_empty((len(k), num), dtype=torch.long)
-    slot[:, ::2] = first
-    slot[:, 1::2] = second
+    # not written in place, so that exporters can take it apart
+    place = torch.arange(num, device=k.device)
+    slot = torch.where(place % 2 == 0, first[:, place // 2],
+                       second[:, (place - 1).clamp(min=0) // 2])
     for new, old in enumerate(protected):
-        slot[:, old] = new
+        slot = torch.where(place == old, new, slot)
     return Match(slot, num - r, tuple(range(len(protected))))
 
 
