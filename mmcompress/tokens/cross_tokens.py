@@ -1,4 +1,5 @@
 """Vision transformers of mmpretrain that carry a cross token."""
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from .mmpretrain_layers import MergingEncoderLayer
 from .tokens import Tokens
 
 
+@dataclass(eq=False, repr=False)
 class CrossTokens(Tokens):
     """Tokens, with a cross token behind them that no one else sees.
 
@@ -24,16 +26,7 @@ class CrossTokens(Tokens):
             read it, shape (B, C) each.
     """
 
-    def __init__(
-        self,
-        x: Tensor,
-        mass: Tensor | None,
-        group: Tensor,
-        protected: tuple[int, ...] | None = None,
-        crosses: tuple[Tensor, ...] = ()
-    ) -> None:
-        super().__init__(x, mass, group, protected)
-        self.crosses = crosses
+    crosses: tuple[Tensor, ...] = ()
 
     @classmethod
     def start(cls, x: Tensor) -> 'CrossTokens':
@@ -53,19 +46,23 @@ class CrossTokens(Tokens):
         """
         cross = self.x[:, -1].detach() + offset
         x = torch.cat([self.x[:, :-1], cross.unsqueeze(1)], dim=1)
-        return CrossTokens(x, self.mass, self.group, self.protected,
-                           (*self.crosses, cross))
+        return CrossTokens(
+            x,
+            self.mass,
+            self.group,
+            self.protected,
+            crosses=(*self.crosses, cross))
 
     def merged(self, x: Tensor, mass: Tensor, match: Match) -> 'CrossTokens':
         """As of :class:`Tokens`."""
         new = super().merged(x, mass, match)
-        return CrossTokens(new.x, new.mass, new.group, new.protected,
-                           self.crosses)
+        return CrossTokens(
+            new.x, new.mass, new.group, new.protected, crosses=self.crosses)
 
     def replaced(self, x: Tensor) -> 'CrossTokens':
         """As of :class:`Tokens`."""
-        return CrossTokens(x, self.mass, self.group, self.protected,
-                           self.crosses)
+        return CrossTokens(
+            x, self.mass, self.group, self.protected, crosses=self.crosses)
 
 
 class CrossStart(nn.Module):

@@ -56,6 +56,10 @@ class Merging:
         known = inspect.signature(MATCHINGS[self.matching]).parameters
         if self.r is None and not self.decides(self.matching):
             raise ValueError(f'the matching {self.matching!r} needs r')
+        if self.r and 'r' not in known:
+            raise ValueError(f'the matching {self.matching!r} decides how '
+                             f'many leave: leave r={self.r} out, and say '
+                             'where by `layers`')
         allowed = [name for name in known if name not in _GIVEN]
         wrong = sorted(self.options.keys() - set(allowed))
         if wrong:

@@ -112,12 +112,18 @@ def _best_of_odd(k: Tensor, protected: tuple[int, ...],
 def _ranks(order: Tensor) -> Tensor:
     """At which place of an order each position stands, shape (B, N)."""
     places = torch.arange(order.size(1), device=order.device)
-    return torch.empty_like(order).scatter_(1, order, places.expand_as(order))
+    return torch.empty_like(order).scatter(1, order, places.expand_as(order))
 
 
 def _compact(stays: Tensor) -> Tensor:
     """New positions of what stays, in its order, shape (B, N)."""
     return stays.cumsum(dim=1) - 1
+
+
+def _alone(k: Tensor, protected: tuple[int, ...]) -> Match:
+    """Of a single token, which is similar to none."""
+    slot = torch.zeros((len(k), 1), dtype=torch.long, device=k.device)
+    return Match(slot, 1, tuple(range(len(protected))))
 
 
 @torch.no_grad()
@@ -150,9 +156,7 @@ def bipartite(k: Tensor,
     num = k.size(2)
     r = num_bipartite(num, protected, r)
     if num == 1:
-        # there is nothing that it could be similar to
-        slot = torch.zeros((len(k), 1), dtype=torch.long, device=k.device)
-        return Match(slot, 1, tuple(range(len(protected))))
+        return _alone(k, protected)
     fixed = _is_protected(num, protected, k)
     best, partner = _best_of_odd(k, protected, padding)
     order = best.argsort(dim=1, descending=True, stable=True)
@@ -166,11 +170,12 @@ def bipartite(k: Tensor,
     second = (~fixed[1::2]).cumsum(0) - 1 + len(protected) + sources
     first = torch.where(leaves, second[partner], first)
     second = second.expand(len(k), -1)
-    slot = k.new_empty((len(k), num), dtype=torch.long)
-    slot[:, ::2] = first
-    slot[:, 1::2] = second
+    # not written in place, so that exporters can take it apart
+    place = torch.arange(num, device=k.device)
+    slot = torch.where(place % 2 == 0, first[:, place // 2],
+                       second[:, (place - 1).clamp(min=0) // 2])
     for new, old in enumerate(protected):
-        slot[:, old] = new
+        slot = torch.where(place == old, new, slot)
     return Match(slot, num - r, tuple(range(len(protected))))
 
 
@@ -538,8 +543,10 @@ def threshold(k: Tensor,
         protected (tuple[int, ...]): Positions of tokens that stay.
         padding (Tensor | None): What is no token, shape (B, N), bool.
     """
-    best, partner = _best_of_odd(k, protected, padding)
     num = k.size(2)
+    if num == 1:
+        return _alone(k, protected)
+    best, partner = _best_of_odd(k, protected, padding)
     leaves = torch.zeros((len(k), num), dtype=torch.bool, device=k.device)
     leaves[:, ::2] = best > above
     target = torch.zeros_like(leaves, dtype=torch.long)
@@ -579,8 +586,12 @@ def local_cells(
         protected (tuple[int, ...]): Positions of tokens that stay.
 
     Raises:
-        ValueError: If the tokens are not those of the grid.
+        ValueError: If the tokens are not those of the grid, or neither or
+            both of ``r`` and ``above`` say how many leave.
     """
+    if (r is None) == (above is None):
+        raise ValueError(f"'local_cells' takes r or above, not r={r} and "
+                         f'above={above}')
     num, (height, width) = k.size(2), grid
     if height * width != num - len(protected):
         raise ValueError(

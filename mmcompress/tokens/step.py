@@ -53,6 +53,11 @@ _MERGING = {
 
 _GRID = ('merging destroys the grid that its positions relative to each other '
          'refer to')
+_RELATIVE = ('merging destroys the grid that its positions relative to each '
+             'other refer to; without them, as in EVA-g of BLIP-2, its layers '
+             'have no version that merges')
+_WRAPPED = ('what it wraps is of another library; of type='
+            "'mmpretrain.VisionTransformer' the tokens can be merged")
 _WINDOWS = ('its windows need the grid; merging around the feed-forward '
             'networks only, the grid restored behind each, was measured: '
             'Swin-T at 224x224 took 170.6 instead of 170.3 ms, ViTDet at '
@@ -81,9 +86,15 @@ _REFUSED = {
     f'{_PRETRAIN}.vit_eva02.ViTEVA02':
     _GRID,
     f'{_PRETRAIN}.beit.BEiTViT':
-    _GRID,
+    _RELATIVE,
     'mmseg.models.backbones.beit.BEiT':
-    _GRID,
+    _RELATIVE,
+    f'{_PRETRAIN}.timm_backbone.TIMMBackbone':
+    _WRAPPED,
+    'mmpretrain.models.classifiers.timm.TimmClassifier':
+    _WRAPPED,
+    'mmpretrain.models.classifiers.hugging_face.HuggingFaceClassifier':
+    _WRAPPED,
     f'{_PRETRAIN}.deit3.DeiT3':
     "it applies the first norm twice, see type='mmcompress.DeiT3', which "
     'loads the same checkpoints and merges',
@@ -110,10 +121,12 @@ def schedule(r: int | tuple | list, num_layers: int) -> list[int]:
         ValueError: On a negative number of tokens.
     """
     if isinstance(r, list):
+        if not all(type(number) is int for number in r):
+            raise TypeError(f'r={r!r}: numbers of tokens are whole')
         numbers = r + [0] * (num_layers - len(r))
     else:
         pair = r if isinstance(r, tuple) else (r, 0)
-        if len(pair) != 2 or not isinstance(pair[0], int):
+        if len(pair) != 2 or type(pair[0]) is not int:
             raise TypeError(f'r={r!r} is a number of tokens, a pair (r, '
                             'inflect), or a list with a number per layer')
         first = int(pair[0] * (1. - pair[1]))
@@ -169,6 +182,9 @@ class MergeTokens:
         self.backbone = [backbone] if isinstance(backbone, str) else backbone
         options = {'type': matching} if isinstance(matching, str) else matching
         self.layers = layers
+        if 'type' not in options:
+            raise ValueError(f'matching={dict(options)} has no type, such as '
+                             "type='threshold'")
         self.options = dict(options)
         self.matching = self.options.pop('type')
         self.proportional = proportional
@@ -186,7 +202,12 @@ class MergeTokens:
 
     def change(self, model: nn.Module, name: str) -> list[list[str]]:
         """Let the layers of a backbone merge; rows of the table."""
-        backbone = model.get_submodule(name)
+        modules = dict(model.named_modules(remove_duplicate=False))
+        if name not in modules:
+            raise ValueError(
+                f'backbone={name!r}: {type(model).__name__} has no such part; '
+                f'it has {", ".join(n for n, _ in model.named_children())}')
+        backbone = modules[name]
         protected = positions(backbone, name)
         numbers = self._numbers(len(backbone.layers), name)
         mergings = [
@@ -206,11 +227,13 @@ class MergeTokens:
         numbers: list = [None] * num_layers
         if self.r is not None:
             numbers = schedule(self.r, num_layers)
-        for what, most in (('r', len(numbers)),
-                           ('layers', max(self.layers or [-1]) + 1)):
-            if most > num_layers:
-                raise ValueError(f'{what} names {most} layers, and {name} has '
-                                 f'{num_layers}')
+        if len(numbers) > num_layers:
+            raise ValueError(f'r={self.r} is for {len(numbers)} layers, and '
+                             f'{name} has {num_layers}')
+        wrong = [i for i in self.layers or () if i not in range(num_layers)]
+        if wrong:
+            raise ValueError(f'layers={self.layers}: {name} has no layer '
+                             f'{wrong[0]}, it has 0 to {num_layers - 1}')
         if self.layers is None:
             return numbers
         return [n if i in self.layers else 0 for i, n in enumerate(numbers)]
@@ -226,15 +249,18 @@ def find_backbones(model: nn.Module) -> list[str]:
         name for name, module in model.named_modules()
         if protected_of.find(module) is not None
     ]
-    if found:
-        return found
     reasons = [
         f'{name or type(module).__name__}: {_why_not(module)}'
         for name, module in model.named_modules() if _why_not(module)
     ]
+    if found:
+        for reason in reasons:
+            print_log(
+                f'Does not merge the tokens of {reason}', logger='current')
+        return found
     raise ValueError(
         f'{type(model).__name__} has no vision transformer whose tokens can '
-        'be merged. ' + '; '.join(reasons))
+        'be merged. ' + ('; '.join(reasons) or f'Known are {_known()}'))
 
 
 def positions(backbone: nn.Module, name: str) -> tuple[int, ...]:
@@ -250,6 +276,12 @@ def positions(backbone: nn.Module, name: str) -> tuple[int, ...]:
         raise ValueError(f'the tokens of {name}, {cls.__module__}.'
                          f'{cls.__qualname__}, can not be merged: {why}')
     return rule(backbone)
+
+
+def _known() -> str:
+    """Classes whose tokens can be merged."""
+    return ', '.join(f'{path.split(".")[0]}.{path.split(".")[-1]}'
+                     for path in protected_of.paths)
 
 
 def _paths(module: nn.Module) -> list[str]:

@@ -13,7 +13,6 @@ from .matching import Match
 _NORMS = {F.layer_norm, F.rms_norm}
 # what treats each token alone: its result is merged as its input is
 _PER_TOKEN = {F.linear, F.gelu, F.relu, F.silu, F.dropout, *_NORMS}
-_FIELDS = ('x', 'mass', 'group', 'protected', 'padded')
 # what would be kept on a sequence that is gone at once
 _ATTACHED = {
     'grad', 'register_hook', 'register_post_accumulate_grad_hook',
@@ -158,7 +157,7 @@ class Tokens:
         return self.full()[index]
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith('__') or name in _FIELDS:
+        if name.startswith('__') or name in self.__dataclass_fields__:
             # asked for by copy and pickle before there is anything
             raise AttributeError(name)
         if _changes(name) or name in _ATTACHED:
@@ -166,7 +165,7 @@ class Tokens:
         return getattr(self.full(), name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name not in _FIELDS:
+        if name not in self.__dataclass_fields__:
             self._refuse(f'{name} =')
         object.__setattr__(self, name, value)
 

@@ -161,7 +161,8 @@ def test_without_a_class_token_no_patch_says_what_matters():
         assert torch.equal(found.weight, same.weight)
 
 
-@pytest.mark.parametrize('name', ['bipartite', 'complete_graph', 'pitome'])
+@pytest.mark.parametrize('name',
+                         ['bipartite', 'complete_graph', 'pitome', 'random'])
 @pytest.mark.parametrize('num, r', [(1, 5), (2, 5), (3, 5), (9, 50)])
 def test_at_most_half_leave(name, num, r):
     q, k, x = tokens(num=num)
@@ -283,6 +284,12 @@ def test_half_precision_sums_in_single():
     merged, mass = merge(x, None, found)
     assert merged.dtype == torch.bfloat16 and merged.item() == 1
     assert mass.dtype == torch.float32 and mass.item() == 4000
+
+
+@pytest.mark.parametrize('protected', [(), (0, )])
+def test_the_threshold_leaves_a_single_token_alone(protected):
+    found = matching.threshold(torch.ones(2, 1, 1, 4), 0.5, protected)
+    assert found.num == 1 and not found.slot.any()
 
 
 def test_padding_goes_somewhere_even_where_the_first_token_left():

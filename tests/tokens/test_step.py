@@ -95,24 +95,31 @@ def test_padding_is_neither_attended_to_nor_merged(more):
     (dict(matching=dict(type='complete_graph', official=True)), 'no average'),
     (dict(r=-1), 'can not leave'),
     (dict(r=(1, 2, 3)), 'a pair'),
-    (dict(r=[1] * 5), 'r names 5 layers, and backbone has 4'),
-    (dict(layers=[4]), 'layers names 5 layers'),
-    (dict(backbone='neck'), 'neck'),
+    (dict(r=[1] * 5), 'for 5 layers, and backbone has 4'),
+    (dict(r=[1.5]), 'are whole'),
+    (dict(r=True), 'a number of tokens'),
+    (dict(layers=[4]), 'no layer 4, it has 0 to 3'),
+    (dict(layers=[-1]), 'no layer -1'),
+    (dict(backbone='neck'), "no such part; it has backbone"),
+    (dict(matching=dict(above=1)), 'no type'),
+    (dict(matching='kth'), 'leave r=3 out'),
     (dict(matching=dict(type='local_cells', grid=(3, 3))), '3x3 tokens'),
+    (dict(matching=dict(type='local_cells', grid=(4, 4), above=.1)),
+     'r or above'),
 ])
 def test_arguments_that_make_no_sense(options, message):
-    with pytest.raises((ValueError, TypeError, AttributeError), match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         model = build('vit', merging(**{'r': 3, **options}))
         model.backbone(images())
 
 
 @pytest.mark.parametrize('cfg, reason', [
     (dict(type='mmpretrain.SwinTransformer', arch='tiny'), '170.6 instead'),
-    (dict(type='mmpretrain.BEiTViT', arch='deit-tiny'), 'grid'),
+    (dict(type='mmpretrain.BEiTViT', arch='deit-tiny'), 'EVA-g'),
     (dict(type='mmpretrain.ViTEVA02', arch='tiny'), 'grid'),
     (dict(type='mmpretrain.DeiT3', arch=ARCH), 'mmcompress.DeiT3'),
     (dict(type='mmpretrain.MAEViT', arch=ARCH), 'random patches'),
-    (dict(type='mmpretrain.ResNet', depth=18), 'no vision transformer'),
+    (dict(type='mmpretrain.ResNet', depth=18), 'Known are.*DeiT3'),
     (dict(type='mmseg.MixVisionTransformer', embed_dims=8), '3x3'),
 ])
 def test_where_it_gains_nothing_it_says_so(cfg, reason):
@@ -127,6 +134,17 @@ def test_where_it_gains_nothing_it_says_so(cfg, reason):
     if 'ResNet' not in cfg['type']:
         with pytest.raises(ValueError, match=reason):
             MergeTokens(3, backbone='backbone')(model)
+
+
+def test_what_is_refused_beside_others_is_named(logged):
+    model = build('vit')
+    cfg = ConfigDict(type='MixVisionTransformer', embed_dims=8)
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        model.other = MODELS.build(cfg)
+    MergeTokens(3)(model)
+    assert isinstance(model.backbone.layers[0], MergingLayer)
+    assert any('Does not merge the tokens of other: its feed' in line
+               for line in logged)
 
 
 def test_another_backbone_of_a_user_is_not_guessed_at():

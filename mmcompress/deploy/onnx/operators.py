@@ -102,9 +102,16 @@ def translations() -> dict[Callable, Callable]:
         y = op.Mul(op.Sub(code, zero) if zero else code, scale)
         return op.Add(y, along(beta)) if beta else y
 
+    def write_sort(x, stable=None, dim=-1, descending=False):
+        # which puts the lower index first, as a stable order does
+        length = op.Gather(op.Shape(x), op.Constant(value_ints=[dim]))
+        return op.TopK(x, length, axis=dim, largest=int(descending))
+
     # LSQ's is that of quantizers without integers
     ours, lsq = torch.ops.mmcompress_onnx, torch.ops.mmcompress
+
     return {
+        torch.ops.aten.sort.stable: write_sort,
         ours.quantize.default: write_quantize,
         ours.dequantize.default: write_dequantize,
         lsq.lsq_fake_quantize.default: write_lsq

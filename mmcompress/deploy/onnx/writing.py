@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import torch
 import torch.nn as nn
 
+from mmcompress.ops import reference
 from .activations import clip_codes, merge_quantizers
 from .conversion import Converted, convert
 from .integer_convs import write_integer_convs
@@ -101,12 +102,22 @@ def _refuse(network: Network, module: str, error: Exception) -> NoReturn:
                      f'{lines[0]}') from error
 
 
+def _without_match_merge(
+        program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
+    """Merging of tokens by operators that ONNX has, instead of our own."""
+    operator = torch.ops.mmcompress.match_merge.default
+    if all(node.target != operator for node in program.graph.nodes):
+        return program
+    return program.run_decompositions({operator: reference.match_merge})
+
+
 def _write(network: Network) -> 'ir.Model':
     """The graph of a network, as the exporter of PyTorch writes it."""
     try:
         with torch.no_grad():
             program = torch.export.export(
                 network, (network.example(), ), strict=False)
+            program = _without_match_merge(program)
     except Exception as error:
         _refuse(network, _where(error, network), error)
     try:
