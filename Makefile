@@ -29,6 +29,7 @@ bench: ops
 	$(RUN) ops/benchmarks/bench_fake_quantize.py
 	$(RUN) ops/benchmarks/bench_routed_attention.py
 	$(RUN) ops/benchmarks/bench_match_merge.py
+	$(RUN) ops/benchmarks/bench_combined.py
 	$(RUN) ops/benchmarks/bench_one_row.py
 	$(RUN) ops/benchmarks/bench_models.py --clock cpu
 

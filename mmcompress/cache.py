@@ -5,6 +5,8 @@ from pathlib import Path
 
 import torch
 
+from mmcompress.pruning.structure import plain_tensor
+
 CACHE_SCHEME = 'cache://'
 
 
@@ -28,8 +30,8 @@ def _content_hash(checkpoint: dict) -> str:
     """Of all weights and of the data set's names, as hexadecimal digits."""
     digest = hashlib.sha256()
     digest.update(repr(checkpoint['meta'].get('dataset_meta')).encode())
-    for name, tensor in checkpoint['state_dict'].items():
-        tensor = tensor.detach().cpu().contiguous()
+    for name, value in checkpoint['state_dict'].items():
+        tensor = plain_tensor(value).detach().cpu().contiguous()
         digest.update(f'{name} {tensor.dtype} {tuple(tensor.shape)}'.encode())
         digest.update(tensor.flatten().view(torch.uint8).numpy())
     return digest.hexdigest()

@@ -396,8 +396,7 @@ def main() -> int:
     """
     versions = installed_versions()
     rows = make_rows(
-        versions,
-        import_errors([module for _, module in PACKAGES.values()]))
+        versions, import_errors([module for _, module in PACKAGES.values()]))
     cells = []
     for row in rows:
         notes = [row.problem or 'ok'] + [row.remedy] * bool(row.remedy)
@@ -409,8 +408,7 @@ def main() -> int:
     tasks = task_states(rows)
     print()
     print(kernel_state())
-    tasks['vision-language'] = multimodal_state(
-        versions.get('transformers'))
+    tasks['vision-language'] = multimodal_state(versions.get('transformers'))
     for task, state in tasks.items():
         print(f'{task}: {state}')
     states = list(tasks.values())

@@ -234,6 +234,8 @@ def add_to_roots(registries: str) -> None:
     Args:
         registries (str): The module, such as ``'mmpose.registry'``.
     """
+    # the children that others import by name come first
+    import_module(f'{SCOPE}.registry')
     for variable, registry in vars(import_module(registries)).items():
         if isinstance(registry, Registry) and registry.scope != SCOPE:
             root = registry.root

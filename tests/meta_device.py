@@ -3,8 +3,17 @@ from contextlib import contextmanager, nullcontext
 from unittest import mock
 
 import torch
+import torch.nn.functional as F
 from mmengine.registry import MODELS, DefaultScope
+from torch import Tensor
+from torch.nn import init
 from torch.overrides import TorchFunctionMode
+
+# slow there, as torch decomposes them in Python; of the shape of their input
+_SAME_SHAPE = {
+    F.batch_norm, init.kaiming_uniform_, Tensor.uniform_, Tensor.normal_,
+    Tensor.fill_, Tensor.zero_
+}
 
 
 class _ReadableNumbers(TorchFunctionMode):
@@ -12,6 +21,10 @@ class _ReadableNumbers(TorchFunctionMode):
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
+        if func in _SAME_SHAPE:
+            tensor = args[0] if args else kwargs['tensor']
+            if tensor.is_meta:
+                return tensor
         if func is torch.linspace:
             kwargs['device'] = 'cpu'
         return func(*args, **kwargs)

@@ -283,8 +283,9 @@ def test_kernels_are_named_or_their_absence_explained(monkeypatch):
         '1-bit kernels: none, 1-bit layers are slow: MMCOMPRESS_ISA=reference '
         'asks for it')
     monkeypatch.setenv('MMCOMPRESS_ISA', 'nosuch')
-    assert check_env.kernel_state().startswith('1-bit kernels: not usable: ')
-    assert 'nosuch' in check_env.kernel_state()
+    state = check_env.kernel_state()
+    assert state.startswith('1-bit kernels: not usable: ')
+    assert 'nosuch' in state
 
 
 def test_prints_without_rich(monkeypatch):

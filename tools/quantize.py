@@ -32,6 +32,7 @@ from mmcompress.model.config import read_config
 from mmcompress.model.inputs import noise_batch
 from mmcompress.model.testing import measure
 from mmcompress.model.training_images import training_images
+from mmcompress.pruning.structure import mark_pruned
 from mmcompress.quantization.calibrated_config import config_text
 from mmcompress.quantization.calibration import METHODS, calibrate
 from mmcompress.quantization.gptq import round_weights
@@ -256,6 +257,7 @@ def write(cfg: Config, model: nn.Module, meta: dict, args: argparse.Namespace,
     state = model.state_dict()
     for key, value in state.items():
         state[key] = value.cpu()
+    mark_pruned(model, state)
     kept = {key: meta[key] for key in ('dataset_meta', ) if key in meta}
     checkpoint = dict(meta=to_plain(kept, ('meta', ), []), state_dict=state)
     with replacing(folder / f'{name}.pth') as weights, \

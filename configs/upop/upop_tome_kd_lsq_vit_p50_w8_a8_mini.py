@@ -23,8 +23,7 @@ model = dict(
                     'backbone.layers.4.attn': 5,
                     'backbone.layers.4.ffn': 63
                 }),
-            dict(type='mmcompress.MergeTokens', r=8),
-            _base_.int8
+            dict(type='mmcompress.MergeTokens', r=8), _base_.int8
         ]),
     teacher=dict(
         cfg='{{ fileDirname }}/../tome/vit_mini.py',

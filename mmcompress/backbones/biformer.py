@@ -60,6 +60,22 @@ def _stage_options(attn_cfg: dict | Sequence[dict] | None) -> list[dict]:
     return list(attn_cfg)
 
 
+class _Stage(nn.Sequential):
+    """Blocks in a row, which distillers tap as one."""
+
+    def __init__(self, blocks: list[nn.Module], with_cp: bool) -> None:
+        super().__init__(*blocks)
+        self.with_cp = with_cp
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self:
+            if self.with_cp and x.requires_grad:
+                x = checkpoint(block, x, use_reentrant=False)
+            else:
+                x = block(x)
+        return x
+
+
 @MODELS.register_module()
 class BiFormer(BaseModule):
     """BiFormer (Zhu et al., CVPR 2023, arXiv:2303.08810).
@@ -163,7 +179,6 @@ class BiFormer(BaseModule):
         self.out_indices = tuple(out_indices)
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
-        self.with_cp = with_cp
         norm_cfg = norm_cfg or dict(type='BN')
         dims, depth = arch['embed_dim'], arch['depth']
         self.downsample_layers = self._build_downsampling(
@@ -190,7 +205,7 @@ class BiFormer(BaseModule):
                     drop_path=drop_path[sum(depth[:i]) + j])
                 for j in range(depth[i])
             ]
-            self.stages.append(nn.Sequential(*blocks))
+            self.stages.append(_Stage(blocks, with_cp))
         self.norm = self.extra_norms = None
         if final_norm and NUM_STAGES - 1 in self.out_indices:
             self.norm = build_norm_layer(norm_cfg, dims[-1])[1]
@@ -274,11 +289,7 @@ class BiFormer(BaseModule):
         outs = []
         for i in range(max(self.out_indices) + 1):
             x = self.downsample_layers[i](x)
-            for block in self.stages[i]:
-                if self.with_cp and x.requires_grad:
-                    x = checkpoint(block, x, use_reentrant=False)
-                else:
-                    x = block(x)
+            x = self.stages[i](x)
             if i in self.out_indices:
                 out = x
                 if self.norm is not None and i == NUM_STAGES - 1:

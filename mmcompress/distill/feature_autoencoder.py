@@ -73,6 +73,10 @@ class FeatureAutoencoder(BaseModel):
         """Fill the teacher, when a training starts."""
         self.source.load(self.network)
 
+    def forget_pretrained(self) -> None:
+        """Let ``init_weights`` give the teacher random weights, too."""
+        self.source.checkpoint = None
+
     def train(self, mode: bool = True) -> 'FeatureAutoencoder':
         """The teacher stays in eval mode."""
         super().train(mode)

@@ -122,10 +122,7 @@ def each_tap(spec: Any, value: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def tensors_of(value: Any) -> list[Tensor]:
-    """All tensors in nested lists, tuples and dicts.
-
-    Of merged tokens, the full sequence.
-    """
+    """All tensors in nested lists, tuples and dicts; of tokens, all."""
     if isinstance(value, Tensor):
         return [value]
     if isinstance(value, Tokens):
@@ -138,10 +135,7 @@ def tensors_of(value: Any) -> list[Tensor]:
 
 
 def map_tensors(value: Any, function: Callable[[Tensor], Any]) -> Any:
-    """Build nested lists, tuples and dicts anew, with other tensors.
-
-    Merged tokens become the full sequence.
-    """
+    """Nested lists, tuples and dicts anew; of merged tokens, all of them."""
     if isinstance(value, Tensor):
         return function(value)
     if isinstance(value, Tokens):

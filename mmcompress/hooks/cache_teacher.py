@@ -13,6 +13,7 @@ from mmcompress.atomic import replacing
 from mmcompress.cache import (CACHE_SCHEME, cached_teacher, check_seal, damage,
                               seal)
 from mmcompress.model.cached import IDENTITY, identity, place_for
+from mmcompress.pruning.structure import mark_pruned
 from mmcompress.registry import HOOKS
 
 
@@ -45,8 +46,8 @@ class CacheTeacherHook(Hook):
         model = runner.model
         if is_model_wrapper(model):
             model = model.module
-        if self.part is not None:
-            model = model.get_submodule(self.part)
+        whole, part = model, self.part or ''
+        model = whole.get_submodule(part)
         # empty where the runner was not made from a config
         cfg = getattr(runner, 'cfg', None) or None
         path = place_for(self.name, cfg, model)
@@ -58,10 +59,12 @@ class CacheTeacherHook(Hook):
                 'its CacheTeacherHook a `name` of its own')
         path.parent.mkdir(parents=True, exist_ok=True)
         metainfo = getattr(runner.train_dataloader.dataset, 'metainfo', {})
+        state = weights_to_cpu(model.state_dict())
+        mark_pruned(whole, state, part)
         names = {k: metainfo[k] for k in ('classes', 'palette')
                  if k in metainfo}  # yapf: disable
         checkpoint = dict(
-            state_dict=weights_to_cpu(model.state_dict()),
+            state_dict=state,
             meta=dict(dataset_meta=names, **{IDENTITY: cfg and identity(cfg)}))
         # another process may be reading
         with replacing(path) as beside:

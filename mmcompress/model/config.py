@@ -83,9 +83,11 @@ def _builder(model: dict) -> str:
         # an object, as in configs that are written in pure Python
         module = str(getattr(kind, '__module__', ''))
         kind = f'{module.partition(".")[0]}.{getattr(kind, "__name__", "")}'
-    scope, _, name = kind.rpartition('.')
+    # by the scope of the registry, or by the path of the import, as such
+    # configs have it once they are dicts
+    scope, name = kind.partition('.')[0], kind.rpartition('.')[2]
     known = (*_DISTILLING, 'Compress', 'Packed')
-    return name if scope in ('', 'mmcompress') and name in known else ''
+    return name if scope in (name, 'mmcompress') and name in known else ''
 
 
 def _inside(model: dict, key: str) -> dict:
@@ -192,6 +194,10 @@ def without_downloads(model: nn.Module) -> None:
     for module in model.modules():
         if 'Pretrained' in str(getattr(module, 'init_cfg', None)):
             module.init_cfg = None
+        # of what keeps its weights in another place than `init_cfg`
+        forget = getattr(module, 'forget_pretrained', None)
+        if forget is not None:
+            forget()
 
 
 def build_model(cfg: Config) -> nn.Module:

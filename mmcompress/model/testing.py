@@ -7,9 +7,9 @@ import torch.nn as nn
 from mmengine.config import Config
 from mmengine.evaluator import Evaluator
 from mmengine.registry import DefaultScope
-from mmengine.runner import Runner
 
 from mmcompress.data_paths import check_data_paths
+from mmcompress.model.loader import build_loader
 
 _PARTS = ('test', 'val')
 
@@ -53,7 +53,7 @@ def measure(
     model.eval()
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
         try:
-            loader = Runner.build_dataloader(copy.deepcopy(loader), seed=0)
+            loader = build_loader(cfg, loader)
         except Exception as error:
             raise RuntimeError(f'`{part}_dataloader` of the config can not be '
                                f'built: {error}') from error

@@ -4,10 +4,10 @@ import copy
 import torch
 from mmengine.config import Config
 from mmengine.registry import DATASETS, DefaultScope
-from mmengine.runner import Runner
 from torch.utils.data import Subset
 
 from mmcompress.data_paths import check_data_paths
+from mmcompress.model.loader import build_loader
 from .data import dataset_of, name_of, pipeline_of
 
 _TESTING = ('test_dataloader', 'val_dataloader')
@@ -89,7 +89,7 @@ def training_images(cfg: Config, num: int) -> list[dict]:
         for key in ('batch_sampler', 'drop_last', 'prefetch_factor'):
             loader.pop(key, None)
         try:
-            return list(Runner.build_dataloader(loader, seed=0))
+            return list(build_loader(cfg, loader))
         except Exception as error:
             raise RuntimeError(
                 'the test pipeline of the config fails on images of its '

@@ -10,7 +10,6 @@ import torch.nn as nn
 from mmengine.config import Config
 from mmengine.logging import print_log
 from mmengine.registry import DefaultScope
-from mmengine.runner import Runner
 from torch import Tensor
 
 from mmcompress.analysis.complexity import complexity, total
@@ -18,28 +17,21 @@ from mmcompress.analysis.subject import load_weights
 from mmcompress.atomic import replacing
 from mmcompress.data_paths import check_data_paths
 from mmcompress.deploy.file.convert import test_batches
-from mmcompress.deploy.verify.model import (VerificationError,
-                                            end_to_end_difference)
 from mmcompress.hooks.plain_checkpoint import to_plain
 from mmcompress.model.checkpoint import fill
 from mmcompress.model.config import build_model, read_config
 from mmcompress.model.inputs import noise_batch
+from mmcompress.model.loader import build_loader
 from mmcompress.tables import format_table
 from mmcompress.version import __version__
-from .channel_pruning import largest_difference, prune_channels
+from .channel_pruning import prune_channels
 from .cutting import cut, known_units, mask
 from .masks import masks_of
 from .one_shot import choose_counts, choose_share, round_up, with_copies
-from .pruned_config import (channel_steps, config_text, dense_parts,
-                            pruned_steps)
+from .pruned_config import config_text, dense_parts, with_pruning
 from .structure import mark_pruned
 from .units import find_units
-
-#: Of the norm of outputs, for each group of units: float32 rounds sums of
-#: fewer numbers otherwise. These errors add up like random ones.
-TOLERANCE = 1e-6
-#: Of the largest output. Channels are fewer in all layers.
-CHANNEL_TOLERANCE = 1e-5
+from .verify import check_channels, check_units
 
 
 @dataclass
@@ -101,9 +93,25 @@ def _searched(masks: dict[str, Tensor], checkpoint: str) -> dict[str, Tensor]:
     return {name: m.nonzero().flatten().cpu() for name, m in masks.items()}
 
 
+def _refuse_searched(masks: dict[str, Tensor], checkpoint: str) -> None:
+    """Units that a search masks would come back.
+
+    Raises:
+        ValueError: If masks are not 1.
+    """
+    if not all((m == 1).all() for m in masks.values()):
+        raise ValueError(
+            f'{checkpoint} is of a search, whose masks say what stays: leave '
+            '--ratio, --units and --channels out, and give them to another '
+            'run, with the config that this one writes. To compare with '
+            'pruning at once, prune the dense model')
+
+
 def _choose(choice: Choice, masks: dict[str, Tensor], dense: nn.Module,
             checkpoint: str) -> dict[str, Tensor]:
     """The units that stay."""
+    if (choice.ratio, choice.units) != (None, None):
+        _refuse_searched(masks, checkpoint)
     if choice.units is not None:
         groups = known_units(dense, list(choice.units))
         for name, num in choice.units.items():
@@ -174,7 +182,7 @@ def _prune(cfg: Config, checkpoint: str, choice: Choice) -> _Pruned:
     whole = copy.deepcopy(dense)
     cut(whole, kept)
     counts = {name: len(units) for name, units in kept.items()}
-    steps = pruned_steps(steps, counts)
+    steps = with_pruning(steps, 'KeepUnits', 'units', counts)
     # by way of what is going to be written
     pruned = _build(cfg, model, steps)
     fill(pruned, whole.state_dict())
@@ -190,11 +198,14 @@ def _train_batches(cfg: Config, num: int) -> list:
     check_data_paths(cfg, ['train_dataloader'])
     loader = copy.deepcopy(loader)
     loader.update(num_workers=0, persistent_workers=False)
-    return list(islice(Runner.build_dataloader(loader, seed=0), num))
+    return list(islice(build_loader(cfg, loader), num))
 
 
 def _prune_channels(cfg: Config, checkpoint: str, choice: Choice) -> _Pruned:
     """Choose channels of convolutions, and remove the others."""
+    searched = build_model(cfg)
+    load_weights(searched, checkpoint)
+    _refuse_searched(masks_of(searched), checkpoint)
     model, steps = dense_parts(cfg)
     dense = _build(cfg, model, steps)
     meta = load_weights(dense, checkpoint).get('meta', {})
@@ -208,44 +219,20 @@ def _prune_channels(cfg: Config, checkpoint: str, choice: Choice) -> _Pruned:
         round_to=choice.round_to,
         **choice.channels)
     print_log(found.table(), 'current')
-    steps = channel_steps(steps, found.channels)
+    steps = with_pruning(steps, 'KeepChannels', 'channels', found.channels)
     pruned = _build(cfg, model, steps)
     fill(pruned, found.model.state_dict())
     return _Pruned(dense, found.masked, pruned, steps, found.kept, 'channels',
                    meta)
 
 
-def _difference(found: _Pruned, batches: list) -> tuple[str, float]:
-    """The part of the model that differs most, and by how much.
-
-    Raises:
-        VerificationError: If it is more than rounding.
-    """
-    differences = end_to_end_difference(found.reference, found.pruned, batches)
-    name = max(differences, key=differences.get)
-    allowed = TOLERANCE * len(found.kept)**0.5
-    # NaN is no rounding either
-    if not all(value <= allowed for value in differences.values()):
-        raise VerificationError(
-            f'{name}: outputs of the pruned model differ from those of the '
-            f'masked one by {differences[name]:.2g} of their norm, more than '
-            f'{allowed:.2g}. Nothing was written')
-    return name, differences[name]
-
-
-def _channel_difference(found: _Pruned, batches: list) -> tuple[str, float]:
-    """The same where parts of the model differ in their channels."""
-    worst = 0.
-    for batch in batches:
-        batch = found.pruned.data_preprocessor(copy.deepcopy(batch), False)
-        worst = max(worst,
-                    largest_difference(found.pruned, found.reference, batch))
-        if not worst <= CHANNEL_TOLERANCE:
-            raise VerificationError(
-                'outputs of the pruned model differ from those of the masked '
-                f'one by {worst:.2g} of the largest, more than '
-                f'{CHANNEL_TOLERANCE:g}. Nothing was written')
-    return 'the largest output', worst
+def _compare(found: _Pruned, batches: list) -> tuple[str, float]:
+    """What differs most from the masked model, and by how much."""
+    models = found.reference, found.pruned
+    if found.what == 'channels':
+        return check_channels(*models, batches)
+    groups = known_units(found.dense, list(found.kept))
+    return check_units(*models, [g.module for g in groups.values()], batches)
 
 
 def _sizes(cfg: Config, dense: nn.Module, pruned: nn.Module) -> str:
@@ -329,12 +316,10 @@ def prune_file(config: str,
         raise ValueError(f'the file to write must end with .pth: {out}')
     cfg = read_config(config, options)
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
-        prune, compare = _prune, _difference
-        if choice.channels:
-            prune, compare = _prune_channels, _channel_difference
+        prune = _prune_channels if choice.channels else _prune
         found = prune(cfg, checkpoint, choice)
         batches = test_batches(cfg, num_batches)
-        name, difference = compare(found, batches)
+        name, difference = _compare(found, batches)
         sizes = _sizes(cfg, found.dense, found.pruned)
     path.parent.mkdir(parents=True, exist_ok=True)
     base = _base(cfg, config, bool(options), path)

@@ -22,13 +22,9 @@ model = dict(
     ])
 load_from = '{{{{ fileDirname }}}}/{name}.pth'
 '''
-_HOOKS = '''
-default_hooks = dict(mmcompress=dict(type='mmcompress.StandardHooks'))
-'''
-_KEEP = 'mmcompress.KeepUnits'
-# a search's own step and hook: what they found is in the weights
+_KEEPING = ('KeepUnits', 'KeepChannels')
+# a search's own step: what it found is in the weights
 _SEARCH_STEP = 'MaskUnits'
-_SEARCH_HOOK = 'UPopHook'
 
 
 def _kind(cfg: Any) -> str:
@@ -52,39 +48,25 @@ def dense_parts(cfg: Config) -> tuple[dict, list[dict]]:
     return model, [s for s in steps if _kind(s) != _SEARCH_STEP]
 
 
-def pruned_steps(steps: list[dict], units: dict[str, int]) -> list[dict]:
+def with_pruning(steps: list[dict], kind: str, key: str,
+                 numbers: dict) -> list[dict]:
     """Steps of the pruned model; it may have been pruned before.
 
-    Args:
-        steps (list[dict]): See :func:`dense_parts`.
-        units (dict[str, int]): How many units stay, by the name of the group.
-    """
-    rest = []
-    for step in steps:
-        if _kind(step) == 'KeepUnits':
-            units = {**step['units'], **units}
-        else:
-            rest.append(step)
-    return [dict(type=_KEEP, units=units), *rest]
-
-
-def channel_steps(steps: list[dict], channels: dict) -> list[dict]:
-    """The same where channels of convolutions are removed.
+    Each pruning counts what the one before has left. So a new one comes last
+    of them, or is merged into the last one, if that is of its kind.
 
     Args:
         steps (list[dict]): See :func:`dense_parts`.
-        channels (dict): See the step ``KeepChannels``.
+        kind (str): Name of the step, ``'KeepUnits'`` or ``'KeepChannels'``.
+        key (str): Of its argument.
+        numbers (dict): What stays, by name.
     """
-    rest = []
-    for step in steps:
-        if _kind(step) == 'KeepChannels':
-            channels = {**step['channels'], **channels}
-        else:
-            rest.append(step)
-    # units of attentions are those of the dense model
-    num_units = sum(_kind(step) == 'KeepUnits' for step in rest)
-    step = dict(type='mmcompress.KeepChannels', channels=channels)
-    return [*rest[:num_units], step, *rest[num_units:]]
+    last = max((i for i, step in enumerate(steps) if _kind(step) in _KEEPING),
+               default=-1)
+    before, others = steps[:last + 1], steps[last + 1:]
+    if before and _kind(before[-1]) == kind:
+        numbers = {**before.pop()[key], **numbers}
+    return [*before, {'type': f'mmcompress.{kind}', key: numbers}, *others]
 
 
 def _literal(value: Any, indent: int) -> str:
@@ -92,14 +74,13 @@ def _literal(value: Any, indent: int) -> str:
     return text.replace('\n', '\n' + ' ' * indent)
 
 
-def _steps(steps: list[dict]) -> str:
-    """The first one as one would write it, and the others."""
-    keep, *rest = steps
-    key = next(key for key in keep if key != 'type')
-    kept = _literal(keep[key], 14 + len(key))
-    lines = [f'dict(type={keep["type"]!r},\n             {key}={kept})']
-    lines += [_literal(step, 8) for step in rest]
-    return ',\n        '.join(lines)
+def _step(step: dict) -> str:
+    """As one would write it."""
+    if _kind(step) not in _KEEPING or len(step) != 2:
+        return _literal(step, 8)
+    key = next(key for key in step if key != 'type')
+    kept = _literal(step[key], 14 + len(key))
+    return f'dict(type={step["type"]!r},\n             {key}={kept})'
 
 
 def _expression(cfg: Config, model: dict) -> str:
@@ -113,28 +94,28 @@ def _expression(cfg: Config, model: dict) -> str:
     return _literal(model, 10)
 
 
-def _at_rest(hooks: list[str]) -> str:
-    """Arguments that stop hooks; mmengine drops no others than its own."""
-    return ', '.join(f'{key}=dict(p=None)' for key in hooks)
+# hooks that a pruned model must not inherit: a search, which is over, and what
+# keeps a model under the name where others expect the dense one. mmengine
+# leaves out none but its own
+_STOPPED = dict(UPopHook=dict(p=None), CacheTeacherHook=dict(name=None))
 
 
 def _hooks(cfg: Config) -> str:
-    """Those of the base, without a search's."""
+    """What differs from those of the base."""
+    hooks = cfg.to_dict().get('default_hooks') or {}
+    custom = cfg.to_dict().get('custom_hooks') or []
+    changed = {
+        key: _STOPPED[_kind(hook)]
+        for key, hook in hooks.items() if _kind(hook) in _STOPPED
+    }
+    if without_standard_hooks(str((hooks, custom))):
+        changed['mmcompress'] = dict(type='mmcompress.StandardHooks')
     text = ''
-    hooks = str((cfg.get('default_hooks'), cfg.get('custom_hooks')))
-    removed = [
-        key for key, hook in (cfg.get('default_hooks') or {}).items()
-        if hook and _kind(hook) == _SEARCH_HOOK
-    ]
-    if without_standard_hooks(hooks):
-        text = _HOOKS
-        if removed:
-            text = text.replace("'))", f"'), {_at_rest(removed)})")
-    elif removed:
-        text = f'\ndefault_hooks = dict({_at_rest(removed)})\n'
-    custom = cfg.get('custom_hooks') or []
-    if any(_kind(hook) == _SEARCH_HOOK for hook in custom):
-        left = [dict(h) for h in custom if _kind(h) != _SEARCH_HOOK]
+    if changed:
+        lines = ',\n'.join(f'    {k}={v!r}' for k, v in changed.items())
+        text = f'\ndefault_hooks = dict(\n{lines})\n'
+    left = [hook for hook in custom if _kind(hook) not in _STOPPED]
+    if len(left) < len(custom):
         text += f'\ncustom_hooks = {_literal(left, 15)}\n'
     return text
 
@@ -154,5 +135,5 @@ def config_text(cfg: Config, base: str, name: str, steps: list[dict]) -> str:
         name=name,
         base=base,
         model=_expression(cfg, model),
-        steps=_steps(steps))
+        steps=',\n        '.join(map(_step, steps)))
     return text + _hooks(cfg)

@@ -88,16 +88,19 @@ def _unwrap(model: nn.Module, state_dict: dict, prefix: str, *args) -> None:
         state_dict[key] = value
 
 
-def mark_pruned(model: nn.Module, state_dict: dict) -> None:
+def mark_pruned(model: nn.Module, state_dict: dict, part: str = '') -> None:
     """Mark the pruned weights of a model in what is written to a file.
 
     Args:
         model (nn.Module): The model, of which parts may be pruned.
         state_dict (dict): Of it; changed.
+        part (str): Name of the part of the model that the state dict is of.
     """
+    start = f'{part}.'.lstrip('.')
     for prefix, module in model.named_modules():
         for name in vars(module).get('pruned_names', ()):
-            key = f'{prefix}.{name}'.strip('.')
+            path = f'{prefix}.{name}'.strip('.')
+            key = path.removeprefix(start)
             value = state_dict.get(key)
-            if isinstance(value, Tensor):
+            if path.startswith(start) and isinstance(value, Tensor):
                 state_dict[key] = PrunedTensor(key, value)

@@ -9,7 +9,7 @@ from mmcompress.lowbit import FLOAT, LowBitLayer
 from mmcompress.registry import STEPS
 from mmcompress.selection import match_modules, selects
 from mmcompress.tables import format_table
-from .attention.rules import (attention_rule, eight_bit_children,
+from .attention.rules import (attention_rule, eight_bit_children, float_layers,
                               float_products, handled_children)
 from .first_last import first_and_last
 from .first_step import check_first_step
@@ -216,11 +216,13 @@ class QuantizeLayers:
             if name in handled:
                 continue
             spec = self._spec(name, name in edges)
-            reason = self._why_float(name, layer, spec, wanted)
+            parent = modules[name.rpartition('.')[0]]
+            reason = float_layers(parent) or self._why_float(
+                name, layer, spec, wanted)
             if reason is not None:
                 plan.floats[name] = reason
                 continue
-            refusal = _why_not(layer, modules[name.rpartition('.')[0]])
+            refusal = _why_not(layer, parent)
             if refusal is not None:
                 reasons[name] = refusal
             spec.check()

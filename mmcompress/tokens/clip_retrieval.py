@@ -1,5 +1,6 @@
 """CLIP to be trained and tested for retrieval, which mmpretrain's isn't."""
 import copy
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -118,7 +119,7 @@ class CLIPRetrieval(CLIP):
     # ---- Features ----------------------------------------------------------
 
     def run_image(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Features of images, and in training cross tokens of all layers.
+        """Features of images, and cross tokens of all layers.
 
         Args:
             images (Tensor): Shape (B, 3, H, W).
@@ -127,8 +128,12 @@ class CLIPRetrieval(CLIP):
             tuple: Features, shape (B, D); cross tokens, shape (B, C) each,
             none without :class:`~mmcompress.tokens.CrossGET`.
         """
-        outs = self.visual(images)
-        return self.visual_proj(outs)[0], getattr(outs[-1], 'crosses', ())
+        # not by its class: what compiles or shards it wraps it
+        if getattr(self.visual, 'has_cross_token', False):
+            outs, crosses = self.visual(images, True)
+        else:
+            outs, crosses = self.visual(images), ()
+        return self.visual_proj(outs)[0], crosses
 
     def run_text(self, texts: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Features at the end of each text, and cross tokens of all layers.
@@ -169,8 +174,7 @@ class CLIPRetrieval(CLIP):
         """Numbers of the tokens of all texts, in the order of the samples."""
         texts = []
         for sample in data_samples:
-            text = sample.get('text')
-            texts.extend([text] if isinstance(text, str) else text)
+            texts.extend(_as_list(sample.get('text')))
         return self.tokenize(texts).to(self.logit_scale.device)
 
     def extract_feats(
@@ -196,7 +200,19 @@ class CLIPRetrieval(CLIP):
 
     def loss(self, images: Tensor,
              data_samples: list[DataSample]) -> dict[str, Tensor]:
-        """Losses of images and of their texts, one each."""
+        """Losses of images and of their texts, one each.
+
+        Raises:
+            ValueError: If a sample has not one text and a number.
+        """
+        for sample in data_samples:
+            texts = _as_list(sample.get('text', []))
+            number = sample.get('image_id')
+            if len(texts) != 1 or not isinstance(number, Integral):
+                raise ValueError(
+                    'to be trained on, a sample needs one `text`, and a '
+                    'number `image_id`, equal for what belongs together; one '
+                    f'has text={texts} and image_id={number!r}')
         ids = torch.as_tensor([sample.image_id for sample in data_samples],
                               device=images.device)
         return self.losses(images, self.tokenize_samples(data_samples), ids)

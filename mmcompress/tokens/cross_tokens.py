@@ -124,14 +124,28 @@ class CrossEncoderLayer(CrossOffset, MergingEncoderLayer):
 class CrossVisionTransformer(VisionTransformer):
     """A ``VisionTransformer`` with a cross token, which it does not return.
 
-    Raw tokens are merged ones. In training, what it returns as the class
-    token has an attribute ``crosses``, the cross tokens of all layers.
+    Raw tokens are merged ones.
     """
+    has_cross_token = True
 
-    def _format_output(self, x: CrossTokens, hw: tuple[int, int]):
+    def forward(self, x: Tensor, with_crosses: bool = False) -> tuple:
+        """As of mmpretrain's.
+
+        Args:
+            x (Tensor): Images, shape (B, 3, H, W).
+            with_crosses (bool): Whether to return cross tokens as well.
+
+        Returns:
+            tuple: What ``out_type`` says, of each of ``out_indices``; with
+            cross tokens, that and a tuple of these, shape (B, C) each, of
+            all layers up to the last that it returns.
+        """
+        outs, crosses = zip(*super().forward(x))
+        return (outs, crosses[-1]) if with_crosses else outs
+
+    def _format_output(self, x: CrossTokens,
+                       hw: tuple[int, int]) -> tuple[Any, tuple]:
+        """What is returned of a layer, and the cross tokens up to it."""
         if self.out_type == 'raw':
-            return x.x[:, :-1]
-        out = super()._format_output(x, hw)
-        if self.training and self.out_type == 'cls_token':
-            out.crosses = x.crosses
-        return out
+            return x.x[:, :-1], x.crosses
+        return super()._format_output(x, hw), x.crosses

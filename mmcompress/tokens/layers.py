@@ -1,6 +1,8 @@
 """Encoder layers that merge tokens between attention and feed-forward."""
 import inspect
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn as nn
@@ -64,6 +66,12 @@ class Merging:
             options = ', '.join(allowed) or 'no options'
             raise ValueError(f'the matching {self.matching!r} has no '
                              f'{", ".join(wrong)}; it has {options}')
+        if self.normalize and self.options.get('official'):
+            raise ValueError(
+                'official=True: these weights may be negative, and are no '
+                'average. mmcompress.CrossGET merges by them, with '
+                'normalize=False; without `official` they are proportional '
+                'to the exponential of the importance')
         missing = [
             name for name in allowed if name not in self.options
             and known[name].default is inspect.Parameter.empty
@@ -115,6 +123,26 @@ class Merging:
         return tuple(sorted(p % num for p in self.protected))
 
 
+def run_layer(run: Callable, tokens: Any, with_cp: bool = False) -> Any:
+    """Run a layer whose tokens are not a tensor, with checkpoints or without.
+
+    Args:
+        run (Callable): The layer.
+        tokens (Any): What it takes, with the tensor ``x``.
+        with_cp (bool): Whether it is run again in the backward pass.
+    """
+    if not tokens.x.requires_grad:
+        return run(tokens)
+    if not torch.is_grad_enabled():
+        # within a reentrant checkpoint, which would lose the gradients of
+        # all that is not a tensor
+        with torch.enable_grad():
+            return checkpoint(run, tokens, use_reentrant=False)
+    if with_cp:
+        return checkpoint(run, tokens, use_reentrant=False)
+    return run(tokens)
+
+
 class MergingLayer(nn.Module):
     """Base of layers that merge; a float layer becomes one by its class.
 
@@ -153,17 +181,8 @@ class MergingLayer(nn.Module):
         Args:
             x (Tensor | Tokens): Shape (B, N, C).
         """
-        tokens = Tokens.of(x)
-        if not tokens.x.requires_grad:
-            return self.run(tokens)
-        if not torch.is_grad_enabled():
-            # within a reentrant checkpoint, which would lose the gradients of
-            # all that is not a tensor
-            with torch.enable_grad():
-                return checkpoint(self.run, tokens, use_reentrant=False)
-        if self.with_cp and self.training:
-            return checkpoint(self.run, tokens, use_reentrant=False)
-        return self.run(tokens)
+        return run_layer(self.run, Tokens.of(x), self.with_cp
+                         and self.training)
 
     def run(self, tokens: Tokens) -> Tensor | Tokens:
         """Compute it."""

@@ -64,6 +64,20 @@ def _mean_key(k: Tensor) -> Tensor:
     return unit_length(k.mean(dim=1))
 
 
+def _cosines(a: Tensor, b: Tensor) -> Tensor:
+    """Similarities of vectors of length 1, shapes (B, N, C) and (B, M, C).
+
+    Those of equal ones are equal: that of a vector and itself is 1 up to
+    rounding only, which depends on where it stands, the batch and the device.
+    """
+    return _rounded_off(a @ b.mT)
+
+
+def _rounded_off(scores: Tensor, ulps: int = 8) -> Tensor:
+    """What would be 1 but for rounding is equal."""
+    return scores.clamp(max=1 - ulps * torch.finfo(scores.dtype).eps)
+
+
 def _is_protected(num: int, protected: Iterable[int], like: Tensor) -> Tensor:
     """A mask of shape (num, ), made without a copy from the host."""
     position = torch.arange(num, device=like.device)
@@ -82,9 +96,7 @@ def _best_of_odd(k: Tensor, protected: tuple[int, ...],
         padding, and which of the odd ones, each of shape (B, ceil(N / 2)).
     """
     metric = _mean_key(k)
-    scores = metric[:, ::2] @ metric[:, 1::2].mT
-    # those of equal keys differ by rounding
-    scores = scores.clamp(max=1 - 8 * torch.finfo(scores.dtype).eps)
+    scores = _cosines(metric[:, ::2], metric[:, 1::2])
     if padding is not None:
         # below any cosine: it leaves only behind all tokens, but before what
         # is protected, which must not be counted among those that leave
@@ -240,8 +252,9 @@ def evit(q: Tensor, k: Tensor, r: int, protected: tuple[int,
         raise ValueError("'evit' needs a class token at position 0")
     num = k.size(2)
     r = max(0, min(r, num - len(protected) - 1))
-    scores = (q[:, :, :1] * q.size(-1)**-.5) @ k.mT
-    attention = scores.float().softmax(dim=-1).mean(dim=1).squeeze(1)
+    # row by row, unlike a product of matrices: of equal keys they are equal
+    scores = (q[:, :, :1] * q.size(-1)**-.5 * k).sum(dim=-1)
+    attention = scores.float().softmax(dim=-1).mean(dim=1)
     fixed = _is_protected(num, protected, k)
     order = attention.masked_fill(fixed, 2.).argsort(dim=1, stable=True)
     rank = _ranks(order)
@@ -293,7 +306,7 @@ def _to_best(k: Tensor,
     """
     if scores is None:
         metric = _mean_key(k)
-        scores = metric @ metric.mT
+        scores = _cosines(metric, metric)
     num = k.size(2)
     closed = leaves | _is_protected(num, protected, k)
     partner = scores.masked_fill(closed[:, None], float('-inf')).argmax(dim=2)
@@ -307,7 +320,7 @@ def complete_graph(q: Tensor,
                    k: Tensor,
                    r: int,
                    protected: tuple[int, ...] = (),
-                   guide: int | Tensor = 0,
+                   guide: int | Tensor | None = None,
                    also_protected: Tensor | None = None,
                    importance: Tensor | None = None,
                    official: bool = False) -> Match:
@@ -326,8 +339,10 @@ def complete_graph(q: Tensor,
         k (Tensor): Keys, shape (B, H, N, D).
         r (int): How many tokens are to leave.
         protected (tuple[int, ...]): Positions of tokens that stay.
-        guide (int | Tensor): Position of the token whose query says what is
-            important; of each image its own with int64 of shape (B, ).
+        guide (int | Tensor | None): Position of the token whose query says
+            what is important; of each image its own with int64 of shape
+            (B, ). Defaults to the class token, a protected one at position 0;
+            without one all are equally important.
         also_protected (Tensor | None): Of each image the position of another
             token that stays, int64 of shape (B, ).
         importance (Tensor | None): Shape (B, N), instead of by ``guide``.
@@ -348,18 +363,36 @@ def complete_graph(q: Tensor,
         fixed = fixed | (places == also_protected.view(-1, 1))
         count += 1
     r = num_merged(num, count, r)
+    if guide is None and 0 in protected:
+        guide = 0
     if importance is None:
-        queries = q.transpose(1, 2).flatten(2)
-        if isinstance(guide, int):
-            query = queries[:, guide]
-        else:
-            query = queries.gather(
-                1,
-                guide.view(-1, 1, 1).expand(-1, -1,
-                                            queries.size(2))).squeeze(1)
-        importance = (keys @ unit_length(query).unsqueeze(-1)).squeeze(-1)
+        importance = _alike_query(q, keys, guide)
     pairs = choose_pairs(keys, importance, fixed, r)
     return join_pairs(pairs, importance, protected, official)
+
+
+def _alike_query(q: Tensor, keys: Tensor,
+                 guide: int | Tensor | None) -> Tensor:
+    """Similarity of keys and of one query.
+
+    Args:
+        q (Tensor): Queries, shape (B, H, N, D).
+        keys (Tensor): Of length 1, all heads in a row, shape (B, N, H * D).
+        guide (int | Tensor | None): See :func:`complete_graph`.
+
+    Returns:
+        Tensor: Shape (B, N).
+    """
+    if guide is None:
+        return torch.zeros_like(keys[..., 0])
+    queries = q.transpose(1, 2).flatten(2)
+    if isinstance(guide, int):
+        query = queries[:, guide]
+    else:
+        index = guide.view(-1, 1, 1).expand(-1, -1, queries.size(2))
+        query = queries.gather(1, index).squeeze(1)
+    # row by row, unlike a product of matrices: of equal keys it is equal
+    return (keys * unit_length(query).unsqueeze(1)).sum(dim=-1)
 
 
 class Pairs(NamedTuple):
@@ -386,7 +419,9 @@ def choose_pairs(keys: Tensor, importance: Tensor, fixed: Tensor,
     num = keys.size(1)
     itself = torch.eye(num, dtype=torch.bool, device=keys.device)
     none = itself | fixed[:, :, None] | fixed[:, None]
-    scores = (keys @ keys.mT).masked_fill(none, float('-inf'))
+    scores = _cosines(keys, keys)
+    # rounding need not be the same both ways, and decide who leaves
+    scores = torch.maximum(scores, scores.mT).masked_fill(none, float('-inf'))
     rank = _ranks(
         scores.max(dim=2).values.argsort(dim=1, descending=True, stable=True))
     behind = rank[:, None] > rank[:, :, None]
@@ -437,18 +472,20 @@ def join_pairs(pairs: Pairs,
                  weight.unsqueeze(-1))
 
 
-def received_attention(attention: Tensor, guide: int = -1) -> Tensor:
+def received_attention(attention: Tensor, guide: int | None = -1) -> Tensor:
     """How much tokens are attended to: by all others, and by one of them.
 
     Args:
         attention (Tensor): Of queries in rows, shape (B, H, N, N).
-        guide (int): Position of the one, which counts as much as the mean of
-            all others.
+        guide (int | None): Position of the one, which counts as much as the
+            mean of all others. None: all count the same.
 
     Returns:
         Tensor: Mean of all heads, shape (B, N).
     """
     attention = attention.mean(dim=1)
+    if guide is None:
+        return attention.mean(dim=1)
     one = attention[:, guide]
     others = attention.sum(dim=1) - one
     return others / (attention.size(1) - 1) + one
@@ -460,7 +497,7 @@ def attention_graph(q: Tensor,
                     r: int,
                     protected: tuple[int, ...] = (),
                     mass: Tensor | None = None,
-                    guide: int = 0,
+                    guide: int | None = None,
                     official: bool = False) -> Match:
     """As :func:`complete_graph`, where what is attended to is important.
 
@@ -472,11 +509,14 @@ def attention_graph(q: Tensor,
         r (int): How many tokens are to leave.
         protected (tuple[int, ...]): Positions of tokens that stay.
         mass (Tensor | None): Shape (B, N, 1).
-        guide (int): Position of the token whose attention counts most.
+        guide (int | None): Position of the token whose attention counts most.
+            Defaults to the class token, as of :func:`complete_graph`.
         official (bool): As of :func:`complete_graph`.
     """
     if k.dtype != torch.float64:
         q, k = q.float(), k.float()
+    if guide is None and 0 in protected:
+        guide = 0
     scores = q @ k.mT * q.size(-1)**-.5
     if mass is not None:
         scores = scores + mass.log().mT.unsqueeze(1)
@@ -569,6 +609,7 @@ def local_cells(
     # the mean of the six pairs
     alike = (metric.sum(dim=2).square().sum(dim=-1) -
              metric.square().sum(dim=(2, 3))) / 12
+    alike = _rounded_off(alike, ulps=32)
     if above is None:
         order = alike.argsort(dim=1, descending=True, stable=True)
         merges = _ranks(order) < r // 3
@@ -606,7 +647,7 @@ def pitome(k: Tensor,
     num = k.size(2)
     r = num_merged(num, len(protected), r)
     metric = _mean_key(k)
-    scores = metric @ metric.mT
+    scores = _cosines(metric, metric)
     energy = F.elu(scores - margin).mean(dim=2)
     fixed = _is_protected(num, protected, k)
     order = energy.masked_fill(fixed, float('-inf')).argsort(

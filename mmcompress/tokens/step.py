@@ -19,7 +19,8 @@ protected_of = Rules('positions of tokens that stay')
 
 @protected_of(f'{_PRETRAIN}.vision_transformer.VisionTransformer',
               f'{_PRETRAIN}.deit.DistilledVisionTransformer',
-              f'{_OURS}.deit3.DeiT3')
+              f'{_OURS}.deit3.DeiT3',
+              'mmcompress.tokens.cross_tokens.CrossVisionTransformer')
 def _first(backbone: nn.Module) -> tuple[int, ...]:
     return tuple(range(backbone.num_extra_tokens))
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from mmcompress.attention import attend
 from .clip_classes import CLIPTransformer
 from .cross_tokens import CrossOffset
-from .layers import Merging
+from .layers import Merging, run_layer
 from .matching import complete_graph
 from .merging import merge
 
@@ -54,6 +54,10 @@ class TextBlock(ResidualAttentionBlock):
     """A block of CLIP's text transformer, from state to state."""
 
     def forward(self, state: TextState) -> TextState:
+        """Run it."""
+        return run_layer(self.run, state)
+
+    def run(self, state: TextState) -> TextState:
         """Attention, what becomes of the tokens, feed-forward."""
         y, q, k = attend(self.attn, self.ln_1(state.x), state.bias())
         state = self.reduce(replace(state, x=state.x + y), q, k)
@@ -76,13 +80,13 @@ class CrossTextBlock(CrossOffset, TextBlock):
     """
     merging: Merging
 
-    def forward(self, state: TextState) -> TextState:
+    def run(self, state: TextState) -> TextState:
         """With a new cross token."""
         cross = state.at_end().detach() + self.cross_token
         x = state.x[:, :-1] if state.crosses else state.x
         x = torch.cat([x, cross.unsqueeze(1)], dim=1)
         crosses = (*state.crosses, cross)
-        return super().forward(replace(state, x=x, crosses=crosses))
+        return super().run(replace(state, x=x, crosses=crosses))
 
     def reduce(self, state: TextState, q: Tensor, k: Tensor) -> TextState:
         """Merge; the first token, the end and the cross token stay."""

@@ -223,6 +223,15 @@ def test_norms_of_outputs_don_t_go_on():
         assert out.mean(1).abs().max() < 1e-5
 
 
+def test_stages_can_be_tapped():
+    model, seen = dense(extra_norms=False).eval(), []
+    for stage in model.stages:
+        stage.register_forward_hook(lambda module, args, out: seen.append(out))
+    outs = model(torch.randn(1, 3, 64, 64))
+    assert len(seen) == 4
+    assert all(torch.equal(a, b) for a, b in zip(seen, outs))
+
+
 def test_computes_no_stage_behind_the_last_output():
     model = backbone(out_indices=(1, )).eval()
     model.stages[2] = None

@@ -5,6 +5,7 @@ numbers: full-size networks cost next to nothing.
 """
 import importlib.util
 import re
+from copy import deepcopy
 from functools import lru_cache
 from pathlib import Path
 
@@ -86,7 +87,7 @@ class Pair:
     def __init__(self, file: Path) -> None:
         self.name = file.stem
         self.folder = file.parent
-        self.cfg = Config.fromfile(file)
+        self.cfg = deepcopy(load(file))
         model = self.cfg.model
         student = Config(dict(model=model.student))
         if 'data_preprocessor' in self.cfg:

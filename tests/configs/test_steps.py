@@ -22,11 +22,9 @@ FILES = [f for f in sorted(ROOT.rglob('*.py')) if '_base_' not in f.parts]
 QUICK = {
     'cwd_pspnet_r18_r101_80k_cityscapes',
     'dwpose_s1_rtmpose-t_rtmpose-l_270e_coco-ubody-256x192',
-    'dwpose_s1_simcc-mobilenetv2_simcc-res50_210e_coco-256x192',
     'dwpose_s2_rtmpose-t_60e_coco-ubody-256x192',
     'fitnets_resnet18_resnet50_in1k',
     'kd_resnet18_resnet34_in1k',
-    'mgd_pspnet_r18_r101_40k_cityscapes-512x512',
     'mgd_resnet_mini',
     'nkd_mobilenet-v3-small_resnet50_in1k',
     'rbonn_faster-rcnn_r18_mini',

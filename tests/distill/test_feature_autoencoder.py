@@ -1,10 +1,11 @@
 """Stage 1 of IE-KD, and how stage 2 finds what it trained."""
 import pytest
 import torch
-from mmengine.config import ConfigDict
+from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS, DefaultScope
 
 import mmcompress.compat  # noqa: F401
+from mmcompress.model.config import build_untrained
 from mmcompress.model.inputs import made_up_batch
 
 
@@ -137,6 +138,15 @@ def test_a_missing_first_stage_names_the_command(monkeypatch, tmp_path):
     model = build(first_stage(teacher=dict(checkpoint='cache://teacher')))
     with pytest.raises(FileNotFoundError, match='teacher.pth does not exist'):
         model.init_weights()
+
+
+def test_random_weights_are_its_teachers_too(monkeypatch, tmp_path):
+    """As where its complexity is counted, or as a random teacher."""
+    monkeypatch.setenv('MMCOMPRESS_CACHE', str(tmp_path))
+    teacher = dict(checkpoint='cache://none')
+    built = build_untrained(Config(dict(model=first_stage(teacher=teacher))))
+    assert all(p.isfinite().all() for p in built.parameters())
+    build(second_stage(teacher=teacher)).init_weights()
 
 
 def test_the_teachers_checkpoint_must_fit(tmp_path):

@@ -83,7 +83,7 @@ def test_the_first_steps_run_through_six_more(steps):
 
 
 def test_they_are_short_enough_to_be_read(steps):
-    assert num_lines(steps[1]) <= 1400
+    assert num_lines(steps[1]) <= 1405
     # the loss, the iteration over levels and the step itself
     core = {'distill/distiller.py', 'distill/losses/fgd.py'}
     assert core < steps[1] and num_lines(core) <= 530

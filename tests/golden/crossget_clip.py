@@ -84,9 +84,8 @@ def run_visual(case: Case) -> dict[str, Tensor]:
     image = case['in/image'].clone().requires_grad_()
 
     def features() -> tuple[Tensor, Tensor]:
-        out, = tower(image)
-        return out @ proj, cross_features(
-            list(out.crosses), tower.pre_norm, proj)
+        (out, ), crosses = tower(image, with_crosses=True)
+        return out @ proj, cross_features(list(crosses), tower.pre_norm, proj)
 
     tower.train()
     masses = []

@@ -10,6 +10,7 @@ from mmengine.runner import CheckpointLoader, Runner
 from mmcompress.cache import cached_teacher, check_seal, seal
 from mmcompress.distill.teacher_source import load_strictly
 from mmcompress.hooks import CacheTeacherHook
+from mmcompress.pruning.structure import carry_structure
 
 
 def test_a_kept_teacher_teaches(tmp_path, monkeypatch):
@@ -116,3 +117,17 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path, monkeypatch):
     with pytest.raises(OSError, match='No space'):
         CacheTeacherHook('toy').after_train(runner)
     assert list((tmp_path / 'teachers').iterdir()) == []
+
+
+@pytest.mark.parametrize('part', [None, 'linear'])
+def test_a_pruned_model_is_kept_as_one(part, tmp_path, monkeypatch):
+    monkeypatch.setenv('MMCOMPRESS_CACHE', str(tmp_path))
+    runner = toy_runner(tmp_path / 'run', val=False)
+    carry_structure(runner.model, ['linear.weight'])
+    runner.train()
+    CacheTeacherHook('toy', part).after_train(runner)
+    file = CheckpointLoader.load_checkpoint('cache://toy')
+    check_seal(file, 'toy.pth')
+    dense = ToyModel()
+    with pytest.raises(RuntimeError, match='is of a pruned model'):
+        dense.get_submodule(part or '').load_state_dict(file['state_dict'])

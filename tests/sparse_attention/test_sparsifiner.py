@@ -12,6 +12,8 @@ from torch import nn
 
 from mmcompress.attention import attend
 from mmcompress.compress import Compress
+from mmcompress.pruning import KeepUnits
+from mmcompress.quantization import QuantizeLayers
 from mmcompress.sparse_attention import (MaskPredictor, SparseAttention,
                                          Sparsifiner, TokenPruner, largest,
                                          macs)
@@ -368,6 +370,34 @@ def test_without_a_class_token_nothing_says_which_tokens_to_prune():
     model = dense(with_cls_token=False, out_type='featmap')
     with pytest.raises(ValueError, match='there is none'):
         sparse(model=model, **PRUNED)
+
+
+def quantize(model, **kwargs):
+    quantizer = dict(type='LSQ', bits=8)
+    QuantizeLayers(quantizer, quantizer, **kwargs)(model)
+    return model
+
+
+def test_products_that_are_quantized_are_refused():
+    model = quantize(dense(), attention=dict(type='LSQ', bits=8))
+    with pytest.raises(TypeError, match='name Sparsifiner first'):
+        sparse(model=model)
+
+
+def test_quantized_behind_it_layers_of_predictors_stay_float():
+    model = quantize(sparse(), attention=dict(type='LSQ', bits=8))
+    low_bit = {n for n, m in model.named_modules() if 'Quant' in str(type(m))}
+    assert 'backbone.layers.0.attn.qkv' in low_bit
+    assert not any('mask_predictor' in name for name in low_bit)
+    assert all(type(layer.attn) is SparseAttention
+               for layer in model.backbone.layers)  # yapf: disable
+
+
+def test_scores_of_pruned_heads_keep_their_scale():
+    model = dense()
+    KeepUnits({'backbone.layers.1.attn': 3})(model)
+    torch.testing.assert_close(
+        sparse(model=model, attn_keep_rate=1)(images()), model(images()))
 
 
 def test_once_is_enough():

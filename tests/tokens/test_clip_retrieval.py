@@ -51,6 +51,17 @@ def test_the_temperature_stays_in_its_limits():
         assert model.logit_scale.item() == pytest.approx(limit)
 
 
+@pytest.mark.parametrize('sample, said', [
+    (dict(image_id=0), r'text=\[\] and image_id=0'),
+    (dict(text=['a', 'b'], image_id=0), r"text=\['a', 'b'\]"),
+    (dict(text='a'), 'image_id=None'),
+    (dict(text='a', image_id='1.jpg'), "image_id='1.jpg'"),
+])
+def test_to_train_it_takes_a_text_and_a_number(sample, said):
+    with pytest.raises(ValueError, match=said):
+        clip()(images(1), [DataSample(metainfo=sample)], mode='loss')
+
+
 def test_retrieval_by_captions_that_images_share():
     model = clip()
     samples = [

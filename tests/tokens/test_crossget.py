@@ -6,8 +6,11 @@ import torch
 import torch.nn as nn
 from golden import assert_golden, golden
 from mmengine.registry import DefaultScope
+from mmengine.runner.activation_checkpointing import \
+    turn_on_activation_checkpointing
 from tokens.models import build, images
 from tokens.test_states import assert_same
+from torch.utils.checkpoint import checkpoint
 
 from mmcompress.registry import STEPS
 from mmcompress.tokens import (CLIPRetrieval, CrossGET, MergingLayer, Tokens,
@@ -161,20 +164,78 @@ def test_class_tokens_are_the_same_in_training():
         evaluated, = model.backbone(images())
         model.train()
         trained, = model.backbone(images())
+        (again, ), crosses = model.backbone(images(), with_crosses=True)
     assert torch.equal(evaluated, trained)
-    assert not hasattr(evaluated, 'crosses')
-    assert [c.shape for c in trained.crosses] == [(2, 16)] * 4
+    assert torch.equal(evaluated, again)
+    assert [c.shape for c in crosses] == [(2, 16)] * 4
 
 
-def test_checkpointing_changes_no_gradient():
-    plain = reduced(vision=3)
+@pytest.mark.parametrize('how', ['own', 'runner', 'outside'])
+def test_checkpointing_changes_no_gradient(how):
+    plain = reduced(vision=3, text=1)
     saving = copy.deepcopy(plain)
-    for layer in saving.visual.layers:
-        layer.with_cp = True
+    if how == 'own':
+        for layer in saving.visual.layers:
+            layer.with_cp = True
+    elif how == 'runner':
+        # mmengine's loses gradients of all that is not a tensor
+        turn_on_activation_checkpointing(saving, [
+            f'{name}.{i}'
+            for name in ('visual.layers', 'transformer.resblocks')
+            for i in range(3)
+        ])
+    else:
+        forward = saving.visual.forward
+        saving.visual.forward = lambda *args: checkpoint(
+            forward, *args, use_reentrant=False)
     for model in (plain, saving):
         sum(losses(model).values()).backward()
     for a, b in zip(plain.parameters(), saving.parameters()):
         assert_same([a.grad], [b.grad])
+
+
+def test_half_precision_trains_and_keeps_masses():
+    model = reduced(vision=3, text=1)
+    masses = []
+    model.visual.ln1.register_forward_pre_hook(
+        lambda module, args: masses.append(args[0].mass))
+    expected = losses(model)
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        found = losses(model)
+    for key, value in expected.items():
+        torch.testing.assert_close(
+            found[key].float(), value, rtol=0.1, atol=0.05)
+    assert masses[1].dtype == torch.float32
+    assert (masses[1].sum(dim=1) == 18).all()
+    sum(found.values()).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is None or parameter.grad.isfinite().all(), name
+
+
+@pytest.mark.slow
+def test_both_towers_export_and_compile():
+    model = reduced(vision=3, text=1).eval()
+    for run, x in ((model.extract_image_feat, images()),
+                   (model.extract_text_feat, TEXTS)):
+        tower = Tower(model, run.__name__)
+        with torch.no_grad():
+            expected = run(x)
+            program = torch.export.export(tower, (x, ))
+            torch.testing.assert_close(program.module()(x), expected)
+            compiled = torch.compile(tower, fullgraph=True)
+            torch.testing.assert_close(
+                compiled(x), expected, rtol=1e-4, atol=1e-4)
+
+
+class Tower(nn.Module):
+    """One of a model's functions."""
+
+    def __init__(self, model: nn.Module, name: str) -> None:
+        super().__init__()
+        self.model, self.name = model, name
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return getattr(self.model, self.name)(x)
 
 
 def test_importance_by_attention():

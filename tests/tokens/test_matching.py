@@ -8,6 +8,7 @@ from mmcompress.tokens import Match, matching, merge, unmerge
 R = 4
 # a name, and what a matching is asked for beside queries and keys
 CASES = dict(
+    attention_graph=dict(r=R),
     bipartite=dict(r=R),
     complete_graph=dict(r=R),
     evit=dict(r=R),
@@ -31,7 +32,7 @@ def tokens(batch: int = 3, num: int = 17, seed: int = 0):
 def match(name: str, q, k, protected=(0, ), **changes) -> Match:
     """Call a matching with what it names."""
     options = {**CASES[name], **changes, 'protected': protected}
-    if name in ('complete_graph', 'evit'):
+    if name in ('attention_graph', 'complete_graph', 'evit'):
         options['q'] = q
     return getattr(matching, name)(k=k, **options)
 
@@ -114,6 +115,50 @@ def test_equal_tokens_are_ordered_by_position(name):
         assert takers.nonzero().tolist() == [[1]]
     elif name in ('complete_graph', 'random'):
         assert found.slot[0, 1:1 + R].eq(found.slot[0, 1 + R]).all()
+
+
+@every_matching
+@pytest.mark.parametrize('num', [10, 65])
+def test_rounding_does_not_decide_between_equal_tokens(name, num):
+    """Of single precision products it differs by place, batch and threads."""
+    threads = torch.get_num_threads()
+    side = int((num - 1)**.5)
+    changes = dict(grid=(side, side)) if name == 'local_cells' else {}
+    if name == 'random':
+        changes['uniform'] = torch.zeros(1, num)
+    for seed in range(4):
+        generator = torch.Generator().manual_seed(seed)
+        q, k = torch.randn((2, 1, 3, 1, 24), generator=generator)
+        exact, found = (
+            match(name,
+                  q.expand(-1, -1, num, -1).to(dtype),
+                  k.expand(-1, -1, num, -1).to(dtype), **changes)
+            for dtype in (torch.float64, torch.float32))
+        assert torch.equal(exact.slot, found.slot)
+        if name == 'random':
+            continue
+        torch.set_num_threads(3 - min(threads, 2))
+        many = match(name, q.repeat(5, 1, num, 1), k.repeat(5, 1, num, 1),
+                     **changes)
+        torch.set_num_threads(threads)
+        assert (many.slot == exact.slot).all()
+
+
+def test_without_a_class_token_no_patch_says_what_matters():
+    q, k, _ = tokens(num=16)
+    found = match('complete_graph', q, k, ())
+    same = match('complete_graph', q, k, (), importance=torch.zeros(3, 16))
+    assert torch.equal(found.slot, same.slot)
+    assert (found.weight == 1).all()
+    found = match('attention_graph', q, k, ())
+    attention = (q @ k.mT * 8**-.5).softmax(-1).mean(dim=(1, 2))
+    one = k.mean(dim=1, keepdim=True)
+    same = match('complete_graph', q, one, (), importance=attention)
+    assert torch.equal(found.slot, same.slot)
+    # with one it does
+    for name in ('complete_graph', 'attention_graph'):
+        found, same = (match(name, q, k, (0, ), guide=g) for g in (None, 0))
+        assert torch.equal(found.weight, same.weight)
 
 
 @pytest.mark.parametrize('name',

@@ -92,6 +92,7 @@ def test_padding_is_neither_attended_to_nor_merged(more):
     (dict(matching=dict(type='bipartite', above=1)), "has no above"),
     (dict(matching='threshold', r=None), 'needs above'),
     (dict(r=None), 'needs r'),
+    (dict(matching=dict(type='complete_graph', official=True)), 'no average'),
     (dict(r=-1), 'can not leave'),
     (dict(r=(1, 2, 3)), 'a pair'),
     (dict(r=[1] * 5), 'for 5 layers, and backbone has 4'),

@@ -37,6 +37,7 @@ def test_a_new_metafile_is_in_every_list(tool, tmp_path, monkeypatch):
     new.write_text(
         text.replace('Name: FGD', 'Name: New').replace('c03a6cf', '1234abc'))
     monkeypatch.setattr(tool, 'ROOT', tmp_path)
+    monkeypatch.setattr('sys.argv', ['list_methods.py'])
     tool.main()
     link = '[New]({}configs/new/README.md)'
     read = {

@@ -17,7 +17,7 @@ from mmcompress.analysis.subject import build_subject
 from mmcompress.compress import Compress
 from mmcompress.deploy.verify.model import VerificationError
 from mmcompress.model.config import build_model, read_config
-from mmcompress.pruning import find_units, prune_file
+from mmcompress.pruning import find_units, prune_file, verify
 from mmcompress.pruning.masks import masked_units
 from mmcompress.pruning.one_shot import (choose_counts, choose_share,
                                          with_copies)
@@ -185,6 +185,33 @@ def test_it_trains_on_and_the_dense_config_refuses_both(folder, monkeypatch):
             build_subject(read_config('dense.py'), path)
         cfg.load_from = dense.load_from
         assert Runner.from_cfg(cfg).test()['score'] == pytest.approx(4)
+    # with the average of its weights
+    cfg.update(load_from=None, resume=True)
+    cfg.train_cfg.max_epochs = 2
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    assert runner.epoch == 2
+
+
+_HOOKED = '''
+_base_ = './{base}.py'
+default_hooks = dict(
+    keep=dict(type='mmcompress.CacheTeacherHook', name='dense'))
+'''
+
+
+@pytest.mark.parametrize('base, arguments', [('dense', ['--ratio', '0.5']),
+                                             ('search', [])])
+def test_training_it_neither_searches_nor_keeps_it_as_the_dense_model(
+        folder, monkeypatch, base, arguments):
+    Path('out_hooked.py').write_text(_HOOKED.format(base=base))
+    Path('out_hooked.pth').write_bytes(Path(f'{base}.pth').read_bytes())
+    wanted = read_config('out_hooked.py').default_hooks
+    wanted.keep.name = None
+    if 'upop' in wanted:
+        wanted.upop.p = None
+    cfg = _prune(monkeypatch, 'out_hooked', *arguments)
+    assert cfg.default_hooks == wanted
 
 
 def test_a_search_among_the_custom_hooks_is_left_out():
@@ -258,6 +285,9 @@ def test_options_are_in_the_config(folder, monkeypatch):
     ('dense', ['--units', 'backbone.layers.0.ffn=25'], 'has 24 units'),
     ('dense', ['--units', 'backbone.layers.0.mlp=5'], 'backbone.layers.0.ffn'),
     ('dense', ['--ratio', '.5', '--round-to', '0'], 'round_to'),
+    ('search', ['--ratio', '.5'], 'of a search.*prune the dense model'),
+    ('search', ['--units', 'backbone.layers.0.ffn=5'], 'is of a search'),
+    ('search', ['--channels', '.5'], 'is of a search'),
     ('dense', ['--ratio', '.5', '--batches', '0'], 'at least one batch'),
 ])
 def test_what_is_refused(folder, monkeypatch, name, arguments, message):
@@ -292,6 +322,41 @@ def test_nothing_is_written_that_computes_something_else(folder, monkeypatch):
     with pytest.raises(VerificationError, match='differ.*Nothing was written'):
         _prune(monkeypatch, 'search')
     assert not list(folder.glob('out*'))
+
+
+def test_modules_decide_where_choices_hang_on_roundings(
+        folder, monkeypatch, logged):
+    monkeypatch.setattr(verify, 'end_to_end_difference',
+                        lambda *models: dict(decoder=0.01))
+    _prune(monkeypatch, 'search')
+    assert '0.01 of the norm of decoder' in '\n'.join(logged)
+    assert 'backbone.layers.' in logged[-1]
+    assert _outputs('out.py', 'out.pth').isfinite().all()
+
+
+_LAZY = '''
+from mmengine.config import read_base
+from mmcompress.compress import Compress
+from mmcompress.hooks import CacheTeacherHook, UPopHook
+from mmcompress.pruning import MaskUnits
+with read_base():
+    from .out_base import *
+dense, model = model, dict(
+    type=Compress, model=model, steps=[dict(type=MaskUnits)])
+default_hooks.update(keep=dict(type=CacheTeacherHook, name='lazy'))
+custom_hooks = [dict(type=UPopHook, p=0.5, interval=1)]
+'''
+
+
+def test_a_config_in_pure_python(folder, monkeypatch):
+    Path('out_base.py').write_text(_DENSE)
+    Path('out_lazy.py').write_text(_LAZY)
+    Path('out_lazy.pth').write_bytes(Path('search.pth').read_bytes())
+    cfg = _prune(monkeypatch, 'out_lazy')
+    assert cfg.model.steps == [dict(type='mmcompress.KeepUnits', units=_UNITS)]
+    assert cfg.default_hooks.keep.name is None
+    assert cfg.custom_hooks == []
+    assert _outputs('out.py', 'out.pth').isfinite().all()
 
 
 class _Retrieval(nn.Module):
@@ -348,3 +413,23 @@ def test_parameters_and_operations_of_deit_small():
             sizes.append((cost.params / 1e6, cost.macs / 1e9))
     assert sizes[0] == pytest.approx((22.05, 4.60), abs=0.005)
     assert sizes[1] == pytest.approx((15.69, 3.24), abs=0.005)
+
+
+def _rename(first, second):
+    for end in ('py', 'pth'):
+        Path(f'{first}.{end}').rename(f'{second}.{end}')
+
+
+def test_channels_and_units_one_after_the_other(folder, monkeypatch):
+    """Hidden units are both; each run counts what the last one left."""
+    _prune(monkeypatch, 'dense', '--channels', '0.5', '--uniform')
+    _rename('out', 'out_channels')
+    cfg = _prune(monkeypatch, 'out_channels', '--ratio', '0.5')
+    left = cfg.model.steps[1].units
+    _rename('out', 'out_units')
+    cfg = _prune(monkeypatch, 'out_units', '--channels', '0.3', '--uniform')
+    assert [step.type.rpartition('.')[2] for step in cfg.model.steps
+            ] == ['KeepChannels', 'KeepUnits', 'KeepChannels']
+    model = build_subject(cfg, 'out.pth')
+    hidden = model.backbone.layers[0].ffn.layers[0][0].out_features
+    assert hidden == round(0.7 * left['backbone.layers.0.ffn'])

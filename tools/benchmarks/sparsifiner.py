@@ -20,12 +20,12 @@ import torch
 import torch.nn.functional as F
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
-from mmengine.runner import Runner
 from torch import Tensor, nn
 
 import mmcompress.compat  # noqa: F401
 from mmcompress.analysis.subject import build_subject
 from mmcompress.analysis.timing import interleaved, machine
+from mmcompress.model.loader import build_loader
 from mmcompress.model.testing import measure
 from mmcompress.sparse_attention import MaskPredictor, largest
 
@@ -70,7 +70,7 @@ def recalls(model: nn.Module, cfg: Config) -> dict[str, tuple[float, float]]:
         if isinstance(module, MaskPredictor)
     ]
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
-        loader = Runner.build_dataloader(cfg.test_dataloader, seed=0)
+        loader = build_loader(cfg, cfg.test_dataloader)
     model.eval()
     with torch.no_grad():
         model.test_step(next(iter(loader)))

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
-from mmengine.runner import Runner, save_checkpoint, set_random_seed
+from mmengine.runner import save_checkpoint, set_random_seed
 from rich.progress import track
 
 import mmcompress.compat  # noqa: F401
@@ -19,6 +19,8 @@ from mmcompress.hooks.plain_checkpoint import to_plain
 from mmcompress.launch import add_cfg_options, add_device
 from mmcompress.model.checkpoint import weights_of
 from mmcompress.model.config import read_config
+from mmcompress.model.loader import build_loader
+from mmcompress.pruning.structure import mark_pruned
 
 DESCRIPTION = '''Recomputes the running means and variances of all batch norms
 on batches of the training data, with the weights as they are. For weights
@@ -34,7 +36,7 @@ def training_batches(cfg: Config, num: int, seed: int) -> Iterator[dict]:
         ValueError: If the training data has fewer.
     """
     check_data_paths(cfg, ['train_dataloader'])
-    loader = Runner.build_dataloader(cfg.train_dataloader, seed=seed)
+    loader = build_loader(cfg, cfg.train_dataloader, seed)
     if num > len(loader):
         raise ValueError(f'--batches {num}: the training data has only '
                          f'{len(loader)} batches of {loader.batch_size}')
@@ -78,6 +80,7 @@ def main() -> None:
     for name in called:
         for key, value in model.get_submodule(name).named_buffers():
             weights[f'{name}.{key}'] = value.cpu()
+    mark_pruned(model, weights)
     meta = to_plain(checkpoint.get('meta', {}), ('meta', ), [])
     save_checkpoint(dict(meta=meta, state_dict=weights), args.out)
     print(f'{args.out}: {len(called)} batch norms with the statistics of '

@@ -8,11 +8,11 @@ import torch.nn as nn
 from mmengine.config import Config
 from mmengine.logging import print_log
 from mmengine.registry import DefaultScope
-from mmengine.runner import Runner
 
 from mmcompress.analysis.subject import load_weights
 from mmcompress.data_paths import check_data_paths
 from mmcompress.model.config import build_model
+from mmcompress.model.loader import build_loader
 from ..twins import fold_in_place, on_kernels, round_leftovers
 from ..verify import (check_wiring, compare_layouts, compare_twins,
                       compare_with_trained, end_to_end_difference)
@@ -43,7 +43,7 @@ def test_batches(cfg: Config, num_batches: int) -> list:
     check_data_paths(cfg, ['test_dataloader'])
     loader = copy.deepcopy(loader[0] if isinstance(loader, list) else loader)
     loader.update(num_workers=0, persistent_workers=False)
-    return list(islice(Runner.build_dataloader(loader, seed=0), num_batches))
+    return list(islice(build_loader(cfg, loader), num_batches))
 
 
 def _say(text: str, level: int = logging.INFO) -> None:

@@ -46,9 +46,13 @@ def predict(model: nn.Module, batch: Any) -> list[Tensor]:
     """
     # predictions are written into the samples
     batch = copy.deepcopy(batch)
-    if isinstance(model, BaseModel):
-        return tensors_of(model.test_step(batch))
-    return tensors_of(model(batch))
+    if not isinstance(model, BaseModel):
+        return tensors_of(model(batch))
+    if hasattr(model, 'predict_all'):
+        # predictions for retrieval need all of the test data, features don't
+        batch = model.data_preprocessor(batch, False)
+        return tensors_of(model(**batch, mode='tensor'))
+    return tensors_of(model.test_step(batch))
 
 
 def _content(tensor: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         dot_product=['QuantDotProduct'],
         multihead=['QuantMultiheadAttention'],
         rules=[
-            'attention_rule', 'eight_bit_children', 'float_products',
-            'handled_children'
+            'attention_rule', 'eight_bit_children', 'float_layers',
+            'float_products', 'handled_children'
         ],
         window=['QuantWindowMSA', 'QuantWindowMSAV2']))

@@ -5,13 +5,14 @@ import pytest
 import torch
 import torch.nn as nn
 from deploy.networks import as_if_trained, build
+from mmengine.model import BaseModel
 
 from mmcompress.binary import IDaDetConv2d
 from mmcompress.deploy.twins import fold_in_place, on_kernels
 from mmcompress.deploy.verify import (VerificationError, compare_layouts,
                                       compare_twins, compare_with_trained,
                                       end_to_end_difference)
-from mmcompress.deploy.verify.model import same_bits
+from mmcompress.deploy.verify.model import predict, same_bits
 
 
 @pytest.fixture
@@ -212,3 +213,19 @@ def test_roi_align_copes_with_the_layout(mode):
     compare_layouts(twin, [x])
     for copied in (twin, copy.deepcopy(twin)):
         assert torch.allclose(copied(x), expected, atol=1e-5)
+
+
+def test_of_retrieval_the_features_are_compared():
+    """Its predictions need more than a batch, as in mmpretrain's loops."""
+
+    class Retrieval(BaseModel):
+
+        def forward(self, inputs, data_samples=None, mode='predict'):
+            assert mode == 'tensor'
+            return dict(image_feat=inputs.square())
+
+        def predict_all(self):
+            raise NotImplementedError
+
+    found = predict(Retrieval(), dict(inputs=torch.arange(3.)))
+    assert torch.equal(found[0], torch.tensor([0., 1., 4.]))

@@ -9,6 +9,7 @@ from mmdet.models.layers import ConditionalAttention
 from mmpose.models.utils.rtmcc_block import RTMCCBlock
 from mmpretrain.models.utils import MultiheadAttention, WindowMSA
 
+from mmcompress.backbones.routing_attention import BiLevelRoutingAttention
 from mmcompress.quantization import QuantizeLayers, QuantLinear, Spec
 from mmcompress.quantization.attention import (QuantDotProduct,
                                                QuantMultiheadAttention, rules)
@@ -39,6 +40,7 @@ def test_what_has_a_rule_is_not_named_among_floats():
 def test_products_that_stay_float_have_a_reason():
     block = RTMCCBlock(4, C, C, s=4)
     assert 'without softmax' in float_products(block)
+    assert 'regions' in float_products(BiLevelRoutingAttention(C, H))
 
 
 class Reading(nn.MultiheadAttention):
