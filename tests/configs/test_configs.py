@@ -31,7 +31,7 @@ every_config = pytest.mark.parametrize('file', FILES, ids=lambda f: f.stem)
 
 
 def building():
-    """All configs; slow if another has the same model of other bits or size."""
+    """All configs; slow if another has the model of other bits or size."""
     seen = set()
     for file in FILES:
         model = file.parent, BITS.sub('', file.stem)
