@@ -65,6 +65,8 @@ def test_the_runner_trains_distributed(tmp_path, one_process):
     assert len(log.losses) == 16
 
 
+@pytest.mark.slow
+@pytest.mark.gate
 @needs_cpu
 def test_collectives_in_flight_do_not_abort_the_exit(one_process):
     # Without care about every second such process aborts.

@@ -236,6 +236,8 @@ for loop in ('epoch', 'iter'):
 """
 
 
+@pytest.mark.slow
+@pytest.mark.gate
 @pytest.mark.skipif(
     torch.cuda.is_available(), reason='runs on gloo, without CUDA')
 def test_two_processes_resume(tmp_path):

@@ -42,7 +42,7 @@ def names(folder):
 
 
 @pytest.mark.parametrize('loop, every', [
-    ('epoch', 17),
+    pytest.param('epoch', 17, marks=[pytest.mark.slow, pytest.mark.gate]),
     pytest.param('epoch', 1, marks=pytest.mark.slow),
     pytest.param('iter', 1, marks=pytest.mark.slow),
 ])

@@ -4,8 +4,10 @@ from integration.small_runs import (fgd, ida_det, losses, train, weights,
                                     write_config)
 
 
-@pytest.mark.parametrize('model',
-                         [pytest.param(fgd, marks=pytest.mark.slow), ida_det])
+@pytest.mark.parametrize('model', [
+    pytest.param(fgd, marks=pytest.mark.slow),
+    pytest.param(ida_det, marks=[pytest.mark.slow, pytest.mark.gate])
+])
 def test_two_processes_equal_accumulation_in_one(model, tmp_path):
     """Each process gets every second image; so do the halves of a step."""
     plain = dict(batch_size=1, shuffle=False, augment='')

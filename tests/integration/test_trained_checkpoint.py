@@ -56,6 +56,8 @@ def test_loads_strictly_in_a_plain_model(trained):
     build(fgd()['student']).load_state_dict(own, strict=True)
 
 
+@pytest.mark.slow
+@pytest.mark.gate
 def test_mmdets_own_test_tool_gives_the_same_ap(trained, plain):
     checkpoint = str(trained / 'run' / 'epoch_2.pth')
     theirs = Path(mmdet.__path__[0]) / '.mim' / 'tools' / 'test.py'
@@ -107,8 +109,10 @@ def test_init_detector_and_inferencer(trained, plain):
     assert len(found['bboxes']) == len(boxes[0])
 
 
-@pytest.mark.parametrize(
-    'model', [fgd, pytest.param(ida_det, marks=pytest.mark.slow)])
+@pytest.mark.parametrize('model', [
+    pytest.param(fgd, marks=[pytest.mark.slow, pytest.mark.gate]),
+    pytest.param(ida_det, marks=pytest.mark.slow)
+])
 def test_a_resumed_run_equals_the_uninterrupted_one(model, tmp_path):
     config = write_config(tmp_path / 'run.py', model(), epochs=2)
     run(config, tmp_path / 'whole')

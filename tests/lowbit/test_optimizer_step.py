@@ -521,6 +521,8 @@ def _free_port():
         return server.getsockname()[1]
 
 
+@pytest.mark.slow
+@pytest.mark.gate
 def test_two_processes_equal_one(tmp_path):
     # not forked: threads that other tests started would be missing there
     torch.multiprocessing.spawn(

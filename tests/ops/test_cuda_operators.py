@@ -11,6 +11,9 @@ from signs import LAYOUTS, count, in_layout, randn
 from mmcompress import ops
 from mmcompress.ops import library, reference
 
+# the emulator has to be compiled
+pytestmark = [pytest.mark.slow, pytest.mark.gate]
+
 
 def to(device, *values):
     return [v.to(device) if isinstance(v, torch.Tensor) else v for v in values]

@@ -3,7 +3,7 @@ import socket
 
 import pytest
 import torch
-from pruning.test_masks import lower, masked, packed_attention, x
+from pruning.test_unit_masks import lower, masked, packed_attention, x
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
