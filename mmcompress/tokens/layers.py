@@ -21,6 +21,11 @@ MATCHINGS = {
     for name in ('bipartite', 'attention_graph', 'complete_graph', 'evit',
                  'kth', 'local_cells', 'pitome', 'random', 'threshold')
 }
+# looked up once, not in each forward
+_PARAMETERS = {
+    name: dict(inspect.signature(function).parameters)
+    for name, function in MATCHINGS.items()
+}
 #: What a layer hands to a matching that names it.
 _GIVEN = ('q', 'k', 'r', 'protected', 'padding', 'mass')
 
@@ -53,7 +58,7 @@ class Merging:
         if self.matching not in MATCHINGS:
             raise ValueError(f'matching is one of {", ".join(MATCHINGS)}, not '
                              f'{self.matching!r}')
-        known = inspect.signature(MATCHINGS[self.matching]).parameters
+        known = _PARAMETERS[self.matching]
         if self.r is None and not self.decides(self.matching):
             raise ValueError(f'the matching {self.matching!r} needs r')
         if self.r and 'r' not in known:
@@ -83,7 +88,7 @@ class Merging:
     @staticmethod
     def decides(matching: str) -> bool:
         """Whether a matching can do without ``r``."""
-        wants = inspect.signature(MATCHINGS[matching]).parameters
+        wants = _PARAMETERS[matching]
         return 'r' not in wants or wants['r'].default is None
 
     @property
@@ -99,8 +104,7 @@ class Merging:
             k (Tensor): Keys, shape (B, H, M, D).
             tokens (Tokens): What they are of.
         """
-        function = MATCHINGS[self.matching]
-        wants = inspect.signature(function).parameters
+        wants = _PARAMETERS[self.matching]
         if tokens.padded and 'padding' not in wants:
             raise ValueError(
                 f'the matching {self.matching!r} can not follow one that '
@@ -113,7 +117,7 @@ class Merging:
             mass=tokens.mass,
             padding=tokens.mass.squeeze(-1) == 0 if tokens.padded else None)
         given = {key: given[key] for key in _GIVEN if key in wants}
-        return function(**{**given, **self.options})
+        return MATCHINGS[self.matching](**{**given, **self.options})
 
     def positions(self, tokens: Tokens) -> tuple[int, ...]:
         """Where the protected tokens are now."""

@@ -15,19 +15,16 @@ from pathlib import Path
 from statistics import median
 
 import torch
-from mmengine.registry import MODELS, DefaultScope
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from bench_binary import RESULTS, save  # noqa: E402
+from bench_tokens import build as build_float  # noqa: E402
 
-import mmcompress.compat  # noqa: E402, F401
 from mmcompress import __version__, ops  # noqa: E402
 from mmcompress.analysis import timing  # noqa: E402
 from mmcompress.deploy import pack  # noqa: E402
-from mmcompress.pruning import KeepUnits, find_units  # noqa: E402
 from mmcompress.quantization import QuantizeLayers  # noqa: E402
-from mmcompress.tokens import MergeTokens  # noqa: E402
 
 # what is done: share of units that are left, tokens fewer, 8 bits
 VARIANTS = {
@@ -47,17 +44,7 @@ def build(kept: float,
           arch: str | dict = 'deit-small',
           side: int = 224) -> torch.nn.Module:
     """A backbone, packed if it is quantized."""
-    torch.manual_seed(0)
-    with DefaultScope.overwrite_default_scope('mmpretrain'):
-        model = MODELS.build(
-            dict(type='VisionTransformer', arch=arch, img_size=side))
-    model.init_weights()
-    if kept < 1:
-        KeepUnits({g.name: int(kept * g.num)
-                   for g in find_units(model)})(
-                       model)
-    if r:
-        MergeTokens(r)(model)
+    model = build_float(arch, side, r, kept)
     if is_quantized:
         int8 = dict(type='LSQ', bits=8)
         QuantizeLayers(weight=int8, activation=int8)(model)
@@ -65,7 +52,7 @@ def build(kept: float,
         model.train()
         model(torch.randn(2, 3, side, side))
         model = pack(model)[1]
-    model.eval()
+        model.eval()
     return model
 
 
