@@ -1,7 +1,7 @@
 """Build a packed model from a config, ready to load its checkpoint."""
 import torch.nn as nn
 
-from mmcompress.compress import build_inner
+from mmcompress.builder import build_inner
 from mmcompress.registry import MODELS, STEPS
 from .twins import fold_in_place, set_twin
 

@@ -4,7 +4,7 @@ from functools import partial
 
 import torch.nn as nn
 
-from mmcompress.compress import build_inner
+from mmcompress.builder import build_inner
 from mmcompress.registry import MODELS, SCHEDULES
 from .attached import attach
 from .distiller import INPUTS, Distiller, Slot

@@ -8,7 +8,7 @@ import torch.nn as nn
 from mmengine.logging import MessageHub
 from mmengine.registry import DefaultScope
 
-from mmcompress.compress import selects
+from mmcompress.builder import selects
 from mmcompress.model.config import build_untrained, read_config, teacher_of
 from mmcompress.model.inputs import image_size, made_up_batch
 from mmcompress.tables import format_table

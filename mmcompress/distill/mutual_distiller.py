@@ -4,7 +4,7 @@ from typing import Any
 import torch.nn as nn
 from torch import Tensor
 
-from mmcompress.compress import build_inner
+from mmcompress.builder import build_inner
 from mmcompress.model.config import build_model, read_config
 from mmcompress.registry import MODELS
 from .attached import attach

@@ -12,7 +12,7 @@ from mmcv.cnn.bricks.conv2d_adaptive_padding import Conv2dAdaptivePadding
 from torch.nn.utils.parametrizations import weight_norm
 
 from mmcompress.binary import BiRealConv2d, IDaDetConv2d, XNORLinear
-from mmcompress.compress import Compress
+from mmcompress.builder import Compress
 from mmcompress.lowbit import LowBitLayer, ReplaceConvs, ReplaceLayers
 from mmcompress.lowbit.share import announce_share
 from mmcompress.registry import MODELS

@@ -11,7 +11,7 @@ from mmengine.runner import load_checkpoint
 from mmpretrain.structures import DataSample
 from torch.optim import SGD
 
-from mmcompress.compress import Compress
+from mmcompress.builder import Compress
 from mmcompress.deploy.twins import fold_in_place, on_kernels
 from mmcompress.model.checkpoint import weights_of
 from mmcompress.pruning import KeepUnits, cut

@@ -7,7 +7,7 @@ from pruning.toy_blocks import MLP, Attention, Blocks
 from torch import nn
 
 from mmcompress.attention import attend
-from mmcompress.compress import Compress
+from mmcompress.builder import Compress
 from mmcompress.pruning import (MaskUnits, add_masks, find_units, masked_units,
                                 masks_of)
 
@@ -187,7 +187,7 @@ def test_moving_averages_share_the_masks():
     assert masks['net_m.1'] is masks['net.1']
 
 
-def test_compress_knows_the_step():
+def test_builder_knows_the_step():
     model = Compress(
         dict(type=Blocks), steps=[dict(type='mmcompress.MaskUnits')])
     assert len(masks_of(model)) == len(find_units(model)) == 4

@@ -11,7 +11,7 @@ from mmpretrain.models.backbones import (DistilledVisionTransformer,
 from torch import nn
 
 from mmcompress.attention import attend
-from mmcompress.compress import Compress
+from mmcompress.builder import Compress
 from mmcompress.pruning import KeepUnits
 from mmcompress.quantization import QuantizeLayers
 from mmcompress.sparse_attention import (MaskPredictor, SparseAttention,

@@ -12,7 +12,7 @@ from tokenizers_offline import needs_transformers, offline
 from tokens.models import images
 from tokens.test_crossget import TEXTS, clip
 
-from mmcompress.compress import Compress
+from mmcompress.builder import Compress
 from mmcompress.tokens import clip_retrieval
 from mmcompress.tokens.clip_classes import CLIP, CLIPTransformer
 from mmcompress.tokens.clip_retrieval import contrastive_loss

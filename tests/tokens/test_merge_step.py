@@ -6,7 +6,7 @@ from mmengine.config import ConfigDict
 from mmengine.registry import MODELS, DefaultScope
 from tokens.models import ARCH, build, images, merging
 
-from mmcompress.compress import Compress
+from mmcompress.builder import Compress
 from mmcompress.tokens import MergeTokens, MergingLayer, Tokens, schedule
 
 

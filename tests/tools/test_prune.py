@@ -14,7 +14,7 @@ from mmpretrain.structures import DataSample
 from torch.utils.data import Dataset
 
 from mmcompress.analysis.subject import build_subject
-from mmcompress.compress import Compress
+from mmcompress.builder import Compress
 from mmcompress.deploy.verify.model import VerificationError
 from mmcompress.model.config import build_model, read_config
 from mmcompress.pruning import find_units, prune_file, verify
@@ -336,7 +336,7 @@ def test_modules_decide_where_choices_hang_on_roundings(
 
 _LAZY = '''
 from mmengine.config import read_base
-from mmcompress.compress import Compress
+from mmcompress.builder import Compress
 from mmcompress.hooks import CacheTeacherHook, UPopHook
 from mmcompress.pruning import MaskUnits
 with read_base():

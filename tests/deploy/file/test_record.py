@@ -166,7 +166,7 @@ def test_a_model_in_another_precision_takes_the_file(packed, state):
         packed.layers[3].chain[0].scale)
 
 
-def test_compressed_records_are_not_unpacked(state, tmp_path):
+def test_buildered_records_are_not_unpacked(state, tmp_path):
     torch.save(dict(state_dict=state), tmp_path / 'good.pth')
     with zipfile.ZipFile(tmp_path / 'good.pth') as good, zipfile.ZipFile(
             tmp_path / 'bad.pth', 'w', zipfile.ZIP_DEFLATED) as bad:

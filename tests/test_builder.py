@@ -96,7 +96,7 @@ def test_keys_of_a_base_config_that_were_not_deleted():
 
 def test_the_model_is_a_plain_one():
     assert not any(
-        type(m).__module__.startswith('mmcompress.compress')
+        type(m).__module__.startswith('mmcompress.builder')
         for m in compress().modules())
     assert isinstance(compress(), nn.Module)
 
