@@ -4,13 +4,9 @@ import contextlib
 import copy
 import io
 import logging
-import os.path as osp
 import re
-import sys
 import tempfile
-import time
 import warnings
-from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -18,26 +14,26 @@ import torch.nn as nn
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
-from rich.console import Console
-from rich.progress import track
 
 import mmcompress.compat  # noqa: F401
 from mmcompress.analysis.complexity import complexity, total
 from mmcompress.analysis.subject import build_subject, load_weights
 from mmcompress.atomic import replacing
-from mmcompress.hooks.plain_checkpoint import to_plain
 from mmcompress.launch import add_cfg_options, add_device
 from mmcompress.lowbit import num_bytes
 from mmcompress.model.config import read_config
+from mmcompress.model.config_text import base_of
 from mmcompress.model.inputs import noise_batch
+from mmcompress.model.plain_file import plain_content
 from mmcompress.model.testing import measure
 from mmcompress.model.training_images import training_images
-from mmcompress.pruning.structure import mark_pruned
 from mmcompress.quantization.calibrated_config import config_text
-from mmcompress.quantization.calibration import METHODS, calibrate
-from mmcompress.quantization.gptq import round_weights
-from mmcompress.quantization.layer_errors import layer_errors, stand_out
-from mmcompress.quantization.quantizer import Quantizer, bypassed
+from mmcompress.quantization.calibration import METHODS
+from mmcompress.quantization.post_training import (Report, post_training,
+                                                   progress, rounding_of,
+                                                   say_layer_errors,
+                                                   scale_names)
+from mmcompress.quantization.quantizer import bypassed
 from mmcompress.quantization.step import QuantizeLayers
 from mmcompress.tables import format_table
 
@@ -141,67 +137,10 @@ def step_of(args: argparse.Namespace) -> dict:
     return step
 
 
-class Report:
-    """Prints, and keeps what it printed for a file."""
-
-    def __init__(self) -> None:
-        self.text = ''
-
-    def __call__(self, text: str) -> None:
-        print(text, flush=True)
-        self.text += text + '\n'
-
-
-def progress(items: Iterable, what: str) -> Iterable:
-    """A bar on standard error, while standard output may be redirected."""
-    return track(items, what, console=Console(file=sys.stderr))
-
-
 def test(cfg: Config, model: nn.Module, what: str) -> dict[str, float]:
     """Metrics of a model, without what evaluators print themselves."""
     with contextlib.redirect_stdout(io.StringIO()):
         return measure(cfg, model, lambda loader: progress(loader, what))
-
-
-def _clocks() -> tuple[float, float]:
-    return time.perf_counter(), time.process_time()
-
-
-def _since(start: tuple[float, float]) -> str:
-    wall, cpu = (now - then for now, then in zip(_clocks(), start))
-    return f'{wall:.1f} s ({cpu:.1f} s of CPU time)'
-
-
-def quantize(model: nn.Module, float_model: nn.Module, batches: list[dict],
-             args: argparse.Namespace, say: Report) -> None:
-    """Set scales, round weights, and say what this does to each layer."""
-    start = _clocks()
-    never = calibrate(model, progress(batches, 'calibration'), args.method)
-    line = f'Calibrated on {args.images} images in {_since(start)}'
-    if args.rounding == 'gptq':
-        start = _clocks()
-        fit_scales = args.method in ('auto', 'mse')
-        left = round_weights(model, batches, progress, fit_scales)
-        line += f', weights rounded by GPTQ in {_since(start)}'
-        if left:
-            line += f'; not by GPTQ, to nearest: {", ".join(left)}'
-    if never:
-        say(f'WARNING: {len(never)} quantizers were never called in testing, '
-            'and begin with the first training step: ' + ', '.join(never))
-    say(line)
-    errors = layer_errors(model, float_model, batches)
-    rows = [[e.name, e.bits, f'{100 * e.error:.2f}'] for e in errors]
-    say(
-        format_table(
-            'Relative error of the output, each layer on its float input',
-            ['module', 'bits w/a', '%'], rows))
-    worst = stand_out(errors)
-    if worst:
-        say('More than twice the median; to keep them float:\n'
-            f'  --exclude {" ".join(args.exclude + worst)}\n'
-            f'  exclude={args.exclude + worst}')
-    else:
-        say('No layer has more than twice the median error.')
 
 
 def size(cfg: Config, model: nn.Module, float_model: nn.Module) -> str:
@@ -239,27 +178,10 @@ def difference(before: dict, after: dict) -> str:
 def write(cfg: Config, model: nn.Module, meta: dict, args: argparse.Namespace,
           folder: Path, name: str) -> None:
     """Write checkpoint and config."""
-    base = args.config
-    is_file = '::' not in base
-    if args.cfg_options or is_file and Config._is_lazy_import(base):
-        # options are in no file, and pure Python is no base of a text
-        base = f'{name}_float.py'
-        cfg.dump(str(folder / base))
-    elif is_file:
-        base = osp.relpath(base, folder)
-    scales = [
-        f'{path}.{key}' for path, module in model.named_modules()
-        if isinstance(module, Quantizer)
-        for key, _ in module.named_parameters(recurse=False)
-    ]
-    text = config_text(cfg, base, name, step_of(args), scales)
-    # with the versions of modules, by which mmpose's heads rename weights
-    state = model.state_dict()
-    for key, value in state.items():
-        state[key] = value.cpu()
-    mark_pruned(model, state)
-    kept = {key: meta[key] for key in ('dataset_meta', ) if key in meta}
-    checkpoint = dict(meta=to_plain(kept, ('meta', ), []), state_dict=state)
+    base = base_of(cfg, args.config, bool(args.cfg_options), folder,
+                   f'{name}_float.py')
+    text = config_text(cfg, base, name, step_of(args), scale_names(model))
+    checkpoint = plain_content(model, meta)
     with replacing(folder / f'{name}.pth') as weights, \
             replacing(folder / f'{name}.py') as config:
         torch.save(checkpoint, weights)
@@ -285,7 +207,7 @@ def main() -> None:
     """Quantize, compare, write."""
     args = parse_args()
     if args.rounding is None:
-        args.rounding = 'gptq' if args.bits[0] <= 4 else 'nearest'
+        args.rounding = rounding_of(args.bits[0])
     logger = MMLogger.get_instance('mmengine')
     logger.setLevel(logging.ERROR)
     cfg = read_config(args.config, args.cfg_options)
@@ -308,12 +230,13 @@ def main() -> None:
         before = None
         if not args.no_metric:
             before = test(cfg, float_model, 'float')
-        quantize(model, float_model, batches, args, say)
+        post_training(model, batches, say, args.method, args.rounding)
+        say_layer_errors(model, float_model, batches, args.exclude, say)
         say(size(cfg, model, float_model))
         write(cfg, model, meta, args, folder, name)
         if before is not None:
             say(difference(before, test(cfg, model, 'quantized')))
-    (folder / f'{name}.txt').write_text(say.text)
+    say.write(folder / f'{name}.txt')
     print(f'Written: {folder / name}.py, .pth and .txt')
 
 

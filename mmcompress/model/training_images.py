@@ -4,7 +4,7 @@ import copy
 import torch
 from mmengine.config import Config
 from mmengine.registry import DATASETS, DefaultScope
-from torch.utils.data import Subset
+from torch.utils.data import Dataset, Subset
 
 from mmcompress.data_paths import check_data_paths
 from mmcompress.model.loader import build_loader
@@ -29,6 +29,34 @@ def _with_pipeline(dataset: dict, pipeline: list) -> dict:
         # repeats, balances or mixes images
         return _with_pipeline(dataset['dataset'], pipeline)
     return {**dataset, 'pipeline': pipeline}
+
+
+def num_training_images(cfg: Config) -> int:
+    """How many images an epoch of a config has, with what repeats them.
+
+    Args:
+        cfg (Config): Whole config.
+
+    Raises:
+        ValueError: If it has no training data.
+        RuntimeError: If they can not be loaded.
+    """
+    dataset = dataset_of(cfg, ['train_dataloader'])
+    if not dataset:
+        raise ValueError('the config has no `train_dataloader` with a '
+                         'dataset, so it can not be trained')
+    check_data_paths(cfg, ['train_dataloader'])
+    with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
+        return len(_build(copy.deepcopy(dataset)))
+
+
+def _build(dataset: dict) -> Dataset:
+    try:
+        return DATASETS.build(dataset)
+    except Exception as error:
+        raise RuntimeError('the training images of the config, '
+                           '`train_dataloader.dataset`, can not be loaded: '
+                           f'{error}') from error
 
 
 def _test_loader(cfg: Config) -> dict:
@@ -71,12 +99,7 @@ def training_images(cfg: Config, num: int) -> list[dict]:
     check_data_paths(cfg, ['train_dataloader'])
     pipeline = pipeline_of(dataset_of(cfg, _TESTING))
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
-        try:
-            built = DATASETS.build(_with_pipeline(dataset, pipeline))
-        except Exception as error:
-            raise RuntimeError('the training images of the config, '
-                               '`train_dataloader.dataset`, can not be '
-                               f'loaded: {error}') from error
+        built = _build(_with_pipeline(dataset, pipeline))
         if num > len(built):
             raise ValueError(f'{num} images are asked for, the training data '
                              f'has {len(built)}')

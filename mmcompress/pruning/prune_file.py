@@ -1,6 +1,5 @@
 """From a checkpoint to that of a smaller model, and its config."""
 import copy
-import os.path as osp
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -17,11 +16,12 @@ from mmcompress.analysis.subject import load_weights
 from mmcompress.atomic import replacing
 from mmcompress.data_paths import check_data_paths
 from mmcompress.deploy.file.convert import test_batches
-from mmcompress.hooks.plain_checkpoint import to_plain
 from mmcompress.model.checkpoint import fill
 from mmcompress.model.config import build_model, read_config
+from mmcompress.model.config_text import base_of
 from mmcompress.model.inputs import noise_batch
 from mmcompress.model.loader import build_loader
+from mmcompress.model.plain_file import plain_content
 from mmcompress.tables import format_table
 from mmcompress.version import __version__
 from .channel_pruning import prune_channels
@@ -29,7 +29,6 @@ from .cutting import cut, known_units, mask
 from .masks import masks_of
 from .one_shot import choose_counts, choose_share, round_up, with_copies
 from .pruned_config import config_text, dense_parts, with_pruning
-from .structure import mark_pruned
 from .units import find_units
 from .verify import check_channels, check_units
 
@@ -252,38 +251,16 @@ def _sizes(cfg: Config, dense: nn.Module, pruned: nn.Module) -> str:
 
 
 def _write(out: Path, found: _Pruned, text: str) -> None:
-    # with the versions of modules, by which mmpose's heads rename weights
-    state = found.pruned.state_dict()
-    for key, value in state.items():
-        state[key] = value.detach().cpu()
-    mark_pruned(found.pruned, state)
-    meta = {
-        key: found.meta[key]
-        for key in ('dataset_meta', ) if key in found.meta
-    }
-    meta = to_plain(meta, ('meta', ), [])
-    meta['mmcompress_version'] = __version__
-    meta[f'kept_{found.what}'] = {
-        name: units.tolist()
-        for name, units in found.kept.items()
-    }
+    kept = {name: units.tolist() for name, units in found.kept.items()}
+    content = plain_content(
+        found.pruned,
+        found.meta,
+        mmcompress_version=__version__,
+        **{f'kept_{found.what}': kept})
     with replacing(out) as weights, \
             replacing(out.with_suffix('.py')) as config:
-        torch.save(dict(meta=meta, state_dict=state), weights)
+        torch.save(content, weights)
         config.write_text(text)
-
-
-def _base(cfg: Config, config: str, changed: bool, out: Path) -> str:
-    """What the new config inherits; written where it is in no file."""
-    if '::' in config:
-        if not changed:
-            return config
-    elif not (changed or Config._is_lazy_import(config)):
-        return osp.relpath(config, out.parent)
-    # options are in no file, and pure Python is no base of a text
-    base = out.with_name(f'{out.stem}_dense.py')
-    cfg.dump(str(base))
-    return base.name
 
 
 def prune_file(config: str,
@@ -322,7 +299,8 @@ def prune_file(config: str,
         name, difference = _compare(found, batches)
         sizes = _sizes(cfg, found.dense, found.pruned)
     path.parent.mkdir(parents=True, exist_ok=True)
-    base = _base(cfg, config, bool(options), path)
+    base = base_of(cfg, config, bool(options), path.parent,
+                   f'{path.stem}_dense.py')
     _write(path, found, config_text(cfg, base, path.stem, found.steps))
     print_log(sizes, 'current')
     print_log(

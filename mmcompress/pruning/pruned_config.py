@@ -1,11 +1,11 @@
 """The config of a pruned model, which inherits that of the dense one."""
-from pprint import pformat
 from typing import Any
 
 from mmengine.config import Config
 
 from mmcompress.hooks.standard import without_standard_hooks
 from mmcompress.model.config import inner_model, without_distillation
+from mmcompress.model.config_text import inner_expression, literal
 
 _HEAD = '''\
 # Written by tools/deploy/prune.py. Test it, or train it on:
@@ -69,29 +69,13 @@ def with_pruning(steps: list[dict], kind: str, key: str,
     return [*before, {'type': f'mmcompress.{kind}', key: numbers}, *others]
 
 
-def _literal(value: Any, indent: int) -> str:
-    text = pformat(value, width=79 - indent, sort_dicts=False)
-    return text.replace('\n', '\n' + ' ' * indent)
-
-
 def _step(step: dict) -> str:
     """As one would write it."""
     if _kind(step) not in _KEEPING or len(step) != 2:
-        return _literal(step, 8)
+        return literal(step, 8)
     key = next(key for key in step if key != 'type')
-    kept = _literal(step[key], 14 + len(key))
+    kept = literal(step[key], 14 + len(key))
     return f'dict(type={step["type"]!r},\n             {key}={kept})'
-
-
-def _expression(cfg: Config, model: dict) -> str:
-    """The dense model, by a name in the base config where it has one."""
-    found, text = cfg.model.to_dict(), '_base_.model'
-    while found is not None:
-        if found == model:
-            return text
-        key = next((k for k in ('student', 'model') if k in found), None)
-        found, text = found.get(key), f'{text}.{key}'
-    return _literal(model, 10)
 
 
 # hooks that a pruned model must not inherit: a search, which is over, and what
@@ -116,7 +100,7 @@ def _hooks(cfg: Config) -> str:
         text = f'\ndefault_hooks = dict(\n{lines})\n'
     left = [hook for hook in custom if _kind(hook) not in _STOPPED]
     if len(left) < len(custom):
-        text += f'\ncustom_hooks = {_literal(left, 15)}\n'
+        text += f'\ncustom_hooks = {literal(left, 15)}\n'
     return text
 
 
@@ -134,6 +118,6 @@ def config_text(cfg: Config, base: str, name: str, steps: list[dict]) -> str:
     text = _HEAD.format(
         name=name,
         base=base,
-        model=_expression(cfg, model),
+        model=inner_expression(cfg, model) or literal(model, 10),
         steps=',\n        '.join(map(_step, steps)))
     return text + _hooks(cfg)

@@ -7,6 +7,7 @@ from mmengine.config import Config
 
 from mmcompress.hooks.standard import without_standard_hooks
 from mmcompress.model.config import without_distillation
+from mmcompress.model.config_text import expression
 
 _HEAD = '''\
 # Written by tools/quantize.py. Test it, or train it on:
@@ -75,18 +76,40 @@ def _no_decay(own: Iterable[str], scales: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(keys))
 
 
-def _training(cfg: Config, scales: Iterable[str]) -> str:
-    """How it trains on: slowly, without decay of scales."""
+def tuning(cfg: Config,
+           scales: Iterable[str] | None,
+           rate: float = 0.1) -> dict:
+    """What of `optim_wrapper` changes: the rate, and no decay of scales.
+
+    Args:
+        cfg (Config): Of the float model.
+        scales (Iterable[str] | None): Names of the quantizers' parameters,
+            which are to be exempted from weight decay; None without any.
+        rate (float): What the learning rate is multiplied by.
+    """
     wrapper = cfg.get('optim_wrapper') or {}
     optimizer = wrapper.get('optimizer') or {}
-    parts = []
-    if 'lr' in optimizer:
-        parts.append('# a tenth of what the float model began with\n    '
-                     f'optimizer=dict(lr={optimizer["lr"] / 10:.3g})')
-    if optimizer.get('weight_decay') is not None:
+    changed = {}
+    if 'lr' in optimizer and rate != 1:
+        changed['optimizer'] = dict(lr=float(f'{optimizer["lr"] * rate:.3g}'))
+    if optimizer.get('weight_decay') is not None and scales is not None:
         own = (wrapper.get('paramwise_cfg') or {}).get('custom_keys') or {}
-        keys = (',\n' + ' ' * 36).join(f'{key!r}: dict(decay_mult=0.)'
-                                       for key in _no_decay(own, scales))
+        keys = {key: dict(decay_mult=0.) for key in _no_decay(own, scales)}
+        changed['paramwise_cfg'] = dict(custom_keys=keys)
+    return changed
+
+
+def _training(cfg: Config, scales: Iterable[str]) -> str:
+    """How it trains on: slowly, without decay of scales."""
+    changed = tuning(cfg, scales)
+    parts = []
+    if 'optimizer' in changed:
+        parts.append('# a tenth of what the float model began with\n    '
+                     f'optimizer={expression(changed["optimizer"])}')
+    if 'paramwise_cfg' in changed:
+        keys = (',\n' + ' ' * 36).join(
+            f'{key!r}: {expression(value)}'
+            for key, value in changed['paramwise_cfg']['custom_keys'].items())
         parts.append(f'paramwise_cfg=dict(custom_keys={{{keys}}})')
     if not parts:
         return ''
