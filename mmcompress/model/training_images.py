@@ -70,7 +70,9 @@ def _test_loader(cfg: Config) -> dict:
                      '`val_dataloader`, whose pipeline prepares the images')
 
 
-def training_images(cfg: Config, num: int) -> list[dict]:
+def training_images(cfg: Config,
+                    num: int,
+                    fewer: bool = False) -> list[dict]:
     """Images of the training data, prepared by the test pipeline.
 
     They are spread evenly over the data, which may be sorted by class, in its
@@ -80,6 +82,7 @@ def training_images(cfg: Config, num: int) -> list[dict]:
     Args:
         cfg (Config): Whole config.
         num (int): How many images.
+        fewer (bool): Whether all are taken where the data has fewer.
 
     Returns:
         list[dict]: Batches, as large as in testing.
@@ -100,6 +103,7 @@ def training_images(cfg: Config, num: int) -> list[dict]:
     pipeline = pipeline_of(dataset_of(cfg, _TESTING))
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
         built = _build(_with_pipeline(dataset, pipeline))
+        num = min(num, len(built)) if fewer else num
         if num > len(built):
             raise ValueError(f'{num} images are asked for, the training data '
                              f'has {len(built)}')

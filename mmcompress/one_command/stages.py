@@ -20,6 +20,7 @@ from mmcompress.quantization.calibration import calibrate
 from mmcompress.quantization.post_training import (post_training, rounding_of,
                                                    scale_names)
 from mmcompress.quantization.quantizer import Quantizer, bypassed
+from mmcompress.results import Subject
 from .balance import apply, balance
 from .low_bit import steps_for_bits
 from .pays import slower, what_pays
@@ -28,6 +29,8 @@ from .state import State
 from .training import train
 from .written import write_model_config, write_training_config
 
+# what has no integers of onnxruntime: by operators of ours
+_ANEW = ('1', 'ternary')
 # images that set scales where only the time of layers is looked at
 _PROBE_IMAGES = 2
 # a training of so many seconds is worth another one, to compare with
@@ -107,13 +110,17 @@ class Stages:
         model.eval()
         return model, checkpoint.get('meta', {})
 
-    def write_config(self) -> None:
-        """Write the config of the compressed model; slow layers stay float."""
+    def write_config(self, probe: bool = True) -> None:
+        """Write the config of the compressed model; slow layers stay float.
+
+        Args:
+            probe (bool): Whether to time the layers.
+        """
 
         def work() -> list[str]:
             exclude = list(self.options.exclude)
             write_model_config(self.plan, self._steps(exclude))
-            if self.plan.low_bit and not self.options.keep_slow:
+            if probe and self.plan.low_bit and not self.options.keep_slow:
                 exclude += self._slow_layers()
                 write_model_config(self.plan, self._steps(exclude))
             return exclude
@@ -126,27 +133,24 @@ class Stages:
         model, _ = self._build()
         if any(isinstance(m, Quantizer) for m in model.modules()):
             calibrate(model, training_images(cfg, _PROBE_IMAGES))
-        with_float, _ = self._float_twin()
         self.say('Timing the low-bit layers against the float ones')
-        times = what_pays(with_float, model, cfg, self.options.device)
+        times = what_pays(self._float_twin(), model, cfg,
+                          self.options.device)
         names, sentences = slower(times)
         self.state.finish('slower', sentences)
         for sentence in sentences:
             self.say(sentence)
         return names
 
-    def _float_twin(self) -> tuple[nn.Module, dict]:
-        """The float model with as many units and tokens."""
-        cfg = read_config(str(self._path('.py')))
+    def _float_twin(self) -> nn.Module:
+        """The float model, pruned if the other one is."""
+        cfg = self.plan.cfg
         if 'prune' in self.state:
             cfg = read_config(self.state['prune'].replace('.pth', '.py'))
-            model = build_untrained(cfg)
-            load_weights(model, self._start())
-        else:
-            model = build_untrained(self.plan.cfg)
-            load_weights(model, self._start())
+        model = build_untrained(cfg)
+        load_weights(model, self._start())
         model.eval()
-        return model, {}
+        return model
 
     # ---- Weights -----------------------------------------------------------
 
@@ -165,7 +169,8 @@ class Stages:
             names = None
             if self.options.calibrates:
                 cfg = read_config(str(self._path('.py')))
-                batches = training_images(cfg, self._num_images())
+                batches = training_images(
+                    cfg, self.options.images, fewer=True)
                 model.to(self.options.device)
                 post_training(model, batches, self.say,
                               rounding=rounding_of(self._weight_bits()))
@@ -176,14 +181,6 @@ class Stages:
                 scales=names)
 
         self._once('calibrate', work)
-
-    def _num_images(self) -> int:
-        """As many as are asked for, or there are."""
-        there = self.plan.num_images
-        if there < self.options.images:
-            self.say(f'The training data has {there} images, of '
-                     f'{self.options.images} for the scales: all are used')
-        return min(there, self.options.images)
 
     def _weight_bits(self) -> int:
         return int(self.plan.low_bit.label[1:].partition('a')[0])
@@ -274,6 +271,75 @@ class Stages:
             return str(out)
 
         self._once('pack', work)
+
+    def export(self) -> None:
+        """Write the ONNX file: of the packed model, if it has 1-bit layers."""
+        if not self.options.export:
+            return
+
+        def work() -> dict:
+            # not of those who don't export
+            from mmcompress.deploy.onnx import export_file
+            out = self.folder / 'model.onnx'
+            config, checkpoint = self._path('.py'), self._path('.pth')
+            if self.options.bits in _ANEW:
+                config, checkpoint = (self.folder / f'packed.{end}'
+                                      for end in ('py', 'pth'))
+            report = export_file(str(config), str(checkpoint), str(out))
+            return dict(file=str(out), config=str(config),
+                        checkpoint=str(checkpoint), said=report.sentences())
+
+        for sentence in self._once('export', work)['said']:
+            self.say(sentence)
+
+    # ---- What is measured --------------------------------------------------
+
+    def subjects(self) -> list[Subject]:
+        """Forms of the model, the float one first, the smallest one last."""
+        options = self.options
+        label = self.plan.low_bit.label if self.plan.low_bit else 'float'
+        config = str(self._path('.py'))
+        found = [Subject('float', self._float_config(), options.checkpoint)]
+        if 'alone' in self.state:
+            found.append(Subject('student alone', config,
+                                 self.state['alone']['checkpoint'], label))
+        if options.trains and options.calibrates:
+            found.append(Subject('without training', config,
+                                 self.state['calibrate']['checkpoint'], label))
+        found.append(Subject('compressed', config, str(self._path('.pth')),
+                             label))
+        if 'pack' in self.state:
+            packed = self.state['pack']
+            found.append(Subject('packed', packed.replace('.pth', '.py'),
+                                 packed, label))
+        if 'export' in self.state:
+            onnx = self.state['export']
+            found.append(Subject('onnx', onnx['config'], onnx['checkpoint'],
+                                 label, onnx['file']))
+        return found
+
+    def _float_config(self) -> str:
+        """The user's config, with the options of the run."""
+        base = self._path('_base.py')
+        return str(base) if base.exists() else self.options.config
+
+    def methods(self) -> list[str]:
+        """Names of what was done, as in the metafiles."""
+        options, plan = self.options, self.plan
+        names = []
+        if options.prune:
+            names.append('UPop' if plan.units else 'Channel pruning')
+        if options.tokens:
+            names.append('ToMe')
+        if plan.low_bit:
+            names.append(plan.low_bit.method)
+        if plan.distillation:
+            names.append(plan.distillation.recipe)
+        return names
+
+    def remarks(self) -> list[str]:
+        """Sentences of the stages about what did not pay."""
+        return list(self.state['slower']) if 'slower' in self.state else []
 
     def sizes(self) -> str:
         """What the compressed model will hold, before it is trained."""

@@ -1,0 +1,63 @@
+"""What is asked for is refused in words before anything is read."""
+import pytest
+
+from mmcompress.one_command.options import Options, Refused
+from mmcompress.one_command.state import State
+
+
+@pytest.mark.parametrize('asked, said', [
+    (dict(), 'nothing to do: give --bits'),
+    (dict(bits='3'), '--bits 3: it is one of 8, w4a8, w4a4, ternary, 1'),
+    (dict(bits='1'), '--bits 1 needs training'),
+    (dict(bits='ternary'), '--bits ternary needs training'),
+    (dict(prune=1.5), '--prune 1.5: the share that goes'),
+    (dict(tokens=0), '--tokens 0: at least 1'),
+    (dict(bits='8', epochs=0), '--epochs 0: at least 1'),
+    (dict(bits='8', recipe='fgd'), 'it needs --distill-from'),
+    (dict(export='tflite'), '--export tflite: it is one of onnx'),
+    (dict(distill_from=('a.py', )), '--distill-from takes two'),
+])
+def test_refusals_say_what_would_work(asked, said):
+    with pytest.raises(Refused, match=said):
+        Options('a.py', 'a.pth', **asked)
+
+
+@pytest.mark.parametrize('trained', [
+    dict(train=True),
+    dict(epochs=2),
+    dict(distill_from=('t.py', 't.pth')),
+])
+def test_one_bit_is_taken_with_any_training(trained):
+    assert Options('a.py', 'a.pth', bits='1', **trained).trains
+
+
+def test_the_command_says_what_was_asked():
+    options = Options(
+        'a.py',
+        'a.pth',
+        bits='8',
+        distill_from=('t.py', 't.pth'),
+        prune=0.5,
+        exclude=['neck'],
+        metric=False,
+        keep_slow=True,
+        export='onnx',
+        cfg_options={'work_dir': 'x'})
+    assert options.command() == (
+        'python tools/compress.py a.py a.pth --distill-from t.py t.pth '
+        '--bits 8 --prune 0.5 --exclude neck --keep-slow --no-metric '
+        '--export onnx --cfg-options work_dir=x')
+
+
+def test_a_run_goes_on_with_the_same_options(tmp_path):
+    options = Options('a.py', 'a.pth', bits='8')
+    State(tmp_path, options).finish('pack', 'packed.pth')
+    # what is only looked at may differ
+    again = State(tmp_path, Options('a.py', 'a.pth', bits='8', metric=False))
+    assert again['pack'] == 'packed.pth' and 'train' not in again
+
+
+def test_other_options_need_another_folder(tmp_path):
+    State(tmp_path, Options('a.py', 'a.pth', bits='8'))
+    with pytest.raises(Refused, match='bits: 8 there, w4a8 now'):
+        State(tmp_path, Options('a.py', 'a.pth', bits='w4a8'))
