@@ -1,4 +1,5 @@
 """Time a network and its parts."""
+import statistics
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -67,6 +68,30 @@ class Parts:
         self.model(**batch, mode=mode)
         spent = self.clock() - start
         self.rounds[-1]['rest'] = spent - sum(self.rounds[-1].values())
+
+
+def medians_of_parts(rounds: list[dict]) -> dict[str, float]:
+    """Seconds of each part of a model, medians over rounds."""
+    return {
+        name: statistics.median(one.get(name, 0.0) for one in rounds)
+        for name in rounds[0]
+    }
+
+
+def parts_of(rounds: list[dict], total: float) -> dict[str, float]:
+    """Seconds of each part of a model, which add up to those of the whole.
+
+    Medians of parts don't add up to the median of their sums by themselves.
+
+    Args:
+        rounds (list[dict]): Seconds by part, of each round.
+        total (float): Median of the whole.
+    """
+    medians = medians_of_parts(rounds)
+    return {
+        name: seconds * total / sum(medians.values())
+        for name, seconds in medians.items()
+    }
 
 
 def clock_of(kind: str) -> Callable[[], float]:

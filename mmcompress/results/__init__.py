@@ -3,6 +3,10 @@ from mmcompress.lazy_imports import lazy_exports
 
 __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
-    dict(record=[
-        'SCHEMA', 'Form', 'Latency', 'Record', 'read_record', 'write_record'
-    ]))
+    dict(
+        measure=['measure_forms'],
+        record=[
+            'SCHEMA', 'Form', 'Latency', 'Record', 'read_record',
+            'write_record'
+        ],
+        subjects=['Subject']))

@@ -27,11 +27,6 @@ def test_speed_is_relative_to_the_faster_float_of_the_same_round():
     assert speed_up['float']['median'] == pytest.approx(2 / 3)
 
 
-def test_median_of_a_part_takes_rounds_without_it_as_zero():
-    rounds = [dict(a=1.0, rest=2.0), dict(a=3.0, rest=2.0), dict(rest=5.0)]
-    assert benchmark.medians_of_parts(rounds) == dict(a=1.0, rest=2.0)
-
-
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     """Call the tool; returns what it wrote."""

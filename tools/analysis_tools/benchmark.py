@@ -20,7 +20,7 @@ from mmengine.utils import mkdir_or_exist
 
 import mmcompress.compat  # noqa: F401
 from mmcompress import __version__
-from mmcompress.analysis.latency import Parts, clock_of
+from mmcompress.analysis.latency import Parts, clock_of, parts_of
 from mmcompress.analysis.subject import build_subject
 from mmcompress.analysis.throughput import RUNS, side_by_side
 from mmcompress.analysis.timing import (device_clock, float_limits,
@@ -159,30 +159,6 @@ def speed_ups(seconds: dict[str, list[float]]) -> dict[str, dict]:
         result[name] = dict(
             median=statistics.median(ratios), interval=median_interval(ratios))
     return result
-
-
-def medians_of_parts(rounds: list[dict]) -> dict[str, float]:
-    """Seconds of each part of a model, medians over rounds."""
-    return {
-        name: statistics.median(one.get(name, 0.0) for one in rounds)
-        for name in rounds[0]
-    }
-
-
-def parts_of(rounds: list[dict], total: float) -> dict[str, float]:
-    """Seconds of each part of a model, which add up to those of the whole.
-
-    Medians of parts don't add up to the median of their sums by themselves.
-
-    Args:
-        rounds (list[dict]): Seconds by part, of each round.
-        total (float): Median of the whole.
-    """
-    medians = medians_of_parts(rounds)
-    return {
-        name: seconds * total / sum(medians.values())
-        for name, seconds in medians.items()
-    }
 
 
 def report(args: argparse.Namespace, shape: list[int], seconds: dict,

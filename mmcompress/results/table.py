@@ -1,0 +1,185 @@
+"""What was measured, as tables that people read."""
+from collections.abc import Iterator, Sequence
+from io import StringIO
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from .metrics import common_metrics, describe
+from .record import Form, Record
+
+NONE = '-'
+
+
+def three_digits(value: float) -> str:
+    """A positive number with three digits that count, without an exponent."""
+    for digits in (3, 2, 1):
+        if round(value, digits) < 10**(3 - digits):
+            return f'{value:.{digits}f}'
+    return f'{value:,.0f}'
+
+
+def of_weights(count: int | None) -> str:
+    """A number of weights, as ``'11.2 M'``."""
+    if count is None:
+        return NONE
+    for unit, size in (('G', 1e9), ('M', 1e6), ('k', 1e3)):
+        if count >= size:
+            return f'{three_digits(count / size)} {unit}'
+    return str(count)
+
+
+def of_bytes(size: int | None) -> str:
+    """Bytes in MB, a million bytes each."""
+    return NONE if size is None else three_digits(size / 1e6)
+
+
+def of_latency(form: Form) -> str:
+    """Median and interval in milliseconds, as ``'12.1 [11.8, 12.6]'``."""
+    if form.latency is None:
+        return NONE
+    values = (form.latency.median, form.latency.low, form.latency.high)
+    median, low, high = map(three_digits, values)
+    return f'{median} [{low}, {high}]'
+
+
+def smaller(form: Form, base: Form) -> str:
+    """How many times smaller than another a form's file is."""
+    if not form.bytes or not base.bytes:
+        return NONE
+    return f'{base.bytes / form.bytes:.1f} x'
+
+
+def comparable(form: Form, base: Form) -> bool:
+    """Whether latencies were measured in the same way."""
+    a, b = form.latency, base.latency
+    return a is not None and b is not None and all(
+        getattr(a, key) == getattr(b, key)
+        for key in ('batch', 'what', 'clock', 'device', 'threads'))
+
+
+def faster(form: Form, base: Form) -> str:
+    """How many times as fast as another a form is, by the medians."""
+    if not comparable(form, base):
+        return NONE
+    return f'{base.latency.median / form.latency.median:.2f} x'
+
+
+def metric_text(form: Form, key: str) -> str:
+    """Name and value of a metric, as ``'box AP 41.2'``; or nothing."""
+    if key not in form.metrics:
+        return ''
+    metric = describe(key)
+    value = metric.text(form.metrics[key])
+    if metric.name.endswith(' %'):
+        return f'{metric.name[:-2]} {value} %'
+    return f'{metric.name} {value}'
+
+
+def columns(keys: Sequence[str]) -> list[str]:
+    """Heads of the table of forms.
+
+    Args:
+        keys (Sequence[str]): Of the metrics, that which counts first.
+    """
+    names = [describe(key).name for key in keys]
+    if names:
+        names[1:1] = ['difference']
+    return [
+        'form', 'bits', *names, 'parameters', 'file, MB', 'smaller',
+        'latency, ms [95 %]', 'times as fast'
+    ]
+
+
+def row(form: Form, base: Form, keys: Sequence[str]) -> list[str]:
+    """Cells of a form, compared with another one.
+
+    Args:
+        form (Form): What was measured.
+        base (Form): What it is compared with.
+        keys (Sequence[str]): As for :func:`columns`.
+    """
+    cells = [describe(key).text(form.metrics.get(key)) for key in keys]
+    if cells:
+        difference = NONE if form is base else describe(keys[0]).difference(
+            form.metrics.get(keys[0]), base.metrics.get(keys[0]))
+        cells[1:1] = [difference]
+    return [
+        form.name, form.bits, *cells,
+        of_weights(form.parameters),
+        of_bytes(form.bytes), NONE if form is base else smaller(form, base),
+        of_latency(form), NONE if form is base else faster(form, base)
+    ]
+
+
+def form_rows(record: Record) -> tuple[list[str], list[list[str]]]:
+    """Heads and cells of the table of a record's forms."""
+    keys = common_metrics(record.forms, record.metric)
+    return columns(keys), [
+        row(form, record.forms[0], keys) for form in record.forms
+    ]
+
+
+def part_rows(forms: Sequence[Form]) -> tuple[list[str], list[list[str]]]:
+    """Heads and cells of where the time of forms goes, in milliseconds."""
+    timed = [f for f in forms if f.latency is not None and f.latency.parts]
+    names = list(dict.fromkeys(p for f in timed for p in f.latency.parts))
+    names.sort(key=lambda name: name == 'rest')
+    return ['form', *names], [[
+        form.name, *(three_digits(form.latency.parts[name])
+                     if name in form.latency.parts else NONE
+                     for name in names)
+    ] for form in timed]
+
+
+def _drawn(title: str, head: list[str], rows: list[list[str]]) -> Table:
+    table = Table(title=title, title_justify='left', box=SIMPLE_HEAD)
+    for i, name in enumerate(head):
+        # numbers stand below each other
+        text = i == 0 or name == 'bits'
+        table.add_column(name, justify='left' if text else 'right')
+    for cells in rows:
+        table.add_row(*cells)
+    return table
+
+
+def measured_on(record: Record) -> Iterator[str]:
+    """Sentences that say what the numbers are of."""
+    if record.data:
+        yield f'Metric on {record.data}.'
+    timed = [form.latency for form in record.forms if form.latency]
+    if timed:
+        first = timed[0]
+        size = ' x '.join(map(str, first.size)) or 'unknown size'
+        what = dict(
+            predict='`predict` of the whole model, without preprocessing',
+            tensor='the network alone',
+            step='a step of training').get(first.what, first.what)
+        images = f'{first.batch} image{"s" * (first.batch != 1)}'
+        rounds = [latency.rounds for latency in timed]
+        yield (f'Latency: {what}, {images} of {size}, median of '
+               f'{min(rounds)} rounds, forms in turn; '
+               f'{record.machine or "unknown machine"}.')
+
+
+def table(record: Record) -> str:
+    """All that a terminal shows of a run.
+
+    Args:
+        record (Record): What was measured.
+
+    Returns:
+        str: A table of the forms, one of where their time goes, and remarks.
+    """
+    out = StringIO()
+    # wide enough that nothing wraps
+    console = Console(file=out, width=160, markup=False, highlight=False)
+    console.print(_drawn(record.model, *form_rows(record)))
+    parts = part_rows(record.forms)
+    if parts[1]:
+        console.print(_drawn('Where the time goes, ms', *parts))
+    lines = [line.rstrip() for line in out.getvalue().splitlines()]
+    text = '\n'.join(lines).strip('\n')
+    sentences = [*measured_on(record), *record.remarks]
+    return f'{text}\n\n' + '\n'.join(sentences) + '\n'
