@@ -1,7 +1,6 @@
 """``tools/compress.py``: from a user's model to a smaller one in one call."""
 import dataclasses
 import datetime
-import json
 import logging
 import tempfile
 import time
@@ -16,10 +15,11 @@ import mmcompress.compat  # noqa: F401
 from mmcompress.analysis.timing import machine
 from mmcompress.model.config import read_config
 from mmcompress.quantization.post_training import Report
-from mmcompress.results import (Record, Subject, main_metric,
-                                measure_forms, render, side_by_side_picture,
-                                table, versions, write_record)
+from mmcompress.results import (Record, measure_forms, render,
+                                side_by_side_picture, table, write_record)
+from mmcompress.results.metrics import describe, main_metric
 from mmcompress.results.record import config_hash
+from mmcompress.results.versions import versions
 from .options import Options
 from .plan import Plan, make_plan
 from .remarks import remarks
@@ -161,29 +161,28 @@ def _run(plan: Plan, start: float) -> Record:
     return record
 
 
-def _measure(plan: Plan, stages: Stages, start: float,
-             say: Report) -> Record:
+def _measure(plan: Plan, stages: Stages, start: float, say: Report) -> Record:
     """What the table shows; measured again only for what is new."""
-    options, cfg = plan.options, plan.cfg
+    options = plan.options
     said = stages.remarks()
     forms = measure_forms(
         stages.subjects(),
         metric=options.metric,
         device=options.device,
         remark=said.append)
-    metric, higher = main_metric(forms, cfg)
+    metric = main_metric(forms[0].metrics)
     record = Record(
         kind='compress',
         task=plan.family.task,
         model=Path(options.config.rpartition('::')[2]).stem,
         methods=stages.methods(),
         config=options.config,
-        config_hash=config_hash(read_config(str(plan.folder /
-                                                f'{plan.name}.py'))),
+        config_hash=config_hash(
+            read_config(str(plan.folder / f'{plan.name}.py'))),
         forms=forms,
         seed=options.seed,
         metric=metric,
-        higher_is_better=higher,
+        higher_is_better=describe(metric).higher_is_better,
         machine=machine(options.device),
         versions=versions(),
         date=datetime.date.today().isoformat(),

@@ -6,6 +6,7 @@ import torch.nn as nn
 from mmengine.config import Config
 
 from mmcompress.analysis.subject import load_weights
+from mmcompress.data_paths import check_data_paths
 from mmcompress.lowbit import LowBitModule
 from mmcompress.model.config import (build_untrained, inner_model, read_config,
                                      teacher_of)
@@ -61,13 +62,17 @@ class Plan:
 
     def describe(self) -> str:
         """The plan in words, a line for each thing that is done."""
-        lines = [f'{self.options.config}: {type(self.model).__name__}, '
-                 f'treated as: {self.family.name} ({self.family.task})']
+        lines = [
+            f'{self.options.config}: {type(self.model).__name__}, '
+            f'treated as: {self.family.name} ({self.family.task})'
+        ]
         lines += self._structure()
         if self.low_bit:
             lines.append(f'bits: {self.low_bit.label}')
-            lines += [f'  stays float: {name} ({why})'
-                      for name, why in self.low_bit.stays_float.items()]
+            lines += [
+                f'  stays float: {name} ({why})'
+                for name, why in self.low_bit.stays_float.items()
+            ]
         if self.distillation:
             lines.append(f'teacher: {self.options.distill_from[0]}, recipe '
                          f'{self.distillation.recipe}: '
@@ -173,11 +178,29 @@ def make_plan(options: Options) -> Plan:
     Raises:
         Refused: If it can't be done; says why, and what can.
     """
+    try:
+        return _make_plan(options)
+    except (ValueError, OSError, RuntimeError) as error:
+        # of configs, checkpoints, data and steps, in words
+        raise Refused(str(error)) from error
+
+
+def _check_data(cfg: Config, options: Options) -> None:
+    """Look for the data before minutes are spent."""
+    needed = ['test_dataloader'] if options.bits or options.prune else []
+    needed += ['val_dataloader'] if options.metric else []
+    if options.trains or options.calibrates:
+        needed.append('train_dataloader')
+    check_data_paths(cfg, needed)
+
+
+def _make_plan(options: Options) -> Plan:
     cfg = read_config(options.config, options.cfg_options)
     if 'default_scope' not in cfg:
         raise Refused(f'{options.config} has no `default_scope`, so it is '
                       'unknown which library it is of (mmdet, mmpose, '
                       'mmpretrain, mmseg)')
+    _check_data(cfg, options)
     # of what a search or a teacher adds, the model alone is meant
     model = build_untrained(cfg)
     meta = load_weights(model, options.checkpoint).get('meta', {})

@@ -30,10 +30,12 @@ def _of_teacher(record: Record) -> list[str]:
     if gain is None or gain > 0:
         return []
     word = 'no better than' if gain == 0 else 'worse than'
-    return [f'The teacher did not help: distilled, the model is {word} the '
-            'student alone, trained as long. Another recipe (--recipe), more '
-            'epochs, or a better teacher may; one run of each says little '
-            'about small differences']
+    return [
+        f'The teacher did not help: distilled, the model is {word} the '
+        'student alone, trained as long. Another recipe (--recipe), more '
+        'epochs, or a better teacher may; one run of each says little '
+        'about small differences'
+    ]
 
 
 def _of_training(record: Record) -> list[str]:
@@ -41,9 +43,11 @@ def _of_training(record: Record) -> list[str]:
     gain = _gain(record, record.form('compressed'), before, _METRIC)
     if gain is None or gain > 0:
         return []
-    return ['Training did not help: the scales that images gave, without '
-            f'training, are {"as good" if gain == 0 else "better"}. Without '
-            '--train the result is there in minutes']
+    return [
+        'Training did not help: the scales that images gave, without '
+        f'training, are {"as good" if gain == 0 else "better"}. Without '
+        '--train the result is there in minutes'
+    ]
 
 
 def _of_metric(record: Record, options: Options) -> list[str]:
@@ -61,8 +65,10 @@ def _of_metric(record: Record, options: Options) -> list[str]:
         ways.append('--distill-from a larger model')
     if options.trains and options.epochs is None:
         ways.append('more --epochs')
-    return [f'{-100 * loss:.1f} % of {record.metric} is lost. What may help: '
-            f'{", ".join(ways)}']
+    return [
+        f'{-100 * loss:.1f} % of {record.metric} is lost. What may help: '
+        f'{", ".join(ways)}'
+    ]
 
 
 def _of_speed(record: Record) -> list[str]:

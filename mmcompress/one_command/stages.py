@@ -46,8 +46,8 @@ class Stages:
         say (Callable): Gets sentences and tables.
     """
 
-    def __init__(self, plan: Plan, state: State,
-                 say: Callable[[str], None]) -> None:
+    def __init__(self, plan: Plan, state: State, say: Callable[[str],
+                                                               None]) -> None:
         self.plan = plan
         self.state = state
         self.say = say
@@ -75,8 +75,12 @@ class Stages:
             choice = Choice(ratio=self.options.prune)
             if not self.plan.units:
                 choice = Choice(channels=dict(ratio=self.options.prune))
-            prune_file(self.options.config, self.options.checkpoint, str(out),
-                       choice, options=self.options.cfg_options)
+            prune_file(
+                self.options.config,
+                self.options.checkpoint,
+                str(out),
+                choice,
+                options=self.options.cfg_options)
             return str(out)
 
         self._once('prune', work)
@@ -134,8 +138,7 @@ class Stages:
         if any(isinstance(m, Quantizer) for m in model.modules()):
             calibrate(model, training_images(cfg, _PROBE_IMAGES))
         self.say('Timing the low-bit layers against the float ones')
-        times = what_pays(self._float_twin(), model, cfg,
-                          self.options.device)
+        times = what_pays(self._float_twin(), model, cfg, self.options.device)
         names, sentences = slower(times)
         self.state.finish('slower', sentences)
         for sentence in sentences:
@@ -169,11 +172,13 @@ class Stages:
             names = None
             if self.options.calibrates:
                 cfg = read_config(str(self._path('.py')))
-                batches = training_images(
-                    cfg, self.options.images, fewer=True)
+                batches = training_images(cfg, self.options.images, fewer=True)
                 model.to(self.options.device)
-                post_training(model, batches, self.say,
-                              rounding=rounding_of(self._weight_bits()))
+                post_training(
+                    model,
+                    batches,
+                    self.say,
+                    rounding=rounding_of(self._weight_bits()))
                 names = scale_names(model)
             suffix = '_start.pth' if self.options.trains else '.pth'
             return dict(
@@ -200,8 +205,8 @@ class Stages:
         start, scales = self._training_start()
         losses = self._balanced(start, scales)
         config = write_training_config(self.plan, start, scales, losses)
-        found = self._once(
-            'train', lambda: self._trained(config, 'train', 'training'))
+        found = self._once('train',
+                           lambda: self._trained(config, 'train', 'training'))
         if 'weights' not in self.state:
             self._take(found['checkpoint'], self._path('.pth'))
             self.state.finish('weights', str(self._path('.pth')))
@@ -266,8 +271,8 @@ class Stages:
 
         def work() -> str:
             out = self.folder / 'packed.pth'
-            pack_file(str(self._path('.py')), str(self._path('.pth')),
-                      str(out))
+            pack_file(
+                str(self._path('.py')), str(self._path('.pth')), str(out))
             return str(out)
 
         self._once('pack', work)
@@ -283,11 +288,14 @@ class Stages:
             out = self.folder / 'model.onnx'
             config, checkpoint = self._path('.py'), self._path('.pth')
             if self.options.bits in _ANEW:
-                config, checkpoint = (self.folder / f'packed.{end}'
-                                      for end in ('py', 'pth'))
+                config, checkpoint = (
+                    self.folder / f'packed.{end}' for end in ('py', 'pth'))
             report = export_file(str(config), str(checkpoint), str(out))
-            return dict(file=str(out), config=str(config),
-                        checkpoint=str(checkpoint), said=report.sentences())
+            return dict(
+                file=str(out),
+                config=str(config),
+                checkpoint=str(checkpoint),
+                said=report.sentences())
 
         for sentence in self._once('export', work)['said']:
             self.say(sentence)
@@ -301,21 +309,25 @@ class Stages:
         config = str(self._path('.py'))
         found = [Subject('float', self._float_config(), options.checkpoint)]
         if 'alone' in self.state:
-            found.append(Subject('student alone', config,
-                                 self.state['alone']['checkpoint'], label))
+            found.append(
+                Subject('student alone', config,
+                        self.state['alone']['checkpoint'], label))
         if options.trains and options.calibrates:
-            found.append(Subject('without training', config,
-                                 self.state['calibrate']['checkpoint'], label))
-        found.append(Subject('compressed', config, str(self._path('.pth')),
-                             label))
+            found.append(
+                Subject('without training', config,
+                        self.state['calibrate']['checkpoint'], label))
+        found.append(
+            Subject('compressed', config, str(self._path('.pth')), label))
         if 'pack' in self.state:
             packed = self.state['pack']
-            found.append(Subject('packed', packed.replace('.pth', '.py'),
-                                 packed, label))
+            found.append(
+                Subject('packed', packed.replace('.pth', '.py'), packed,
+                        label))
         if 'export' in self.state:
             onnx = self.state['export']
-            found.append(Subject('onnx', onnx['config'], onnx['checkpoint'],
-                                 label, onnx['file']))
+            found.append(
+                Subject('onnx', onnx['config'], onnx['checkpoint'], label,
+                        onnx['file']))
         return found
 
     def _float_config(self) -> str:
@@ -332,7 +344,7 @@ class Stages:
         if options.tokens:
             names.append('ToMe')
         if plan.low_bit:
-            names.append(plan.low_bit.method)
+            names.append(plan.low_bit.label)
         if plan.distillation:
             names.append(plan.distillation.recipe)
         return names

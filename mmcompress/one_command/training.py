@@ -74,12 +74,11 @@ def train(config: Path,
     with open(log, 'a') as out, Progress(
             *columns, console=Console(file=sys.stderr)) as bar:
         task = bar.add_task(what, total=iterations, loss='')
-        process = subprocess.Popen(
-            [sys.executable, '-c', _RUN, *arguments],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors='replace')
+        process = subprocess.Popen([sys.executable, '-c', _RUN, *arguments],
+                                   stdout=subprocess.PIPE,
+                                   stderr=subprocess.STDOUT,
+                                   text=True,
+                                   errors='replace')
         try:
             for line in process.stdout:
                 out.write(line)
