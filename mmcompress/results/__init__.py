@@ -5,8 +5,12 @@ __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     dict(
         measure=['measure_forms'],
+        metrics=['describe', 'main_metric'],
+        picture=['side_by_side_picture'],
         record=[
             'SCHEMA', 'Form', 'Latency', 'Record', 'read_record',
             'write_record'
         ],
-        subjects=['Subject']))
+        render=['render'],
+        subjects=['Subject'],
+        table=['table']))

@@ -8,14 +8,11 @@ from numbers import Real
 import torch
 from mmengine.registry import DefaultScope
 
-from mmcompress.model.testing import labelled_data, measure
+from mmcompress.model.testing import measure
 from .record import Form
-from .subjects import (PARTS, Loaded, Progress, Subject, file_bytes, load,
-                       num_weights, show_progress)
+from .subjects import (NO_DATA, Loaded, Progress, Subject, file_bytes, load,
+                       num_weights, show_progress, validation_data)
 from .timing import time_forms
-
-# what is said of data that isn't there
-NO_DATA = (ValueError, FileNotFoundError, RuntimeError)
 
 
 def _numbers(metrics: dict) -> dict[str, float]:
@@ -42,7 +39,7 @@ def metrics_of(loaded: Loaded,
     """
     name = loaded.subject.name
     try:
-        data = labelled_data(loaded.cfg, PARTS)
+        data = validation_data(loaded.cfg)
     except NO_DATA as error:
         remark(f'{name}: no metric, since {error}')
         return {}

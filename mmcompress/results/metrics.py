@@ -21,8 +21,11 @@ class Metric:
     higher_is_better: bool = True
 
     def text(self, value: float | None) -> str:
-        """A value, rounded; ``'-'`` without one."""
-        if value is None or not math.isfinite(value):
+        """A value, rounded; ``'-'`` without one.
+
+        mmdet writes -1 where there is nothing to find.
+        """
+        if value is None or not math.isfinite(value) or value < 0:
             return '-'
         return f'{self.factor * value:.{self.digits}f}'
 

@@ -1,4 +1,6 @@
 """The forms of a model that are measured, as they are on disk."""
+import contextlib
+import copy
 import io
 import sys
 import time
@@ -18,9 +20,12 @@ from mmcompress.deploy.onnx.network import Network
 from mmcompress.deploy.onnx.session import Session
 from mmcompress.lowbit import LowBitModule
 from mmcompress.model.config import read_config
+from mmcompress.model.testing import LabelledData, labelled_data
 
 # whose data counts: what the user validates on
 PARTS = ('val', 'test')
+# what is raised where it isn't there
+NO_DATA = (ValueError, FileNotFoundError, RuntimeError)
 Progress = Callable[[Iterable, str], Iterable]
 
 
@@ -143,6 +148,31 @@ def state_dict_bytes(weights: Mapping[str, Tensor]) -> int:
     file = io.BytesIO()
     torch.save(dict(state_dict=dict(weights)), file)
     return file.tell()
+
+
+def validation_data(cfg: Config, alone: bool = False) -> LabelledData:
+    """What a user validates on.
+
+    Args:
+        cfg (Config): Whole config.
+        alone (bool): One image at a time, in this process.
+
+    Raises:
+        FileNotFoundError: If there are no files where the config says.
+        ValueError: If it has no metric, or several data sets.
+        RuntimeError: If the data can not be loaded.
+    """
+    if alone:
+        cfg = copy.deepcopy(cfg)
+        for part in PARTS:
+            loader = cfg.get(f'{part}_dataloader')
+            if isinstance(loader, dict):
+                loader.update(
+                    batch_size=1, num_workers=0, persistent_workers=False)
+                loader.pop('prefetch_factor', None)
+    # readers of annotations tell on standard output how far they are
+    with contextlib.redirect_stdout(io.StringIO()):
+        return labelled_data(cfg, PARTS)
 
 
 def num_weights(model: nn.Module) -> int:

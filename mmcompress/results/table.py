@@ -1,4 +1,5 @@
 """What was measured, as tables that people read."""
+import textwrap
 from collections.abc import Iterator, Sequence
 from io import StringIO
 
@@ -133,15 +134,30 @@ def part_rows(forms: Sequence[Form]) -> tuple[list[str], list[list[str]]]:
     ] for form in timed]
 
 
-def _drawn(title: str, head: list[str], rows: list[list[str]]) -> Table:
-    table = Table(title=title, title_justify='left', box=SIMPLE_HEAD)
+def drawn(title: str, head: list[str], rows: list[list[str]],
+          texts: int = 2) -> str:
+    """A table as plain text, as narrow as it can be.
+
+    Args:
+        title (str): Above it.
+        head (list[str]): Names of the columns.
+        rows (list[list[str]]): Cells.
+        texts (int): How many columns have texts; the others have numbers.
+    """
+    result = Table(
+        title=title or None, title_justify='left', box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0))  # yapf: disable
     for i, name in enumerate(head):
-        # numbers stand below each other
-        text = i == 0 or name == 'bits'
-        table.add_column(name, justify='left' if text else 'right')
+        # in two lines
+        name = name.replace(', ', ',\n').replace('times as', 'times\nas')
+        result.add_column(name, justify='left' if i < texts else 'right')
     for cells in rows:
-        table.add_row(*cells)
-    return table
+        result.add_row(*cells)
+    out = StringIO()
+    # so wide that nothing else is broken
+    Console(file=out, width=240, markup=False, highlight=False).print(result)
+    lines = [line.rstrip() for line in out.getvalue().splitlines()]
+    return '\n'.join(lines).strip('\n')
 
 
 def measured_on(record: Record) -> Iterator[str]:
@@ -172,14 +188,10 @@ def table(record: Record) -> str:
     Returns:
         str: A table of the forms, one of where their time goes, and remarks.
     """
-    out = StringIO()
-    # wide enough that nothing wraps
-    console = Console(file=out, width=160, markup=False, highlight=False)
-    console.print(_drawn(record.model, *form_rows(record)))
+    blocks = [drawn(record.model, *form_rows(record))]
     parts = part_rows(record.forms)
     if parts[1]:
-        console.print(_drawn('Where the time goes, ms', *parts))
-    lines = [line.rstrip() for line in out.getvalue().splitlines()]
-    text = '\n'.join(lines).strip('\n')
+        blocks.append(drawn('Where the time goes, ms', *parts, texts=1))
     sentences = [*measured_on(record), *record.remarks]
-    return f'{text}\n\n' + '\n'.join(sentences) + '\n'
+    blocks.append('\n'.join(textwrap.fill(s, 100) for s in sentences))
+    return '\n\n'.join(block for block in blocks if block) + '\n'

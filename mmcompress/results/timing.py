@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn as nn
-from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
 from mmcompress.analysis.latency import Parts, parts_of
@@ -13,34 +12,14 @@ from mmcompress.analysis.timing import (device_clock, interleaved,
                                         keep_freed_memory, median_interval)
 from mmcompress.deploy.forms import forms
 from mmcompress.model.inputs import noise_batch
-from mmcompress.model.testing import labelled_data
 from .record import Latency
-from .subjects import PARTS, Loaded, Progress, show_progress
+from .subjects import (NO_DATA, PARTS, Loaded, Progress, show_progress,
+                       validation_data)
 
 FEWEST, USUAL, MOST = 7, 20, 100
 # of each form; what the usual number of calls may take, slow as they are
 SECONDS, MOST_SECONDS = 10, 60
 LAST = 'channels last'
-
-
-def one_image(cfg: Config) -> dict:
-    """The first image that a config validates on, not yet preprocessed.
-
-    Args:
-        cfg (Config): Whole config.
-
-    Raises:
-        ValueError, FileNotFoundError, RuntimeError: See
-            :func:`mmcompress.model.testing.labelled_data`.
-    """
-    cfg = copy.deepcopy(cfg)
-    for part in PARTS:
-        loader = cfg.get(f'{part}_dataloader')
-        if isinstance(loader, dict):
-            loader.update(
-                batch_size=1, num_workers=0, persistent_workers=False)
-            loader.pop('prefetch_factor', None)
-    return next(iter(labelled_data(cfg, PARTS).loader))
 
 
 def _batches(loaded: Sequence[Loaded],
@@ -52,13 +31,15 @@ def _batches(loaded: Sequence[Loaded],
         data = str([one.cfg.get(f'{part}_dataloader') for part in PARTS])
         try:
             if data not in images:
-                images[data] = one_image(one.cfg)
-            batch = one.model.data_preprocessor(
-                copy.deepcopy(images[data]), False)
-        except (ValueError, FileNotFoundError, RuntimeError) as error:
+                loader = validation_data(one.cfg, alone=True).loader
+                images[data] = next(iter(loader))
+            image = copy.deepcopy(images[data])
+        except NO_DATA as error:
             remark(f'{one.subject.name}: timed on an image of noise, since '
                    f'{error}')
             batch = noise_batch(one.cfg, one.model)
+        else:
+            batch = one.model.data_preprocessor(image, False)
         batches.append(batch)
     return batches
 

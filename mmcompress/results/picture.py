@@ -1,0 +1,270 @@
+"""What forms of a model find in images, side by side."""
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from mmengine.registry import DefaultScope
+from mmengine.structures import InstanceData
+
+from .metrics import main_metric
+from .record import Form
+from .scenes import SCENES, Scenes
+from .subjects import Loaded, Subject, load, validation_data
+from .table import metric_text
+
+SCORE = 0.3
+# inches of an image, and what makes its text as large as it is
+WIDTH, DPI = 3.4, 140
+TRUTH = 'ground truth'
+# how many guesses of a classifier are shown
+GUESSES = 3
+
+
+@contextmanager
+def _same_colors() -> Iterator[None]:
+    """Let what visualizers draw by chance be the same each time."""
+    state = np.random.get_state()
+    np.random.seed(0)
+    try:
+        yield
+    finally:
+        np.random.set_state(state)
+
+
+def _palette(meta: Mapping, num: int) -> list[tuple]:
+    """A colour for each class; the data set's, if it has as many."""
+    own = meta.get('palette') or ()
+    if len(own) >= num:
+        return [tuple(color) for color in own]
+    colors = matplotlib.colormaps['turbo'](np.linspace(0.05, 0.95, num))
+    return [tuple(int(255 * c) for c in color[:3]) for color in colors]
+
+
+class _Boxes:
+    """Draws detections.
+
+    Args:
+        scenes (Scenes): The images.
+        found (list): What the first model finds in them.
+    """
+
+    def __init__(self, scenes: Scenes, found: list[InstanceData]) -> None:
+        from mmdet.visualization import DetLocalVisualizer
+        self.visualizer = DetLocalVisualizer(
+            line_width=2, alpha=0.9, text_color=(255, 255, 255))
+        classes = scenes.meta.get('classes') or ()
+        self.visualizer.dataset_meta = dict(
+            classes=classes, palette=_palette(scenes.meta, len(classes)))
+        self.least = _threshold(scenes.truths(), found)
+        self.caption = f'boxes of a score of at least {self.least:.2g}'
+
+    def __call__(self, axes, image: np.ndarray, instances: InstanceData,
+                 is_truth: bool) -> None:
+        """Draw into axes."""
+        if 'scores' in instances:
+            instances = instances[instances.scores >= self.least]
+        meta = self.visualizer.dataset_meta
+        with _same_colors():
+            drawn = self.visualizer._draw_instances(
+                image, instances, meta['classes'], meta['palette'])
+        axes.imshow(drawn)
+
+
+def _threshold(truths: list[InstanceData],
+               found: list[InstanceData]) -> float:
+    """The usual least score; or that of as many boxes as there are objects.
+
+    A model that was trained for a short time is sure of nothing.
+    """
+    scores = np.sort(np.concatenate([f.scores for f in found]))[::-1]
+    number = sum(map(len, truths))
+    if not len(scores) or not number:
+        return SCORE
+    return min(SCORE, float(scores[min(number, len(scores)) - 1]))
+
+
+class _Overlay:
+    """Draws classes of pixels over the image."""
+    caption = ''
+
+    def __init__(self, scenes: Scenes, found: list) -> None:
+        from mmseg.visualization import SegLocalVisualizer
+        self.visualizer = SegLocalVisualizer(alpha=0.6)
+        self.classes = scenes.meta.get('classes') or ()
+        self.palette = _palette(scenes.meta, len(self.classes))
+        self.seen: set[int] = set()
+
+    def __call__(self, axes, image: np.ndarray, labels, is_truth) -> None:
+        """Draw into axes."""
+        self.seen |= {int(x) for x in np.unique(labels.data)
+                      if x < len(self.classes)}  # yapf: disable
+        axes.imshow(
+            self.visualizer._draw_sem_seg(
+                image, labels, self.classes, self.palette, with_labels=False))
+
+    def legend(self) -> dict[str, tuple]:
+        """Colours of the classes that were drawn."""
+        return {
+            self.classes[i]: tuple(c / 255 for c in self.palette[i])
+            for i in sorted(self.seen)
+        }
+
+
+class _Skeletons:
+    """Draws keypoints."""
+    caption = f'keypoints of a score of at least {SCORE:g}'
+
+    def __init__(self, scenes: Scenes, found: list) -> None:
+        from mmpose.visualization import PoseLocalVisualizer
+        few = len(scenes.meta.get('keypoint_id2name') or ()) < 40
+        self.visualizer = PoseLocalVisualizer(
+            radius=4 if few else 2, line_width=2 if few else 1)
+        self.visualizer.set_dataset_meta(scenes.meta)
+
+    def __call__(self, axes, image: np.ndarray, instances, is_truth) -> None:
+        """Draw into axes."""
+        axes.imshow(self.visualizer._draw_instances_kpts(image, instances,
+                                                         SCORE))
+
+
+class _Guesses:
+    """Draws bars of scores below the image."""
+    caption = ''
+
+    def __init__(self, scenes: Scenes, found: list) -> None:
+        self.truths = scenes.truths()
+        self.classes = scenes.meta.get('classes') or ()
+        self.place = 0
+
+    def _name(self, label: int) -> str:
+        known = label < len(self.classes)
+        return str(self.classes[label]) if known else f'class {label}'
+
+    def __call__(self, axes, image: np.ndarray, scores, is_truth) -> None:
+        """Draw into axes."""
+        axes.imshow(image)
+        if is_truth:
+            self.truth = scores
+            names = ', '.join(map(self._name, scores))
+            axes.set_xlabel(names, fontsize=10)
+            return
+        best = np.argsort(-scores, kind='stable')[:GUESSES]
+        box = axes.inset_axes((0, -0.05 - 0.1 * len(best), 1, 0.1 * len(best)))
+        colors = ['C2' if i in self.truth else 'C7' for i in best]
+        box.barh(range(len(best)), scores[best], color=colors, alpha=0.7)
+        for row, label in enumerate(best):
+            text = f' {self._name(label)} {100 * scores[label]:.0f} %'
+            box.text(0, row, text, va='center', fontsize=9)
+        box.set(xlim=(0, 1), xticks=[], yticks=[])
+        box.invert_yaxis()
+
+
+_DRAWN = dict(
+    mmdet=_Boxes, mmseg=_Overlay, mmpose=_Skeletons, mmpretrain=_Guesses)
+
+
+def _shown(subjects: Sequence[Subject | Loaded]) -> list[Loaded]:
+    """The first and the last form, ready to run."""
+    ends = [subjects[0], subjects[-1]] if len(subjects) > 1 else subjects[:1]
+    return [s if isinstance(s, Loaded) else load(s) for s in ends]
+
+
+def _titles(loaded: list[Loaded], forms: Sequence[Form],
+            metric: str) -> list[str]:
+    """Names of the columns, with what was measured."""
+    by_name = {form.name: form for form in forms}
+    titles = [TRUTH]
+    for one in loaded:
+        name, bits = one.subject.name, one.subject.bits
+        title = name if bits in ('float', name) else f'{name}, {bits}'
+        form = by_name.get(name)
+        key = metric or (main_metric(form.metrics) if form else '')
+        text = metric_text(form, key) if form else ''
+        titles.append(f'{title}\n{text}' if text else title)
+    return titles
+
+
+def _figure(scenes: Scenes, columns: list[list[Any]], draw: Any,
+            titles: list[str], path: Path) -> None:
+    matplotlib.use('agg')
+    from matplotlib import pyplot as plt
+    heights = [image.shape[0] / image.shape[1] for image in scenes.images]
+    below = 0.45 if isinstance(draw, _Guesses) else 0.0
+    figure, grid = plt.subplots(
+        len(scenes.images),
+        len(columns),
+        squeeze=False,
+        layout='constrained',
+        figsize=(WIDTH * len(columns),
+                 WIDTH * sum(h + below for h in heights) + 0.8),
+        height_ratios=[h + below for h in heights])
+    for row, image in enumerate(scenes.images):
+        for column, (title, found) in enumerate(zip(titles, columns)):
+            axes = grid[row, column]
+            draw(axes, image.copy(), found[row], column == 0)
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set_visible(False)
+            if row == 0:
+                axes.set_title(title, fontsize=11)
+    _below(figure, draw)
+    figure.savefig(path, dpi=DPI)
+    plt.close(figure)
+
+
+def _below(figure: Any, draw: Any) -> None:
+    """Write what the drawing means below it."""
+    from matplotlib.patches import Patch
+    if draw.caption:
+        figure.supxlabel(draw.caption, fontsize=8)
+    legend = getattr(draw, 'legend', dict)()
+    if legend:
+        figure.legend(
+            handles=[
+                Patch(color=color, label=textwrap.shorten(name, 24))
+                for name, color in legend.items()
+            ],
+            loc='outside lower center',
+            ncols=6,
+            fontsize=8,
+            frameon=False)
+
+
+def side_by_side_picture(subjects: Sequence[Subject | Loaded],
+                         path: str | Path,
+                         images: int = 3,
+                         forms: Sequence[Form] = (),
+                         metric: str = '') -> None:
+    """Draw what is right, and what the first and the last form find.
+
+    Args:
+        subjects (Sequence[Subject]): The forms, float first.
+        path (str | Path): Of the picture, ``.png``.
+        images (int): Of the validation data: those with the most objects.
+        forms (Sequence[Form]): What was measured, for the titles.
+        metric (str): Key of the metric in titles; by default what counts.
+
+    Raises:
+        ValueError: If the task is none of those that can be drawn, or there
+            is no data.
+        FileNotFoundError, RuntimeError: If there is no data.
+    """
+    loaded = _shown(subjects)
+    scope = loaded[0].cfg.get('default_scope')
+    if scope not in SCENES:
+        raise ValueError(f'default_scope is {scope!r}; what models find can '
+                         f'be drawn for {", ".join(SCENES)}')
+    loaders = [validation_data(one.cfg, alone=True).loader for one in loaded]
+    with DefaultScope.overwrite_default_scope(scope):
+        scenes = SCENES[scope](loaders[0], images)
+        columns = [
+            scenes.predictions(one.model, loader)
+            for one, loader in zip(loaded, loaders)
+        ]
+        draw = _DRAWN[scope](scenes, columns[0])
+        columns.insert(0, scenes.truths())
+        _figure(scenes, columns, draw, _titles(loaded, forms, metric),
+                Path(path))
