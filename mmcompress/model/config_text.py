@@ -8,7 +8,11 @@ from typing import Any
 from mmengine.config import Config
 from yapf.yapflib.yapf_api import FormatCode
 
-_STYLE = dict(based_on_style='pep8', column_limit=79)
+_STYLE = dict(
+    based_on_style='pep8',
+    column_limit=79,
+    blank_line_before_nested_class_or_def=True,
+    split_before_expression_after_opening_paren=True)
 
 
 class Code(str):

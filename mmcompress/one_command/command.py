@@ -2,6 +2,7 @@
 import dataclasses
 import datetime
 import logging
+import os
 import tempfile
 import time
 from collections.abc import Sequence
@@ -15,16 +16,19 @@ import mmcompress.compat  # noqa: F401
 from mmcompress.analysis.timing import machine
 from mmcompress.model.config import read_config
 from mmcompress.quantization.post_training import Report
-from mmcompress.results import (Record, measure_forms, render,
-                                side_by_side_picture, table, write_record)
+from mmcompress.results import (Record, measure_forms, side_by_side_picture,
+                                write_record)
 from mmcompress.results.metrics import describe, main_metric
 from mmcompress.results.record import config_hash
+from mmcompress.results.render import render
+from mmcompress.results.table import table
 from mmcompress.results.versions import versions
 from .options import Options
 from .plan import Plan, make_plan
 from .remarks import remarks
 from .stages import Stages
 from .state import State
+from .written import model_config
 
 
 def compress(config: str,
@@ -125,6 +129,7 @@ def compress(config: str,
 
 def _dry_run(plan: Plan) -> None:
     """Say what would be done; nothing is left on disk."""
+    options = plan.options
     say = Report()
     say(plan.describe())
     with tempfile.TemporaryDirectory() as folder:
@@ -134,8 +139,13 @@ def _dry_run(plan: Plan) -> None:
         stages.prune()
         stages.write_config(probe=False)
         say(stages.sizes())
-        for path in sorted(plan.folder.glob(f'{plan.name}.py')):
-            say(f'\n{there / path.name}:\n{path.read_text()}')
+        steps = stages.steps(options.exclude)
+    plan.folder = there
+    config = options.config
+    if '::' not in config:
+        config = os.path.relpath(config, there)
+    text = model_config(plan, steps, config)
+    say(f'\n{there / plan.name}.py would be:\n{text}')
 
 
 def _run(plan: Plan, start: float) -> Record:

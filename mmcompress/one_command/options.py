@@ -1,5 +1,5 @@
 """What a user asks for, checked before anything is read."""
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 BITS = ('8', 'w4a8', 'w4a4', 'ternary', '1')
@@ -95,16 +95,13 @@ class Options:
 
     def asked(self) -> dict[str, Any]:
         """What differs from doing nothing, to be written down."""
-        default = Options('', '', export='onnx')
-        kept = {
+        default = {f.name: f.default for f in fields(self)}
+        return {
             key: value
             for key, value in asdict(self).items()
-            if value != getattr(default, key, None) and key not in ('work_dir',
-                                                                    'dry_run')
+            if value != default[key] and value not in ([], {}) and key not in (
+                'work_dir', 'dry_run')
         }
-        if self.export:
-            kept['export'] = self.export
-        return kept
 
     def command(self) -> str:
         """The command line that says the same."""

@@ -91,7 +91,7 @@ class Stages:
             return self.state['prune']
         return self.options.checkpoint
 
-    def _steps(self, exclude: list[str]) -> list[dict]:
+    def steps(self, exclude: list[str]) -> list[dict]:
         """All steps that change the dense model, without slow layers."""
         if 'prune' in self.state:
             pruned = read_config(self.state['prune'].replace('.pth', '.py'))
@@ -123,10 +123,10 @@ class Stages:
 
         def work() -> list[str]:
             exclude = list(self.options.exclude)
-            write_model_config(self.plan, self._steps(exclude))
+            write_model_config(self.plan, self.steps(exclude))
             if probe and self.plan.low_bit and not self.options.keep_slow:
                 exclude += self._slow_layers()
-                write_model_config(self.plan, self._steps(exclude))
+                write_model_config(self.plan, self.steps(exclude))
             return exclude
 
         self._once('config', work)

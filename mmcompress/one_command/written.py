@@ -38,19 +38,15 @@ def _hooks(cfg: Config) -> dict:
     return {}
 
 
-def write_model_config(plan: Plan, steps: list[dict]) -> Path:
-    """Write the config of the compressed model.
+def model_config(plan: Plan, steps: list[dict], base: str) -> str:
+    """The config of the compressed model, as text.
 
     Args:
         plan (Plan): Of the run.
         steps (list[dict]): All that change the dense model.
-
-    Returns:
-        Path: ``NAME.py`` in the folder of the run.
+        base (str): What it inherits.
     """
     options, cfg = plan.options, plan.cfg
-    base = base_of(cfg, options.config, bool(options.cfg_options), plan.folder,
-                   f'{plan.name}_base.py')
     keys = dict(_base_=base)
     dense, _ = dense_parts(cfg)
     inner = inner_expression(cfg, dense)
@@ -68,8 +64,24 @@ def write_model_config(plan: Plan, steps: list[dict]) -> Path:
     if steps and _hooks(cfg):
         keys['default_hooks'] = _hooks(cfg)
     comment = _MODEL.format(command=options.command(), name=plan.name)
+    return config_file(comment, keys)
+
+
+def write_model_config(plan: Plan, steps: list[dict]) -> Path:
+    """Write the config of the compressed model.
+
+    Args:
+        plan (Plan): Of the run.
+        steps (list[dict]): All that change the dense model.
+
+    Returns:
+        Path: ``NAME.py`` in the folder of the run.
+    """
+    options = plan.options
+    base = base_of(plan.cfg, options.config, bool(options.cfg_options),
+                   plan.folder, f'{plan.name}_base.py')
     path = plan.folder / f'{plan.name}.py'
-    path.write_text(config_file(comment, keys))
+    path.write_text(model_config(plan, steps, base))
     return path
 
 

@@ -45,8 +45,8 @@ def test_the_command_says_what_was_asked():
         cfg_options={'work_dir': 'x'})
     assert options.command() == (
         'python tools/compress.py a.py a.pth --distill-from t.py t.pth '
-        '--bits 8 --prune 0.5 --exclude neck --keep-slow --no-metric '
-        '--export onnx --cfg-options work_dir=x')
+        '--bits 8 --prune 0.5 --export onnx --exclude neck --keep-slow '
+        '--no-metric --cfg-options work_dir=x')
 
 
 def test_a_run_goes_on_with_the_same_options(tmp_path):
