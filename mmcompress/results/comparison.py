@@ -6,7 +6,7 @@ from .blocks import Block, Cells, Heading, Plot, Plots, Points, Text
 from .metrics import describe
 from .plots import Point, points
 from .record import Form, Latency, Record, read_record
-from .table import (NONE, drawn, faster, of_bytes, of_latency, of_weights,
+from .tables import (NONE, drawn, faster, of_bytes, of_latency, of_weights,
                     smaller)
 
 Runs = Mapping[str, Record]

@@ -14,7 +14,7 @@ from .metrics import main_metric
 from .record import Form
 from .scenes import SCENES, Scenes
 from .subjects import Loaded, Subject, load, validation_data
-from .table import metric_text
+from .tables import metric_text
 
 SCORE = 0.3
 # inches of an image, and what makes its text as large as it is

@@ -9,7 +9,7 @@ from .metrics import describe
 from .plots import Panel, bars
 from .record import Form, Record
 from .running import command_of, files_of, how_to_run
-from .table import (faster, form_rows, measured_on, of_bytes, part_rows,
+from .tables import (faster, form_rows, measured_on, of_bytes, part_rows,
                     three_digits)
 
 FORMATS = ('md', 'html')
