@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mmcompress.results import render
 from mmcompress.results.comparison import comparison_table, read_runs
-from mmcompress.results.render import FORMATS
+from mmcompress.results.reports import FORMATS
 
 DESCRIPTION = '''Prints one table of all forms of all runs: metric, weights,
 size of the file, latency. Writes it with plots as OUT/report.html, which

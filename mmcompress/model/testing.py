@@ -41,8 +41,7 @@ class LabelledData:
     evaluator: dict | list
 
 
-def labelled_data(cfg: Config,
-                  parts: Sequence[str] = _PARTS) -> LabelledData:
+def labelled_data(cfg: Config, parts: Sequence[str] = _PARTS) -> LabelledData:
     """Load what a config tests on.
 
     Args:
@@ -70,11 +69,10 @@ def labelled_data(cfg: Config,
 
 
 @torch.no_grad()
-def measure(
-        cfg: Config,
-        model: nn.Module,
-        progress: Callable[[Iterable], Iterable] = iter,
-        data: LabelledData | None = None) -> dict[str, float]:
+def measure(cfg: Config,
+            model: nn.Module,
+            progress: Callable[[Iterable], Iterable] = iter,
+            data: LabelledData | None = None) -> dict[str, float]:
     """Test a model on the data of its config.
 
     Args:

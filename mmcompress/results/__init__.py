@@ -11,6 +11,6 @@ __getattr__, __dir__, __all__ = lazy_exports(
             'SCHEMA', 'Form', 'Latency', 'Record', 'read_record',
             'write_record'
         ],
-        render=['render'],
+        reports=['render'],
         subjects=['Subject'],
-        table=['table']))
+        tables=['table']))

@@ -88,13 +88,13 @@ _QUALITY = 88
 _STYLE = '''
 :root { color-scheme: light; }
 body { font: 16px/1.5 system-ui, sans-serif; color: #1b1f24;
-  max-width: 62rem; margin: 0 auto; padding: 1rem; }
+  max-width: 68rem; margin: 0 auto; padding: 1rem; }
 h1 { font-size: 1.5rem; line-height: 1.25; }
 h2 { font-size: 1.15rem; margin-top: 2rem; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums;
-  font-size: .9rem; }
-th, td { padding: .35rem .7rem; text-align: right; white-space: nowrap;
+  font-size: .875rem; }
+th, td { padding: .35rem .6rem; text-align: right; white-space: nowrap;
   border-bottom: 1px solid #d7dce1; }
 th { border-bottom: 2px solid #8b949e; }
 th.text, td.text { text-align: left; }

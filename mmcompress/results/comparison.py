@@ -6,8 +6,8 @@ from .blocks import Block, Cells, Heading, Plot, Plots, Points, Text
 from .metrics import describe
 from .plots import Point, points
 from .record import Form, Latency, Record, read_record
-from .table import (NONE, drawn, faster, of_bytes, of_latency, of_weights,
-                    smaller)
+from .tables import (NONE, drawn, faster, of_bytes, of_latency, of_weights,
+                     smaller)
 
 Runs = Mapping[str, Record]
 
@@ -207,10 +207,9 @@ def _plots(runs: Runs) -> Iterator[Plot]:
             found = _points(group, metric, 'latency')
             if len(found) > 1:
                 machine = how.partition(',')[0]
-                yield Plot(
-                    f'latency_{i}_{j}',
-                    points(found, 'latency, ms', name, machine),
-                    f'{name} over the latency on {machine}')
+                yield Plot(f'latency_{i}_{j}',
+                           points(found, 'latency, ms', name, machine),
+                           f'{name} over the latency on {machine}')
 
 
 def comparison_blocks(runs: Runs) -> list[Block]:

@@ -88,6 +88,6 @@ def measure_forms(subjects: Sequence[Subject],
         Form(subject.name, str(subject.config), str(subject.checkpoint),
              subject.bits, measured, parameters, size,
              latencies.get(subject.name))
-        for subject, measured, (parameters, size) in zip(
-            subjects, metrics, weights)
+        for subject, measured, (parameters,
+                                size) in zip(subjects, metrics, weights)
     ]

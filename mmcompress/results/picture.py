@@ -14,7 +14,7 @@ from .metrics import main_metric
 from .record import Form
 from .scenes import SCENES, Scenes
 from .subjects import Loaded, Subject, load, validation_data
-from .table import metric_text
+from .tables import metric_text
 
 SCORE = 0.3
 # inches of an image, and what makes its text as large as it is
@@ -59,7 +59,8 @@ class _Boxes:
         classes = scenes.meta.get('classes') or ()
         self.visualizer.dataset_meta = dict(
             classes=classes, palette=_palette(scenes.meta, len(classes)))
-        self.least = _threshold(scenes.truths(), found)
+        self.least = _threshold([f.scores for f in found],
+                                sum(map(len, scenes.truths())))
         self.caption = f'boxes of a score of at least {self.least:.2g}'
 
     def __call__(self, axes, image: np.ndarray, instances: InstanceData,
@@ -69,22 +70,25 @@ class _Boxes:
             instances = instances[instances.scores >= self.least]
         meta = self.visualizer.dataset_meta
         with _same_colors():
-            drawn = self.visualizer._draw_instances(
-                image, instances, meta['classes'], meta['palette'])
+            drawn = self.visualizer._draw_instances(image, instances,
+                                                    meta['classes'],
+                                                    meta['palette'])
         axes.imshow(drawn)
 
 
-def _threshold(truths: list[InstanceData],
-               found: list[InstanceData]) -> float:
-    """The usual least score; or that of as many boxes as there are objects.
+def _threshold(scores: list[np.ndarray], number: int) -> float:
+    """The usual least score; or that of as many finds as are right.
 
     A model that was trained for a short time is sure of nothing.
+
+    Args:
+        scores (list[np.ndarray]): Of what was found, by image.
+        number (int): How many there are to find.
     """
-    scores = np.sort(np.concatenate([f.scores for f in found]))[::-1]
-    number = sum(map(len, truths))
-    if not len(scores) or not number:
+    best = np.sort(np.concatenate([s.ravel() for s in scores]))[::-1]
+    if not len(best) or not number:
         return SCORE
-    return min(SCORE, float(scores[min(number, len(scores)) - 1]))
+    return min(SCORE, float(best[min(number, len(best)) - 1]))
 
 
 class _Overlay:
@@ -116,7 +120,6 @@ class _Overlay:
 
 class _Skeletons:
     """Draws keypoints."""
-    caption = f'keypoints of a score of at least {SCORE:g}'
 
     def __init__(self, scenes: Scenes, found: list) -> None:
         from mmpose.visualization import PoseLocalVisualizer
@@ -124,43 +127,52 @@ class _Skeletons:
         self.visualizer = PoseLocalVisualizer(
             radius=4 if few else 2, line_width=2 if few else 1)
         self.visualizer.set_dataset_meta(scenes.meta)
+        visible = [t.keypoints_visible > 0 for t in scenes.truths()]
+        self.least = _threshold([f.keypoints_visible for f in found],
+                                int(sum(v.sum() for v in visible)))
+        self.caption = f'keypoints of a score of at least {self.least:.2g}'
 
     def __call__(self, axes, image: np.ndarray, instances, is_truth) -> None:
         """Draw into axes."""
-        axes.imshow(self.visualizer._draw_instances_kpts(image, instances,
-                                                         SCORE))
+        least = SCORE if is_truth else self.least
+        axes.imshow(
+            self.visualizer._draw_instances_kpts(image, instances, least))
 
 
 class _Guesses:
     """Draws bars of scores below the image."""
-    caption = ''
+    caption = 'green: what is right'
+    width = 2.2
+    below = 0.34
 
     def __init__(self, scenes: Scenes, found: list) -> None:
-        self.truths = scenes.truths()
         self.classes = scenes.meta.get('classes') or ()
-        self.place = 0
+        self.truth: list[int] = []
 
     def _name(self, label: int) -> str:
         known = label < len(self.classes)
-        return str(self.classes[label]) if known else f'class {label}'
+        name = str(self.classes[label]) if known else f'class {label}'
+        return textwrap.shorten(name.replace('_', ' '), 24, placeholder='...')
 
     def __call__(self, axes, image: np.ndarray, scores, is_truth) -> None:
-        """Draw into axes."""
+        """Draw the image into axes."""
         axes.imshow(image)
         if is_truth:
             self.truth = scores
-            names = ', '.join(map(self._name, scores))
-            axes.set_xlabel(names, fontsize=10)
+
+    def under(self, axes, scores, is_truth) -> None:
+        """Draw the best guesses, or what is right, into axes."""
+        if is_truth:
+            text = ',\n'.join(self._name(i) for i in scores[:GUESSES])
+            axes.text(0.5, 0.95, text, ha='center', va='top', fontsize=9)
             return
         best = np.argsort(-scores, kind='stable')[:GUESSES]
-        box = axes.inset_axes((0, -0.05 - 0.1 * len(best), 1, 0.1 * len(best)))
-        colors = ['C2' if i in self.truth else 'C7' for i in best]
-        box.barh(range(len(best)), scores[best], color=colors, alpha=0.7)
+        colors = ['C2' if i in self.truth else '0.8' for i in best]
+        axes.barh(range(len(best)), scores[best], color=colors)
         for row, label in enumerate(best):
             text = f' {self._name(label)} {100 * scores[label]:.0f} %'
-            box.text(0, row, text, va='center', fontsize=9)
-        box.set(xlim=(0, 1), xticks=[], yticks=[])
-        box.invert_yaxis()
+            axes.text(0, row, text, va='center', fontsize=8)
+        axes.set(xlim=(0, 1), ylim=(GUESSES - 0.5, -0.5))
 
 
 _DRAWN = dict(
@@ -192,24 +204,29 @@ def _figure(scenes: Scenes, columns: list[list[Any]], draw: Any,
             titles: list[str], path: Path) -> None:
     matplotlib.use('agg')
     from matplotlib import pyplot as plt
-    heights = [image.shape[0] / image.shape[1] for image in scenes.images]
-    below = 0.45 if isinstance(draw, _Guesses) else 0.0
+    width, below = getattr(draw, 'width', WIDTH), getattr(draw, 'below', 0)
+    heights: list[float] = []
+    for image in scenes.images:
+        heights += [image.shape[0] / image.shape[1], below]
+    heights = heights if below else heights[::2]
     figure, grid = plt.subplots(
-        len(scenes.images),
+        len(heights),
         len(columns),
         squeeze=False,
         layout='constrained',
-        figsize=(WIDTH * len(columns),
-                 WIDTH * sum(h + below for h in heights) + 0.8),
-        height_ratios=[h + below for h in heights])
+        figsize=(width * len(columns), width * sum(heights) + 0.8),
+        height_ratios=heights)
+    for axes in grid.flat:
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_visible(False)
     for row, image in enumerate(scenes.images):
-        for column, (title, found) in enumerate(zip(titles, columns)):
-            axes = grid[row, column]
+        for column, found in enumerate(columns):
+            axes = grid[row * (1 + bool(below)), column]
             draw(axes, image.copy(), found[row], column == 0)
-            axes.set(xticks=[], yticks=[])
-            axes.spines[:].set_visible(False)
-            if row == 0:
-                axes.set_title(title, fontsize=11)
+            if below:
+                draw.under(grid[2 * row + 1, column], found[row], column == 0)
+    for axes, title in zip(grid[0], titles):
+        axes.set_title(title, fontsize=11)
     _below(figure, draw)
     figure.savefig(path, dpi=DPI)
     plt.close(figure)

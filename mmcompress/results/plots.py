@@ -69,11 +69,18 @@ def draw_panel(axes: Any, labels: Sequence[str], panel: Panel) -> None:
         panel (Panel): The quantity.
     """
     widths = [value or 0.0 for value in panel.values]
-    bars = axes.barh(labels, widths, color=panel.color)
-    axes.bar_label(bars, panel.texts, padding=3)
-    for label, interval in zip(labels, panel.intervals):
+    axes.barh(labels, widths, color=panel.color)
+    ends = list(widths)
+    for i, interval in enumerate(panel.intervals):
         if interval is not None:
-            axes.plot(interval, [label, label], color='black', linewidth=1)
+            axes.plot(interval, [labels[i]] * 2, color='black', linewidth=1)
+            ends[i] = max(interval)
+    for end, label, text in zip(ends, labels, panel.texts):
+        axes.annotate(
+            text, (end, label),
+            xytext=(3, 0),
+            textcoords='offset points',
+            va='center')
     axes.margins(x=0.35)
     axes.set_title(panel.name, fontsize=10)
     axes.set_xticks([])
@@ -104,8 +111,8 @@ def bars(labels: Sequence[str], panel: Panel) -> str:
     return text
 
 
-def panels_in_a_row(labels: Sequence[str], panels: Sequence[Panel],
-                    title: str, path: str) -> None:
+def panels_in_a_row(labels: Sequence[str], panels: Sequence[Panel], title: str,
+                    path: str) -> None:
     """Several panels beside each other, in a file.
 
     Args:
@@ -136,7 +143,8 @@ def points(found: Sequence[Point], x: str, y: str, title: str = '') -> str:
     """Points in a plane, as SVG.
 
     Args:
-        found (Sequence[Point]): What to draw; forms of a group are joined.
+        found (Sequence[Point]): What to draw; forms of a group have one
+            colour.
         x (str): Name of what it costs; the axis is logarithmic.
         y (str): Name of how good it is.
         title (str): Line above.
@@ -146,9 +154,8 @@ def points(found: Sequence[Point], x: str, y: str, title: str = '') -> str:
         figure, axes = plt.subplots(figsize=(5.4, 3.8), layout='constrained')
         for i, group in enumerate(groups):
             members = [p for p in found if p.group == group]
-            axes.plot([p.x for p in members], [p.y for p in members],
-                      marker='o', linewidth=0.8, color=f'C{i}',
-                      label=group)  # yapf: disable
+            axes.scatter([p.x for p in members], [p.y for p in members],
+                         color=f'C{i}', label=group)  # yapf: disable
             for p in members:
                 if p.low is not None:
                     axes.plot([p.low, p.high], [p.y, p.y], color=f'C{i}')
@@ -162,7 +169,7 @@ def points(found: Sequence[Point], x: str, y: str, title: str = '') -> str:
         axes.xaxis.set_major_formatter('{x:g}')
         axes.xaxis.set_minor_formatter('{x:g}')
         axes.tick_params(axis='x', which='minor', labelsize=7)
-        axes.margins(x=0.15, y=0.15)
+        axes.margins(x=0.25, y=0.15)
         axes.set(xlabel=x, ylabel=y)
         axes.grid(alpha=0.3)
         if title:

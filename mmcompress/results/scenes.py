@@ -165,8 +165,7 @@ class Detections(Scenes):
             height, width = _read(info).shape[:2]
             found = load(
                 dict(
-                    info,
-                    img_shape=(height, width),
+                    info, img_shape=(height, width),
                     ori_shape=(height, width)))
             instances = InstanceData(bboxes=found['gt_bboxes'])
             if masks:

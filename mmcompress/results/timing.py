@@ -22,8 +22,8 @@ SECONDS, MOST_SECONDS = 10, 60
 LAST = 'channels last'
 
 
-def _batches(loaded: Sequence[Loaded],
-             remark: Callable[[str], None]) -> list[dict]:
+def _batches(loaded: Sequence[Loaded], remark: Callable[[str],
+                                                        None]) -> list[dict]:
     """The image for each form, preprocessed by it."""
     images: dict[str, dict] = {}
     batches = []
@@ -131,7 +131,10 @@ def _latency(values: list[float], call: _Timed, device: str) -> Latency:
         size=list(images[0].shape[-2:]),
         device=device,
         threads=torch.get_num_threads(),
-        parts={k: round(1000 * v, 4) for k, v in parts.items()})
+        parts={
+            k: round(1000 * v, 4)
+            for k, v in parts.items()
+        })
 
 
 def time_forms(loaded: Sequence[Loaded],

@@ -1,14 +1,12 @@
 """Compare a model before and after packing: size, latency, accuracy."""
 import argparse
-import io
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import matplotlib
-import torch
-
 from mmcompress.model.checkpoint import plain_weights, read_checkpoint
+from mmcompress.results.plots import Panel, panels_in_a_row
+from mmcompress.results.subjects import state_dict_bytes
 from mmcompress.tables import format_table
 
 DESCRIPTION = '''Draws bars of the size, the latency and the accuracy of a
@@ -44,10 +42,7 @@ def size_of(checkpoint: str) -> int:
     Args:
         checkpoint (str): Path or URL.
     """
-    weights = plain_weights(read_checkpoint(checkpoint))
-    file = io.BytesIO()
-    torch.save(dict(state_dict=dict(weights)), file)
-    return file.tell()
+    return state_dict_bytes(plain_weights(read_checkpoint(checkpoint)))
 
 
 def newest_test(work_dir: str) -> dict[str, float]:
@@ -105,40 +100,18 @@ def draw(forms: list[Form], metric: str, title: str, path: Path) -> None:
         title (str): Line above the bars.
         path (Path): Where to write it; the suffix says the format.
     """
-    matplotlib.use('agg')
-    from matplotlib import pyplot as plt
-    panels = [('size of the file, MB', [f.size / 1e6 for f in forms], '.2f'),
-              ('latency, ms', [1000 * f.latency for f in forms], '.1f'),
-              (metric, [f.accuracy for f in forms], '.3f')]
-    ratios = [f'{f.speed_up:.2f} x' for f in forms]
-    labels = [form.label for form in forms]
-    # the same file for the same numbers
-    with plt.rc_context({'svg.hashsalt': 'packed', 'svg.fonttype': 'none'}):
-        figure, all_axes = plt.subplots(
-            1,
-            len(panels),
-            figsize=(10, 1 + 0.45 * len(forms)),
-            sharey=True,
-            layout='constrained')
-        for i, (axes, panel) in enumerate(zip(all_axes, panels)):
-            name, values, digits = panel
-            bars = axes.barh(labels, values, color=f'C{i}')
-            # the same figures as in the table
-            texts = [f'{value:{digits}}' for value in values]
-            if name.startswith('latency'):
-                texts = [f'{a} ({b})' for a, b in zip(texts, ratios)]
-            axes.bar_label(bars, texts, padding=3)
-            axes.margins(x=0.35)
-            axes.set_title(name, fontsize=10)
-            axes.set_xticks([])
-            axes.tick_params(left=False)
-            axes.spines[['top', 'right', 'bottom']].set_visible(False)
-        # shared: inverts all
-        all_axes[0].invert_yaxis()
-        figure.suptitle(title, fontsize=10)
-        figure.savefig(
-            path, metadata=dict(Date=None) if path.suffix == '.svg' else None)
-        plt.close(figure)
+    sizes = [form.size / 1e6 for form in forms]
+    times = [1000 * form.latency for form in forms]
+    scores = [form.accuracy for form in forms]
+    # the same figures as in the table
+    panels_in_a_row([form.label for form in forms], [
+        Panel('size of the file, MB', sizes, [f'{x:.2f}' for x in sizes]),
+        Panel('latency, ms', times, [
+            f'{x:.1f} ({form.speed_up:.2f} x)'
+            for x, form in zip(times, forms)
+        ], 'C1'),
+        Panel(metric, scores, [f'{x:.3f}' for x in scores], 'C2')
+    ], title, str(path))
 
 
 def as_table(forms: list[Form], metric: str, title: str) -> str:

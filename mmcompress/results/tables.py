@@ -85,11 +85,10 @@ def columns(keys: Sequence[str]) -> list[str]:
         keys (Sequence[str]): Of the metrics, that which counts first.
     """
     names = [describe(key).name for key in keys]
-    if names:
-        names[1:1] = ['difference']
+    first = [*names[:1], 'difference'] if names else []
     return [
-        'form', 'bits', *names, 'parameters', 'file, MB', 'smaller',
-        'latency, ms [95 %]', 'times as fast'
+        'form', 'bits', *first, 'parameters', 'file, MB', 'smaller',
+        'latency, ms [95 %]', 'times as fast', *names[1:]
     ]
 
 
@@ -102,15 +101,17 @@ def row(form: Form, base: Form, keys: Sequence[str]) -> list[str]:
         keys (Sequence[str]): As for :func:`columns`.
     """
     cells = [describe(key).text(form.metrics.get(key)) for key in keys]
+    first = cells[:1]
     if cells:
-        difference = NONE if form is base else describe(keys[0]).difference(
-            form.metrics.get(keys[0]), base.metrics.get(keys[0]))
-        cells[1:1] = [difference]
+        first.append(
+            NONE if form is base else describe(keys[0]).
+            difference(form.metrics.get(keys[0]), base.metrics.get(keys[0])))
     return [
-        form.name, form.bits, *cells,
+        form.name, form.bits, *first,
         of_weights(form.parameters),
         of_bytes(form.bytes), NONE if form is base else smaller(form, base),
-        of_latency(form), NONE if form is base else faster(form, base)
+        of_latency(form), NONE if form is base else faster(form, base),
+        *cells[1:]
     ]
 
 
@@ -129,12 +130,13 @@ def part_rows(forms: Sequence[Form]) -> tuple[list[str], list[list[str]]]:
     names.sort(key=lambda name: name == 'rest')
     return ['form', *names], [[
         form.name, *(three_digits(form.latency.parts[name])
-                     if name in form.latency.parts else NONE
-                     for name in names)
+                     if name in form.latency.parts else NONE for name in names)
     ] for form in timed]
 
 
-def drawn(title: str, head: list[str], rows: list[list[str]],
+def drawn(title: str,
+          head: list[str],
+          rows: list[list[str]],
           texts: int = 2) -> str:
     """A table as plain text, as narrow as it can be.
 

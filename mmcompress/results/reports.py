@@ -9,8 +9,8 @@ from .metrics import describe
 from .plots import Panel, bars
 from .record import Form, Record
 from .running import command_of, files_of, how_to_run
-from .table import (faster, form_rows, measured_on, of_bytes, part_rows,
-                    three_digits)
+from .tables import (faster, form_rows, measured_on, of_bytes, part_rows,
+                     three_digits)
 
 FORMATS = ('md', 'html')
 PICTURE = 'picture.png'
@@ -56,10 +56,9 @@ def _plots(record: Record) -> Plots:
     return Plots([
         Plot(
             panel.name.partition(',')[0].replace(' ', '_'),
-            bars(labels, panel),
-            f'{panel.name}: ' + '; '.join(
-                f'{label} {text}'
-                for label, text in zip(labels, panel.texts)))
+            bars(labels, panel), f'{panel.name}: ' +
+            '; '.join(f'{label} {text}'
+                      for label, text in zip(labels, panel.texts)))
         for panel in panels(record)
     ])
 
@@ -68,8 +67,7 @@ def _title(record: Record) -> str:
     return f'{record.model}: ' + ', '.join(record.methods or ['compressed'])
 
 
-def record_blocks(record: Record,
-                  folder: Path,
+def record_blocks(record: Record, folder: Path,
                   plan: Sequence[str] = ()) -> list[Block]:
     """The report of one run.
 
@@ -87,12 +85,12 @@ def record_blocks(record: Record,
     if plan:
         blocks.append(Points(list(plan)))
     blocks += [Heading('Result'), Cells(*form_rows(record), texts=2)]
-    blocks += [Text(sentence) for sentence in measured_on(record)]
-    if record.remarks:
-        blocks += [Heading('What to know'), Points(record.remarks)]
     plots = _plots(record)
     if plots.plots:
         blocks.append(plots)
+    blocks += [Text(sentence) for sentence in measured_on(record)]
+    if record.remarks:
+        blocks += [Heading('What to know'), Points(record.remarks)]
     picture = folder / PICTURE
     if picture.is_file():
         alt = f'Ground truth, {record.forms[0].name}, {record.forms[-1].name}'
@@ -110,7 +108,6 @@ def _provenance(record: Record) -> list[Block]:
     if record.seed is not None:
         facts.append(f'seed {record.seed}')
     facts += [f'{name} {version}' for name, version in record.versions.items()]
-    facts += [record.machine] if record.machine else []
     if record.seconds is not None:
         minutes, seconds = divmod(round(record.seconds), 60)
         facts.append(f'took {minutes} min {seconds} s')
@@ -118,10 +115,11 @@ def _provenance(record: Record) -> list[Block]:
     return [Heading('How it came about'), Points(facts)]
 
 
-def render(records: Sequence[Record] | dict[str, Record],
-           folder: str | Path,
-           formats: Sequence[str] = FORMATS,
-           plan: Sequence[str] = ()) -> list[Path]:
+def render(
+    records: Sequence[Record] | dict[str, Record],
+    folder: str | Path,
+    formats: Sequence[str] = FORMATS,
+    plan: Sequence[str] = ()) -> list[Path]:
     """Write the report of a run, or a comparison of several.
 
     Args:
@@ -159,7 +157,7 @@ def render(records: Sequence[Record] | dict[str, Record],
 def _write(blocks: list[Block], folder: Path, suffix: str) -> Path:
     path = folder / f'report.{suffix}'
     text = (
-        as_markdown(blocks, folder)
-        if suffix == 'md' else as_html(blocks, blocks[0].text))
+        as_markdown(blocks, folder) if suffix == 'md' else as_html(
+            blocks, blocks[0].text))
     path.write_text(text)
     return path
