@@ -33,7 +33,8 @@ from mmcompress.model.inputs import noise_batch
 from mmcompress.model.testing import measure
 from mmcompress.model.training_images import training_images
 from mmcompress.pruning.structure import mark_pruned
-from mmcompress.quantization.calibrated_config import config_text
+from mmcompress.quantization.calibrated_config import (config_text,
+                                                       step_arguments)
 from mmcompress.quantization.calibration import METHODS, calibrate
 from mmcompress.quantization.gptq import round_weights
 from mmcompress.quantization.layer_errors import layer_errors, stand_out
@@ -126,19 +127,8 @@ def parse_args() -> argparse.Namespace:
 
 def step_of(args: argparse.Namespace) -> dict:
     """Arguments of the step ``QuantizeLayers``."""
-    weight, activation = args.bits
-    step = dict(
-        weight=dict(type='LSQ', bits=weight),
-        activation=dict(type='LSQ', bits=activation, offset='zero_point'),
-        first_last=dict(weight=dict(bits=8), activation=dict(bits=8)))
-    if args.attention_bits < 32:
-        step['attention'] = dict(type='LSQ', bits=args.attention_bits)
-    if args.residual:
-        step['residual'] = True
-    for key in ('include', 'exclude'):
-        if getattr(args, key):
-            step[key] = getattr(args, key)
-    return step
+    return step_arguments(*args.bits, args.attention_bits, args.residual,
+                          args.include, args.exclude)
 
 
 class Report:
