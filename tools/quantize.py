@@ -27,7 +27,8 @@ from mmcompress.model.inputs import noise_batch
 from mmcompress.model.plain_file import plain_content
 from mmcompress.model.testing import measure
 from mmcompress.model.training_images import training_images
-from mmcompress.quantization.calibrated_config import config_text
+from mmcompress.quantization.calibrated_config import (config_text,
+                                                       step_arguments)
 from mmcompress.quantization.calibration import METHODS
 from mmcompress.quantization.post_training import (Report, post_training,
                                                    progress, rounding_of,
@@ -122,19 +123,8 @@ def parse_args() -> argparse.Namespace:
 
 def step_of(args: argparse.Namespace) -> dict:
     """Arguments of the step ``QuantizeLayers``."""
-    weight, activation = args.bits
-    step = dict(
-        weight=dict(type='LSQ', bits=weight),
-        activation=dict(type='LSQ', bits=activation, offset='zero_point'),
-        first_last=dict(weight=dict(bits=8), activation=dict(bits=8)))
-    if args.attention_bits < 32:
-        step['attention'] = dict(type='LSQ', bits=args.attention_bits)
-    if args.residual:
-        step['residual'] = True
-    for key in ('include', 'exclude'):
-        if getattr(args, key):
-            step[key] = getattr(args, key)
-    return step
+    return step_arguments(*args.bits, args.attention_bits, args.residual,
+                          args.include, args.exclude)
 
 
 def test(cfg: Config, model: nn.Module, what: str) -> dict[str, float]:

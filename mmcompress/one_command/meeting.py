@@ -162,7 +162,7 @@ def slice_tap(path: str, shape: Any, start: int, length: int) -> str:
     if not isinstance(shape, list):
         return path
     if length == 1:
-        return f'{path}[{start}]'
+        return f'{path}[{start if start < len(shape) - 1 else -1}]'
     if length == len(shape):
         return path
     return f'{path}[{start}:{start + length}]'

@@ -100,8 +100,10 @@ class Stages:
             _, steps = dense_parts(self.plan.cfg)
         steps = [*steps, *self.plan.token_steps()]
         if self.plan.low_bit:
+            # onnxruntime has no integers for sums of real values
+            residual = self.options.export == 'onnx'
             steps += steps_for_bits(self.plan.family, self.options.bits,
-                                    self.plan.model, exclude).steps
+                                    self.plan.model, exclude, residual).steps
         return steps
 
     def _build(self) -> tuple[nn.Module, dict]:

@@ -1,5 +1,5 @@
 """The config of a model that was quantized by calibration."""
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from pprint import pformat
 
@@ -27,6 +27,37 @@ load_from = '{{{{ fileDirname }}}}/{name}.pth'
 _HOOKS = '''
 default_hooks = dict(mmcompress=dict(type='mmcompress.StandardHooks'))
 '''
+
+
+def step_arguments(weight: int,
+                   activation: int,
+                   attention: int = 8,
+                   residual: bool = False,
+                   include: Sequence[str] = (),
+                   exclude: Sequence[str] = ()) -> dict:
+    """Arguments of the step ``QuantizeLayers``, as the tools write it.
+
+    Args:
+        weight (int): Bits of weights; the first convolution and the layers
+            that predict have 8.
+        activation (int): Bits of activations; likewise.
+        attention (int): Bits of queries, keys, values and maps; 32: float.
+        residual (bool): Whether what residual blocks add is quantized.
+        include (Sequence[str]): Patterns of what is quantized; none: all.
+        exclude (Sequence[str]): Patterns of what stays float.
+    """
+    step = dict(
+        weight=dict(type='LSQ', bits=weight),
+        activation=dict(type='LSQ', bits=activation, offset='zero_point'),
+        first_last=dict(weight=dict(bits=8), activation=dict(bits=8)))
+    if attention < 32:
+        step['attention'] = dict(type='LSQ', bits=attention)
+    if residual:
+        step['residual'] = True
+    for key, patterns in dict(include=include, exclude=exclude).items():
+        if patterns:
+            step[key] = list(patterns)
+    return step
 
 
 def _model(cfg: Config) -> str:
