@@ -16,12 +16,10 @@ import mmcompress.compat  # noqa: F401
 from mmcompress.analysis.timing import machine
 from mmcompress.model.config import read_config
 from mmcompress.quantization.post_training import Report
-from mmcompress.results import (Record, measure_forms, side_by_side_picture,
-                                write_record)
+from mmcompress.results import (Record, measure_forms, render,
+                                side_by_side_picture, table, write_record)
 from mmcompress.results.metrics import describe, main_metric
 from mmcompress.results.record import config_hash
-from mmcompress.results.render import render
-from mmcompress.results.table import table
 from mmcompress.results.versions import versions
 from .options import Options
 from .plan import Plan, make_plan
@@ -161,7 +159,7 @@ def _run(plan: Plan, start: float) -> Record:
     write_record(record, folder / 'record.json')
     subjects = stages.subjects()
     side_by_side_picture([subjects[0], subjects[-1]], folder / 'picture.png')
-    render([record], folder)
+    render([record], folder, plan=plan.describe().splitlines())
     say(table(record))
     (folder / 'log.txt').write_text(say.text)
     print(f'\nWritten to {folder}: {plan.name}.py, {plan.name}.pth, '
@@ -197,7 +195,11 @@ def _measure(plan: Plan, stages: Stages, start: float, say: Report) -> Record:
         versions=versions(),
         date=datetime.date.today().isoformat(),
         seconds=round(time.time() - start, 1),
-        settings=options.asked(),
+        settings={
+            key: value
+            for key, value in options.asked().items()
+            if key not in ('config', 'checkpoint')
+        },
         remarks=said)
     return dataclasses.replace(
         record, remarks=[*record.remarks, *remarks(record, options)])
