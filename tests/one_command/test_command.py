@@ -1,0 +1,185 @@
+"""From a plain detector to its files and its table, in one call."""
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from distill.models import build, retinanet
+from integration.small_runs import write_config
+from mmengine.config import Config
+
+from mmcompress import compress
+from mmcompress.analysis.subject import build_subject
+from mmcompress.lowbit import LowBitModule
+from mmcompress.one_command import command, stages
+from mmcompress.one_command.options import Refused
+from mmcompress.results import read_record
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    """Configs of a detector on 8 images and of a wider one, and weights."""
+    folder = tmp_path_factory.mktemp('compress')
+    for name, channels in (('small', 16), ('big', 32)):
+        model = retinanet(num_classes=10, channels=channels)
+        model['test_cfg']['score_thr'] = 0.0
+        write_config(folder / f'{name}.py', model)
+        # as a user's: nothing of ours in it but where the data come from
+        text = (folder / f'{name}.py').read_text()
+        start, end = text.index('custom_hooks'), text.index('default_scope')
+        (folder / f'{name}.py').write_text(text[:start] + text[end:])
+        torch.save(
+            dict(meta={}, state_dict=build(model).state_dict()),
+            folder / f'{name}.pth')
+    return folder
+
+
+@pytest.fixture
+def here(folder, monkeypatch):
+    """The current directory; nothing is timed for long."""
+    monkeypatch.chdir(folder)
+    measured = command.measure_forms
+
+    def few_rounds(subjects, **options):
+        return measured(subjects, rounds=6, **options)
+
+    monkeypatch.setattr(command, 'measure_forms', few_rounds)
+    return folder
+
+
+def test_8_bits_without_training(here, monkeypatch, capsys):
+    record = compress('small.py', 'small.pth', bits=8, images=8, work_dir='a')
+    assert [form.name
+            for form in record.forms] == ['float', 'compressed', 'packed']
+    packed, first = record.form('packed'), record.forms[0]
+    assert packed.bytes < first.bytes and packed.latency.rounds == 6
+    assert 'coco/bbox_mAP' in packed.metrics and record.metric
+    assert read_record('a/record.json') == record
+    names = {path.name for path in Path('a').iterdir()}
+    assert {
+        'small_w8a8.py', 'small_w8a8.pth', 'packed.py', 'packed.pth',
+        'picture.png', 'report.md', 'report.html', 'log.txt'
+    } <= names
+    assert 'treated as: one-stage detector' in capsys.readouterr().out
+    # the config is short, and any tool builds it
+    cfg = Config.fromfile('a/small_w8a8.py')
+    assert len(Path('a/small_w8a8.py').read_text().splitlines()) < 40
+    model = build_subject(cfg, 'a/small_w8a8.pth')
+    assert any(isinstance(m, LowBitModule) for m in model.modules())
+
+    # the same call goes on: all of it is there
+    def never(*args, **kwargs):
+        raise AssertionError('done before')
+
+    for name in ('post_training', 'pack_file', 'what_pays'):
+        monkeypatch.setattr(stages, name, never)
+    again = compress('small.py', 'small.pth', bits=8, images=8, work_dir='a')
+    assert again.forms[2].bytes == packed.bytes
+
+
+def test_a_dry_run_says_and_writes_nothing(here, capsys):
+    assert compress(
+        'small.py',
+        'small.pth',
+        bits='w4a8',
+        prune=0.25,
+        dry_run=True,
+        work_dir='dry') is None
+    said = capsys.readouterr().out
+    assert 'dry/small_p25_w4a8.py would be' in said
+    assert "type='mmcompress.KeepChannels'" in said
+    assert "_base_ = '../small.py'" in said and 'expected: ' in said
+    assert not Path('dry').exists()
+
+
+def test_slow_layers_stay_float(here, monkeypatch):
+    monkeypatch.setattr(
+        stages, 'slower', lambda times:
+        (['neck'], ['3x3 convolutions: slower than float; left float']))
+    record = compress(
+        'small.py',
+        'small.pth',
+        bits=8,
+        images=4,
+        metric=False,
+        work_dir='slow')
+    assert record.remarks[0].endswith('left float')
+    model = build_subject(Config.fromfile('slow/small_w8a8.py'))
+    low = [n for n, m in model.named_modules() if isinstance(m, LowBitModule)]
+    assert low and not any(name.startswith('neck') for name in low)
+
+
+@pytest.mark.slow
+@pytest.mark.gate
+def test_pruned_distilled_and_quantized(here, capsys):
+    asked = dict(
+        distill_from=('big.py', 'big.pth'),
+        bits=8,
+        prune=0.25,
+        images=8,
+        epochs=2,
+        work_dir='all')
+    record = compress('small.py', 'small.pth', **asked)
+    names = [form.name for form in record.forms]
+    assert names == [
+        'float', 'student alone', 'without training', 'compressed', 'packed'
+    ]
+    assert record.form('packed').parameters < record.forms[0].parameters
+    train = next(Path('all').glob('*_train.py')).read_text()
+    assert 'mmcompress.Distill' in train or '_alone' in train
+    state = json.loads(Path('all/state.json').read_text())['done']
+    assert state['train']['checkpoint'].endswith('epoch_2.pth')
+    # the result is a plain detector, without anything of the teacher
+    weights = torch.load(
+        'all/' + next(
+            p.name for p in Path('all').glob('small_*_w8a8_*.pth')
+            if not p.stem.endswith(('start', 'alone', 'pruned'))),
+        weights_only=True)['state_dict']
+    assert not any(key.startswith('distill.') for key in weights)
+
+
+@pytest.mark.slow
+@pytest.mark.gate
+def test_one_bit_with_training(here):
+    record = compress(
+        'small.py',
+        'small.pth',
+        bits=1,
+        epochs=1,
+        exclude=['bbox_head'],
+        keep_slow=True,
+        work_dir='one')
+    packed = record.form('packed')
+    assert packed.bits == 'w1a1' and packed.bytes < record.forms[0].bytes
+
+
+@pytest.mark.parametrize('asked, said', [
+    (dict(bits=1), 'needs training'),
+    (dict(tokens=4), '--tokens 4: '),
+    (dict(bits=8, exclude=['nothing']), 'selects no module'),
+    (dict(distill_from=('no.py', 'big.pth')), '--distill-from: no file'),
+    (dict(distill_from=('big.py', 'big.pth'), recipe='x'), 'recipe'),
+])
+def test_refusals(here, asked, said):
+    with pytest.raises(Refused, match=said):
+        compress('small.py', 'small.pth', work_dir='refused', **asked)
+    assert not Path('refused').exists()
+
+
+def test_a_checkpoint_of_another_model_is_refused(here):
+    with pytest.raises(Refused, match='is not of this config'):
+        compress('small.py', 'big.pth', bits=8)
+
+
+def test_compressed_models_are_not_compressed_again(here):
+    compress(
+        'small.py',
+        'small.pth',
+        bits=8,
+        images=4,
+        metric=False,
+        work_dir='twice')
+    with pytest.raises(Refused, match='is of a low-bit model already'):
+        compress('twice/small_w8a8.py', 'twice/small_w8a8.pth', bits='w4a8')
+    with pytest.raises(Refused, match='is of a packed model'):
+        compress('twice/packed.py', 'twice/packed.pth', bits=8)
