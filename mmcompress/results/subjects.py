@@ -101,8 +101,9 @@ def load(subject: Subject, device: str = 'cpu', threads: int = 1) -> Loaded:
     model = build_subject(cfg, subject.checkpoint)
     if subject.onnx is None:
         return Loaded(subject, cfg, model.to(device))
-    return Loaded(subject, cfg, model, run_by_onnx(model, subject.onnx,
-                                                   threads))
+    with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
+        onnx = OnnxForm(cfg, model, subject.onnx, threads)
+    return Loaded(subject, cfg, model, onnx)
 
 
 def state_dict_bytes(weights: Mapping[str, Tensor]) -> int:
