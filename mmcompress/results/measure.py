@@ -9,6 +9,7 @@ import torch
 from mmengine.registry import DefaultScope
 
 from mmcompress.model.testing import measure
+from mmcompress.ops import build_info
 from .record import Form
 from .subjects import (NO_DATA, Loaded, Progress, Subject, file_bytes, load,
                        num_weights, show_progress, validation_data)
@@ -46,7 +47,7 @@ def metrics_of(loaded: Loaded,
     # evaluators print tables of their own
     with contextlib.redirect_stdout(io.StringIO()):
         found = _numbers(
-            measure(loaded.cfg, loaded.model,
+            measure(loaded.cfg, loaded.tester,
                     lambda batches: progress(batches, f'metric, {name}'),
                     data))  # yapf: disable
     if not found:
@@ -77,6 +78,11 @@ def measure_forms(subjects: Sequence[Subject],
         list[Form]: One for each subject.
     """
     loaded = [load(s, device, torch.get_num_threads()) for s in subjects]
+    for one in loaded:
+        reason = build_info()['reason'] if one.is_packed else ''
+        if reason:
+            remark(f'{one.subject.name}: slower than it has to be, since it '
+                   f'runs without the compiled kernels: {reason}')
     metrics: list[dict[str, float]] = []
     for one in loaded:
         scope = one.cfg.get('default_scope')

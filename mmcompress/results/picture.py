@@ -36,11 +36,13 @@ def _same_colors() -> Iterator[None]:
 
 
 def _palette(meta: Mapping, num: int) -> list[tuple]:
-    """A colour for each class; the data set's, if it has as many."""
+    """A colour for each class; the data set's, if it is of these classes."""
     own = meta.get('palette') or ()
-    if len(own) >= num:
+    if len(own) == num:
         return [tuple(color) for color in own]
-    colors = matplotlib.colormaps['turbo'](np.linspace(0.05, 0.95, num))
+    colors = (
+        matplotlib.colormaps['tab10'](range(num)) if num <= 10 else
+        matplotlib.colormaps['turbo'](np.linspace(0.05, 0.95, num)))
     return [tuple(int(255 * c) for c in color[:3]) for color in colors]
 
 
@@ -68,6 +70,10 @@ class _Boxes:
         """Draw into axes."""
         if 'scores' in instances:
             instances = instances[instances.scores >= self.least]
+        # a box beyond the border would make the drawing larger
+        height, width = image.shape[:2]
+        instances.bboxes = instances.bboxes.clip(0,
+                                                 (width - 1, height - 1) * 2)
         meta = self.visualizer.dataset_meta
         with _same_colors():
             drawn = self.visualizer._draw_instances(image, instances,
@@ -197,6 +203,8 @@ def _titles(loaded: list[Loaded], forms: Sequence[Form],
         key = metric or (main_metric(form.metrics) if form else '')
         text = metric_text(form, key) if form else ''
         titles.append(f'{title}\n{text}' if text else title)
+    if any('\n' in title for title in titles):
+        titles = [t if '\n' in t else f'{t}\n' for t in titles]
     return titles
 
 
@@ -278,7 +286,7 @@ def side_by_side_picture(subjects: Sequence[Subject | Loaded],
     with DefaultScope.overwrite_default_scope(scope):
         scenes = SCENES[scope](loaders[0], images)
         columns = [
-            scenes.predictions(one.model, loader)
+            scenes.predictions(one.tester, loader)
             for one, loader in zip(loaded, loaders)
         ]
         draw = _DRAWN[scope](scenes, columns[0])

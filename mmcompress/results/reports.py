@@ -144,10 +144,9 @@ def render(
         raise ValueError('there is no record to report')
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    named = records if isinstance(records, dict) else {
-        str(i + 1): record
-        for i, record in enumerate(records)
-    }
+    named = records
+    if not isinstance(records, dict):
+        named = {str(i + 1): record for i, record in enumerate(records)}
     blocks = (
         record_blocks(next(iter(named.values())), folder, plan)
         if len(named) == 1 else comparison_blocks(named))

@@ -94,18 +94,17 @@ class Scenes:
         raise NotImplementedError
 
     @torch.no_grad()
-    def predictions(self, model: torch.nn.Module,
-                    loader: DataLoader) -> list[Any]:
+    def predictions(self, tester: Any, loader: DataLoader) -> list[Any]:
         """What a model finds, by image.
 
         Args:
-            model (nn.Module): In eval mode.
+            tester (Any): Has ``test_step``, as a model in eval mode.
             loader (DataLoader): The same data, as the model reads it.
         """
         found = []
         for indices, scale in zip(self.indices, self.scales):
             items = [loader.dataset[i] for i in indices]
-            samples = model.test_step(loader.collate_fn(items))
+            samples = tester.test_step(loader.collate_fn(items))
             found.append(self.prediction(samples, scale))
         return found
 

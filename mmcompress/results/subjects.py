@@ -3,24 +3,24 @@ import contextlib
 import copy
 import io
 import sys
-import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn as nn
 from mmengine.config import Config
+from mmengine.registry import DefaultScope
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
 from mmcompress.analysis.subject import build_subject
-from mmcompress.deploy.onnx.network import Network
-from mmcompress.deploy.onnx.session import Session
 from mmcompress.lowbit import LowBitModule
 from mmcompress.model.config import read_config
 from mmcompress.model.testing import LabelledData, labelled_data
+from .onnx_forms import OnnxForm
 
 # whose data counts: what the user validates on
 PARTS = ('val', 'test')
@@ -58,37 +58,24 @@ class Loaded:
     Attributes:
         subject (Subject): What it is.
         cfg (Config): Whole config.
-        model (nn.Module): In eval mode; with a file of ONNX, that computes
-            inside of it.
-        session (TimedSession | None): Which then does so.
+        model (nn.Module): In eval mode.
+        onnx (OnnxForm | None): What runs its file.
     """
     subject: Subject
     cfg: Config
     model: nn.Module
-    session: 'TimedSession | None' = None
+    onnx: OnnxForm | None = None
 
+    @property
+    def tester(self) -> Any:
+        """What has ``test_step``: the model, or what runs its file."""
+        return self.onnx.tester if self.onnx else self.model
 
-class TimedSession:
-    """A network on onnxruntime that notes how long it computes.
-
-    Args:
-        path (str): Of the file.
-        threads (int): How many.
-
-    Attributes:
-        seconds (float): Of all calls so far.
-    """
-
-    def __init__(self, path: str, threads: int) -> None:
-        self.session = Session(path, threads=threads)
-        self.seconds = 0.0
-
-    def __call__(self, images: Tensor) -> list[Tensor]:
-        """Compute the outputs of preprocessed images, shape (1, 3, H, W)."""
-        start = time.perf_counter()
-        outs = self.session(images)
-        self.seconds += time.perf_counter() - start
-        return outs
+    @property
+    def is_packed(self) -> bool:
+        """Whether weights are stored as codes."""
+        return any(m.num_packed_weights() for m in self.model.modules()
+                   if isinstance(m, LowBitModule))  # yapf: disable
 
 
 def show_progress(items: Iterable, what: str) -> Iterable:
@@ -100,27 +87,6 @@ def show_progress(items: Iterable, what: str) -> Iterable:
     """
     return track(
         items, what, console=Console(file=sys.stderr), auto_refresh=False)
-
-
-def run_by_onnx(model: nn.Module, path: str, threads: int) -> TimedSession:
-    """Let onnxruntime compute what a file holds of a model.
-
-    Args:
-        model (nn.Module): Whose network was exported; changed.
-        path (str): Of the file.
-        threads (int): How many.
-
-    Raises:
-        ValueError: If it is no file of ours.
-    """
-    from mmcompress.deploy.onnx.metadata import read_metadata
-    size = read_metadata(path).get('input', {}).get('size')
-    if size is None:
-        raise ValueError(f'{path} does not say for which size of images it '
-                         'was written: tools/deploy/export_onnx.py writes it')
-    session = TimedSession(path, threads)
-    Network(model, tuple(size)).run_by(session)
-    return session
 
 
 def load(subject: Subject, device: str = 'cpu', threads: int = 1) -> Loaded:
@@ -135,8 +101,9 @@ def load(subject: Subject, device: str = 'cpu', threads: int = 1) -> Loaded:
     model = build_subject(cfg, subject.checkpoint)
     if subject.onnx is None:
         return Loaded(subject, cfg, model.to(device))
-    return Loaded(subject, cfg, model, run_by_onnx(model, subject.onnx,
-                                                   threads))
+    with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
+        onnx = OnnxForm(cfg, model, subject.onnx, threads)
+    return Loaded(subject, cfg, model, onnx)
 
 
 def state_dict_bytes(weights: Mapping[str, Tensor]) -> int:
@@ -199,7 +166,6 @@ def file_bytes(loaded: Loaded) -> int:
         beside = Path(f'{subject.onnx}.data')
         return sum(p.stat().st_size for p in (Path(subject.onnx), beside)
                    if p.is_file())  # yapf: disable
-    if any(m.num_packed_weights() for m in loaded.model.modules()
-           if isinstance(m, LowBitModule)):  # yapf: disable
+    if loaded.is_packed:
         return Path(subject.checkpoint).stat().st_size
     return state_dict_bytes(loaded.model.state_dict())

@@ -12,6 +12,7 @@ from mmcompress.analysis.timing import (device_clock, interleaved,
                                         keep_freed_memory, median_interval)
 from mmcompress.deploy.forms import forms
 from mmcompress.model.inputs import noise_batch
+from .onnx_forms import OnnxForm
 from .record import Latency
 from .subjects import (NO_DATA, PARTS, Loaded, Progress, show_progress,
                        validation_data)
@@ -22,61 +23,81 @@ SECONDS, MOST_SECONDS = 10, 60
 LAST = 'channels last'
 
 
-def _batches(loaded: Sequence[Loaded], remark: Callable[[str],
-                                                        None]) -> list[dict]:
-    """The image for each form, preprocessed by it."""
-    images: dict[str, dict] = {}
-    batches = []
+def _images(loaded: Sequence[Loaded],
+            remark: Callable[[str], None]) -> list[dict | None]:
+    """The first image that each form validates on; None where none is."""
+    known: dict[str, dict | None] = {}
     for one in loaded:
-        data = str([one.cfg.get(f'{part}_dataloader') for part in PARTS])
+        key = _data_of(one)
+        if key in known:
+            continue
         try:
-            if data not in images:
-                loader = validation_data(one.cfg, alone=True).loader
-                images[data] = next(iter(loader))
-            image = copy.deepcopy(images[data])
+            loader = validation_data(one.cfg, alone=True).loader
+            known[key] = next(iter(loader))
         except NO_DATA as error:
             remark(f'{one.subject.name}: timed on an image of noise, since '
                    f'{error}')
-            batch = noise_batch(one.cfg, one.model)
-        else:
-            batch = one.model.data_preprocessor(image, False)
-        batches.append(batch)
-    return batches
+            known[key] = None
+    return [known[_data_of(one)] for one in loaded]
+
+
+def _data_of(one: Loaded) -> str:
+    return str([one.cfg.get(f'{part}_dataloader') for part in PARTS])
 
 
 class _Timed:
     """One form, as it is timed: what it runs on what, and its parts.
 
     Args:
-        loaded (Loaded): The form.
-        model (nn.Module): It, maybe in another memory layout.
+        model (nn.Module): The form.
         batch (dict): Preprocessed image.
         clock (Callable): Gives seconds.
     """
 
-    def __init__(self, loaded: Loaded, model: nn.Module, batch: dict,
+    def __init__(self, model: nn.Module, batch: dict,
                  clock: Callable[[], float]) -> None:
         self.batch = batch
-        self.session = loaded.session
-        # what onnxruntime computes has no parts that could be seen
-        self.parts = Parts(nn.Module() if loaded.session else model, clock)
-        self.parts.model = model
+        self.size = list(batch['inputs'][0].shape[-2:])
+        self.parts = Parts(model, clock)
+        self.rounds = self.parts.rounds
 
     def __call__(self) -> None:
         """Run it once."""
-        before = self.session and self.session.seconds
         self.parts.run(self.batch, 'predict')
-        if self.session:
-            last = self.parts.rounds[-1]
-            last['onnxruntime'] = self.session.seconds - before
-            last['rest'] -= last['onnxruntime']
+
+
+class _TimedFile:
+    """The same of a file on onnxruntime.
+
+    Args:
+        form (OnnxForm): The file.
+        image (dict): Of one image, as a loader gives it.
+        clock (Callable): Gives seconds.
+    """
+
+    def __init__(self, form: OnnxForm, image: dict,
+                 clock: Callable[[], float]) -> None:
+        self.size = list(
+            form.model.data_preprocessor(copy.deepcopy(image),
+                                         False)['inputs'][0].shape[-2:])
+        self.session, self.clock = form.session, clock
+        self.call = form.call_on(image)
+        self.rounds: list[dict] = []
+
+    def __call__(self) -> None:
+        """Run it once."""
+        before, start = self.session.seconds, self.clock()
+        self.call()
+        whole = self.clock() - start
+        inside = self.session.seconds - before
+        self.rounds.append(dict(onnxruntime=inside, rest=whole - inside))
 
 
 def _channels_last(loaded: Loaded, batch: dict) -> tuple | None:
     """A float form in the other memory layout; None for other forms."""
     images = batch['inputs']
-    if (loaded.session or loaded.subject.bits != 'float'
-            or not isinstance(images, torch.Tensor) or images.dim() != 4):
+    if (loaded.subject.bits != 'float' or not isinstance(images, torch.Tensor)
+            or images.dim() != 4):
         return None
     model = forms(loaded.model)[f'float, {LAST}']
     images = images.contiguous(memory_format=torch.channels_last)
@@ -98,14 +119,14 @@ def num_rounds(seconds: float) -> int:
     return max(FEWEST, min(usual, int(MOST_SECONDS / max(seconds, 1e-9))))
 
 
-def _measured(calls: dict[str, _Timed], rounds: int | None,
+def _measured(calls: dict[str, _Timed | _TimedFile], rounds: int | None,
               clock: Callable[[], float],
               progress: Progress) -> dict[str, list[float]]:
     """Seconds of each call, by name."""
     tried = interleaved(calls, 1, clock=clock)
     rounds = rounds or num_rounds(max(v[0] for v in tried.values()))
     for call in calls.values():
-        call.parts.rounds.clear()
+        call.rounds.clear()
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     # as many as bring each form to each place once
     at_once = len(calls)
@@ -119,16 +140,15 @@ def _measured(calls: dict[str, _Timed], rounds: int | None,
     return seconds
 
 
-def _latency(values: list[float], call: _Timed, device: str) -> Latency:
+def _latency(values: list[float], call: _Timed | _TimedFile,
+             device: str) -> Latency:
     median = statistics.median(values)
     low, high = median_interval(values)
-    images = call.batch['inputs']
-    parts = parts_of(call.parts.rounds, median)
+    parts = parts_of(call.rounds, median)
     return Latency(
         *(round(1000 * x, 4) for x in (median, low, high)),
         rounds=len(values),
-        batch=len(images),
-        size=list(images[0].shape[-2:]),
+        size=call.size,
         device=device,
         threads=torch.get_num_threads(),
         parts={
@@ -161,14 +181,12 @@ def time_forms(loaded: Sequence[Loaded],
     """
     keep_freed_memory()
     clock = device_clock(device)
-    calls: dict[str, _Timed] = {}
-    for one, batch in zip(loaded, _batches(loaded, remark)):
-        name = one.subject.name
-        # before the parts of the model are wrapped, which can't be copied
-        other = _channels_last(one, batch)
-        calls[name] = _Timed(one, one.model, batch, clock)
-        if other is not None:
-            calls[f'{name}, {LAST}'] = _Timed(one, *other, clock)
+    calls: dict[str, _Timed | _TimedFile] = {}
+    for one, image in zip(loaded, _images(loaded, remark)):
+        calls.update(_calls(one, image, clock, remark))
+    names = [n for n in (o.subject.name for o in loaded) if n in calls]
+    if not names:
+        return {}
     scope = loaded[0].cfg.get('default_scope')
     with torch.no_grad(), DefaultScope.overwrite_default_scope(scope):
         seconds = _measured(calls, rounds, clock, progress)
@@ -176,10 +194,27 @@ def time_forms(loaded: Sequence[Loaded],
         name: _latency(values, calls[name], device)
         for name, values in seconds.items()
     }
-    return {
-        one.subject.name: _faster(one.subject.name, found, remark)
-        for one in loaded
-    }
+    return {name: _faster(name, found, remark) for name in names}
+
+
+def _calls(one: Loaded, image: dict | None, clock: Callable[[], float],
+           remark: Callable[[str], None]) -> dict[str, _Timed | _TimedFile]:
+    """What to time of a form, by name."""
+    name = one.subject.name
+    if one.onnx is not None:
+        if image is None:
+            remark(f'{name}: not timed, for want of an image')
+            return {}
+        return {name: _TimedFile(one.onnx, image, clock)}
+    batch = noise_batch(
+        one.cfg, one.model) if image is None else one.model.data_preprocessor(
+            copy.deepcopy(image), False)
+    # before the parts of the model are wrapped, which can't be copied
+    other = _channels_last(one, batch)
+    calls = {name: _Timed(one.model, batch, clock)}
+    if other is not None:
+        calls[f'{name}, {LAST}'] = _Timed(*other, clock)
+    return calls
 
 
 def _faster(name: str, found: dict[str, Latency],
