@@ -183,7 +183,7 @@ def _card(card: Card) -> str:
         'Tasks': html.escape(', '.join(summary['Tasks'])),
         'Has': html.escape(summary['Status']),
         'Checked by': html.escape(summary['Verified By']),
-        'Gain': gains or f'<a href="configs/{page}#results">on its page</a>',
+        'Gain': gains or f'<a href="configs/{page}">on its page</a>',
         'Code': _code(method)
     }
     rows = ''.join(f'<dt>{k}</dt><dd>{v}</dd>' for k, v in rows.items())

@@ -67,7 +67,7 @@ def as_on_a_code_host(text: str) -> str:
     children stand below its text; Python-Markdown wants the line, and children
     four columns further in.
     """
-    lines, fence, indents = [], '', []
+    lines, fence, indents, in_items = [], '', [], False
     for line in text.split('\n'):
         stripped = line.lstrip(' ')
         indent = len(line) - len(stripped)
@@ -83,20 +83,17 @@ def as_on_a_code_host(text: str) -> str:
         while indents and indent < indents[-1]:
             indents.pop()
         item = not fence and not mark and _ITEM.match(stripped)
-        if item and not indents and lines and _continues(lines[-1]):
+        begins = not lines or not lines[-1]
+        if item and not begins and not in_items:
             lines.append('')
-        lines.append('    ' * len(indents) + stripped if indents else line)
+        in_items = bool(item) or in_items and not begins
         if indents:
             extra = indent - indents[-1]
-            lines[-1] = ' ' * (4 * len(indents) + extra) + stripped
+            line = ' ' * (4 * len(indents) + extra) + stripped
+        lines.append(line)
         if item:
             indents.append(indent + len(item[0]))
     return '\n'.join(lines)
-
-
-def _continues(line: str) -> bool:
-    """Whether the next line would belong to this one's paragraph."""
-    return bool(line.strip()) and not line.startswith(('#', '|', '<', '```'))
 
 
 def beside(text: str) -> str:
