@@ -56,11 +56,12 @@ def build(root: Path, staged: Path, out: Path) -> list[str]:
     from mkdocs.config import load_config
     staging = Staging(root, staged)
     staging.stage({
-        gallery.PAGE: gallery.gallery_page(root),
+        gallery.PAGE: gallery.gallery_page(gallery.read_cards(root)),
         errors.PAGE: errors.errors_page(root)
     })
-    same = [p for p in staging.pages
-            if p.endswith('.md') and (root / p).is_file()]
+    same = [
+        p for p in staging.pages if p.endswith('.md') and (root / p).is_file()
+    ]
     config = load_config(
         str(root / 'docs' / 'site' / 'mkdocs.yml'),
         docs_dir=str(staged),

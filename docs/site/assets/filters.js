@@ -68,6 +68,8 @@ function filterErrors(box) {
     count.textContent = shown ? `${shown} of ${rows.length} messages` :
       'No guide explains this message. Try fewer words, or report it.';
   };
+  // a link such as errors.html?q=MESSAGE
+  input.value = new URLSearchParams(location.search).get('q') || '';
   input.addEventListener('input', update);
   box.hidden = false;
   update();

@@ -63,8 +63,8 @@ def difference(source: str, built: str) -> str:
     if '<p>|' in rendered:
         return 'a row of a table stands alone'
     if expected != got:
-        at = next((i for i, (a, b) in enumerate(zip(expected, got))
-                   if a != b), min(len(expected), len(got)))
+        at = next((i for i, (a, b) in enumerate(zip(expected, got)) if a != b),
+                  min(len(expected), len(got)))
         start = max(0, at - 30)
         return (f'{got[start:at + 30]!r} instead of '
                 f'{expected[start:at + 30]!r}')

@@ -12,7 +12,7 @@ _TABLE = re.compile(
 _CELLS = re.compile(r'(?:\\\||`[^`]*`|[^|])+')
 PAGE = 'errors.md'
 INTRODUCTION = '''---
-hide: [toc]
+hide: [navigation, toc]
 ---
 
 # Errors by their text
@@ -88,5 +88,6 @@ def errors_page(root: Path) -> str:
         parts.append(f'<div class="error" markdown>\n<h2 id="error-{number}">'
                      f'<code>{plain}</code></h2>\n\n'
                      f'{remedy[:1].upper()}{remedy[1:]}\n\n'
-                     f'From [{row.title}]({row.page}).\n\n</div>\n\n')
+                     f'<small>[{row.title}]({row.page})</small>\n\n'
+                     '</div>\n\n')
     return ''.join(parts)

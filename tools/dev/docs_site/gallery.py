@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
 from comparison.gains import Summary, is_origin, summarize, verdict
 from comparison.page import gains_of
 from comparison.table import Table
@@ -15,10 +16,13 @@ PAGE = 'methods.md'
 # code of others, at a commit or in a release
 _FOREIGN = re.compile(r'@ ?[0-9a-f]{7}|\btorch \d')
 STATUSES = {
-    'stable': 'verified, and trained with three seeds or more',
-    'verified': 'losses, layers or gradients equal stored numbers that code '
+    'stable':
+    'verified, and trained with three seeds or more',
+    'verified':
+    'losses, layers or gradients equal stored numbers that code '
     'of others gave',
-    'experimental': 'nothing but the paper and our own tests says that it is '
+    'experimental':
+    'nothing but the paper and our own tests says that it is '
     'right'
 }
 VERDICTS = {
@@ -124,8 +128,8 @@ def _measured(name: str, task: str, summaries: dict[str, Summary],
     else:
         said = verdict(summaries[other], summaries[name])
     spread = '' if gain.spread is None else f' ± {gain.spread:.1f}'
-    text = f'{task}: {gain.mean:+.1f}{spread} over {other}, {name}'
-    return Measured(text + (f': {said}' if said else ''), said)
+    text = f'{name}: {gain.mean:+.1f}{spread} over {other}, {task}'
+    return Measured(text + (f'; {said}' if said else ''), said)
 
 
 def read_cards(root: Path) -> list[Card]:
@@ -143,12 +147,13 @@ def read_cards(root: Path) -> list[Card]:
         gains = [
             _measured(entry.name, entry.task, summaries[entry.task], table)
             for entry in table.methods()
-            if Path(entry.config).parent.name == folder
+            # with options, a config is a baseline: something is turned off
+            if Path(entry.config).parent.name == folder and not entry.options
         ]
         equal = has_numbers_of_others(root / 'tests/data/golden', folder)
         seeds = num_seeds(method.summary['Verified By'])
-        cards.append(Card(method, status(equal, seeds), [g for g in gains
-                                                         if g]))
+        cards.append(
+            Card(method, status(equal, seeds), [g for g in gains if g]))
     return cards
 
 
@@ -198,9 +203,8 @@ def _card(card: Card) -> str:
         f'{card.status}">{card.status}</span></p><dl>{rows}</dl></article>')
 
 
-def gallery_page(root: Path) -> str:
+def gallery_page(cards: list[Card]) -> str:
     """The page in Markdown, with links from the root of the repository."""
-    cards = read_cards(root)
     kinds = sorted({c.method.summary['Kind'].split(', ')[0] for c in cards})
     licences = sorted({x['Licence'] for c in cards for x in c.method.code})
     filters = [

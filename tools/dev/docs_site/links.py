@@ -19,10 +19,13 @@ _LOADS = {
 }
 _IN_CSS = re.compile(r'''(?:url\(\s*["']?|@import\s+["'])([^"')\s]+)''')
 # a link element that is fetched, not only named
-_FETCHED = {'stylesheet', 'icon', 'preload', 'modulepreload', 'preconnect',
-            'dns-prefetch', 'manifest', 'prefetch'}
-_HOST = re.compile(r'(?=.{1,253}$)(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.)+'
-                   r'[a-z]{2,}', re.I)
+_FETCHED = {
+    'stylesheet', 'icon', 'preload', 'modulepreload', 'preconnect',
+    'dns-prefetch', 'manifest', 'prefetch'
+}
+_HOST = re.compile(
+    r'(?=.{1,253}$)(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.)+'
+    r'[a-z]{2,}', re.I)
 
 
 @dataclass

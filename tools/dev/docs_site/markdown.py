@@ -3,10 +3,12 @@ import re
 from collections.abc import Callable
 
 # code, in which nothing is a link: fenced blocks and spans
-_CODE = re.compile(r'^(?P<fence>[ \t]*(`{3,}|~{3,})).*?^[ \t]*\2[`~]*[ \t]*$|'
-                   r'(?<!`)(`+)(?!`)(?:(?!\n[ \t]*\n).)+?(?<!`)\3(?!`)', re.M | re.S)
-_TARGET = re.compile(r'(?<=\]\()([^)\s]+)|(?<=\bsrc=")([^"]+)|'
-                     r'(?<=\bhref=")([^"]+)|^(?<=\[)[^\]]+\]: *(\S+)', re.M)
+_CODE = re.compile(
+    r'^(?P<fence>[ \t]*(`{3,}|~{3,})).*?^[ \t]*\2[`~]*[ \t]*$|'
+    r'(?<!`)(`+)(?!`)(?:(?!\n[ \t]*\n).)+?(?<!`)\3(?!`)', re.M | re.S)
+_TARGET = re.compile(
+    r'(?<=\]\()([^)\s]+)|(?<=\bsrc=")([^"]+)|'
+    r'(?<=\bhref=")([^"]+)|^(?<=\[)[^\]]+\]: *(\S+)', re.M)
 _ITEM = re.compile(r'([-*+]|\d+[.)]) ')
 _EXTERNAL = re.compile(r'[a-z][a-z0-9+.-]*:|//', re.I)
 
@@ -108,5 +110,9 @@ def beside(text: str) -> str:
                 parts.append(f'<div markdown>\n\n**{head}**\n{cell}\n</div>')
         return '\n'.join([*parts, '</div>'])
 
-    return re.sub(r'<table><tr>((?:<th>.*?</th>)+)</tr><tr><td>\n(.*?)'
-                  r'</td></tr></table>', table, text, flags=re.S)
+    return re.sub(
+        r'<table><tr>((?:<th>.*?</th>)+)</tr><tr><td>\n(.*?)'
+        r'</td></tr></table>',
+        table,
+        text,
+        flags=re.S)

@@ -20,8 +20,15 @@ STATIC = {
 }
 # pages that have another place than in the repository
 MOVED = {'docs/site/index.md': 'index.md', 'README.md': 'about.md'}
-_LANGUAGES = {'.py': 'python', '.yml': 'yaml', '.sh': 'bash', '.cpp': 'cpp',
-              '.h': 'cpp', '.cu': 'cpp', '.cfg': 'ini'}
+_LANGUAGES = {
+    '.py': 'python',
+    '.yml': 'yaml',
+    '.sh': 'bash',
+    '.cpp': 'cpp',
+    '.h': 'cpp',
+    '.cu': 'cpp',
+    '.cfg': 'ini'
+}
 _UNSEARCHED = '---\nsearch:\n  exclude: true\n---\n\n'
 
 
@@ -48,7 +55,8 @@ class Staging:
         self.pages: list[str] = []
         self._sources = {
             path.relative_to(root).as_posix()
-            for pattern in PAGES for path in root.glob(pattern)
+            for pattern in PAGES
+            for path in root.glob(pattern)
         }
         self._linked: set[str] = set()
 
@@ -84,6 +92,9 @@ class Staging:
         """
         place = self._page(source)
         text = markdown.map_links(text, lambda t: self._link(source, place, t))
+        if place == 'index.md':
+            # the list of methods has a page of its own here
+            text = text.replace('(docs/README.md#methods)', '(methods.md)')
         text = markdown.as_on_a_code_host(markdown.beside(text))
         self._write(place, _html_links(text))
         self.pages.append(place)
