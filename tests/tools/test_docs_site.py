@@ -116,13 +116,20 @@ def test_numbers_of_the_front_page_stand_on_their_pages():
 def test_linked_sources_and_folders_become_pages(tmp_path):
     root = repository(
         tmp_path / 'root', {
-            'docs/a.md': '# A\n\n[c](../configs/m/c.py) [d](results) '
+            'docs/a.md':
+            '# A\n\n[c](../configs/m/c.py) [d](results) '
             '[r](../configs/m) `[no](link.md)`\n',
-            'docs/results/x.json': '{}',
-            'docs/board/index.html': '<a href="../a.md#s">A</a>',
-            'docs/board/board.js': '1',
-            'configs/m/README.md': '# M\n',
-            'configs/m/c.py': 'x = 1  # ```\n'
+            'docs/results/x.json':
+            '{}',
+            'docs/board/index.html':
+            '<a href="../a.md#s">A</a><script>x = ["../../configs/m/c.py", '
+            '"../no.py"]',
+            'docs/board/board.js':
+            '1',
+            'configs/m/README.md':
+            '# M\n',
+            'configs/m/c.py':
+            'x = 1  # ```\n'
         })
     target = tmp_path / 'staged'
     Staging(root, target).stage({})
@@ -133,7 +140,8 @@ def test_linked_sources_and_folders_become_pages(tmp_path):
     assert '- [x.json](x.json)' in (target /
                                     'docs/results/README.md').read_text()
     assert (target / 'docs/board/index.html').read_text() == (
-        '<a href="../a.html#s">A</a>')
+        '<a href="../a.html#s">A</a><script>x = '
+        '["../../configs/m/c.py.html", "../no.py"]')
     assert (target / 'docs/board/board.js').is_file()
 
 

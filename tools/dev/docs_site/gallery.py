@@ -9,10 +9,12 @@ import numpy as np
 
 from comparison.gains import Summary, is_origin, summarize, verdict
 from comparison.page import gains_of
+from comparison.records import Records
 from comparison.table import Table
 from list_methods import LICENCES, TASKS, Method, read_methods
 
 PAGE = 'methods.md'
+RECORDS = 'docs/benchmarks/mini.json'
 # code of others, at a commit or in a release
 _FOREIGN = re.compile(r'@ ?[0-9a-f]{7}|\btorch \d')
 STATUSES = {
@@ -137,8 +139,13 @@ def read_cards(root: Path) -> list[Card]:
 
     Args:
         root (Path): The checkout.
+
+    Raises:
+        ValueError: If there are no records of trainings.
     """
-    records = json.loads((root / 'docs/benchmarks/mini.json').read_text())
+    records = Records(root / RECORDS).read()
+    if not records:
+        raise ValueError(f'{RECORDS} holds no trainings to read gains from')
     table = Table(root)
     summaries = {task: summarize(records, task) for task in table.tasks}
     cards = []

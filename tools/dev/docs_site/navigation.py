@@ -18,7 +18,10 @@ MENU = {
     ],
     'Tutorials': ['docs/tutorials/*.md'],
     'Methods': [],
-    'Benchmarks': ['docs/benchmarks/mini.md', 'docs/benchmarks/*.md'],
+    'Benchmarks': [
+        'docs/benchmarks/dashboard.html', 'docs/benchmarks/mini.md',
+        'docs/benchmarks/*.md'
+    ],
     'Errors': ['errors.md'],
     'Reference': [
         'docs/README.md', 'docs/ops.md', 'docs/quantizers.md',
@@ -28,7 +31,11 @@ MENU = {
     'Decisions': ['docs/decisions/*.md']
 }
 # where the heading of a page doesn't say it
-NAMES = {'about.md': 'Overview, installation', 'docs/README.md': 'Contents'}
+NAMES = {
+    'about.md': 'Overview, installation',
+    'docs/README.md': 'Contents',
+    'docs/benchmarks/dashboard.html': 'Dashboard'
+}
 KINDS = {
     'Distillation': 'distillation',
     '1-bit layers': '1-bit',
@@ -61,7 +68,9 @@ def navigation(root: Path, staged: Path) -> list:
         root (Path): The checkout.
         staged (Path): Folder of the staged pages.
     """
-    pages = sorted(p.relative_to(staged) for p in staged.rglob('*.md'))
+    pages = sorted(
+        p.relative_to(staged) for p in staged.rglob('*')
+        if p.suffix in ('.md', '.html'))
     used: set[str] = set()
     menu: list = [{'Home': 'index.md'}]
     for title, patterns in MENU.items():

@@ -30,6 +30,8 @@ _LANGUAGES = {
     '.cfg': 'ini'
 }
 _UNSEARCHED = '---\nsearch:\n  exclude: true\n---\n\n'
+# relative paths of sources
+_QUOTED = re.compile(r'(?<=")(?:\.\./|\w)[\w./-]*\.py(?=")')
 
 
 def _html_links(text: str) -> str:
@@ -129,11 +131,21 @@ class Staging:
         file = self.target / place
         file.parent.mkdir(parents=True, exist_ok=True)
         if file.suffix == '.html':
-            # static pages link to the sources of others
             text = (self.root / path).read_text('utf-8')
-            file.write_text(_html_links(text), 'utf-8')
+            file.write_text(
+                _html_links(
+                    _QUOTED.sub(lambda m: self._quoted(path, m), text)),
+                'utf-8')
         else:
             shutil.copyfile(self.root / path, file)
+
+    def _quoted(self, source: str, match: re.Match) -> str:
+        """A path in static html, whose scripts may make links of it."""
+        path = os.path.normpath(
+            os.path.join(os.path.dirname(source), match[0]))
+        if path in self._sources or not (self.root / path).is_file():
+            return match[0]
+        return re.sub(r'\.md$', '.html', self._link(source, source, match[0]))
 
     def _write_linked(self, path: str) -> None:
         if not (self.root / path).exists():
