@@ -146,9 +146,13 @@ def test_linked_sources_and_folders_become_pages(tmp_path):
 
 
 def test_a_link_to_nothing_names_its_page(tmp_path):
-    repository(tmp_path, {'docs/a.md': '# A\n\n[b](b.md)\n'})
-    with pytest.raises(ValueError, match='docs/a.md: the link b.md leads'):
+    repository(tmp_path, {'docs/a.md': '# A\n\n[b](b.md) ![c](c.svg)\n'})
+    with pytest.raises(ValueError) as error:
         Staging(tmp_path, tmp_path / 'out').stage({})
+    assert error.value.args[0].splitlines() == [
+        'docs/a.md: the link b.md leads to nothing',
+        'docs/a.md: the link c.svg leads to nothing'
+    ]
 
 
 GOOD = {

@@ -77,7 +77,10 @@ def main() -> int:
     args = parse_args()
     logging.basicConfig(level=logging.WARNING, format='%(message)s')
     start = time.time()
-    wrong = build(ROOT, args.staged.resolve(), args.out.resolve())
+    try:
+        wrong = build(ROOT, args.staged.resolve(), args.out.resolve())
+    except ValueError as error:
+        wrong = str(error).splitlines()
     for line in wrong:
         print(line)
     if wrong:

@@ -68,8 +68,8 @@ function filterErrors(box) {
     count.textContent = shown ? `${shown} of ${rows.length} messages` :
       'No guide explains this message. Try fewer words, or report it.';
   };
-  // a link such as errors.html?q=MESSAGE
-  input.value = new URLSearchParams(location.search).get('q') || '';
+  // a link such as errors.html?message=TEXT; q is the theme's own search
+  input.value = new URLSearchParams(location.search).get('message') || '';
   input.addEventListener('input', update);
   box.hidden = false;
   update();

@@ -36,7 +36,7 @@ _QUOTED = re.compile(r'(?<=")(?:\.\./|\w)[\w./-]*\.py(?=")')
 
 def _html_links(text: str) -> str:
     """Let links in html, which mkdocs leaves alone, lead to built pages."""
-    text = re.sub(r'(href="(?:(?![a-z]+:)[^"#]*/)?)README\.md(?=["#])',
+    text = re.sub(r'(href="(?:(?![a-z]+:)[^"#]*/)?)README\.(?:md|html)(?=["#])',
                   r'\1index.html', text)
     return re.sub(r'(href="(?![a-z]+:)[^"#]+)\.md(?=["#])', r'\1.html', text)
 
@@ -61,6 +61,7 @@ class Staging:
             for path in root.glob(pattern)
         }
         self._linked: set[str] = set()
+        self._broken: list[str] = []
 
     def stage(self, generated: dict[str, str]) -> None:
         """Write everything.
@@ -69,7 +70,7 @@ class Staging:
             generated (dict[str, str]): Further pages, by their paths.
 
         Raises:
-            ValueError: If a link of a page leads to nothing.
+            ValueError: If links of pages lead to nothing; it names all.
         """
         shutil.rmtree(self.target, ignore_errors=True)
         for source in sorted(self._sources):
@@ -84,6 +85,8 @@ class Staging:
                 self._copy(path.relative_to(self.root).as_posix())
         for path in sorted(self._linked - self._sources):
             self._write_linked(path)
+        if self._broken:
+            raise ValueError('\n'.join(self._broken))
 
     def write_page(self, source: str, text: str) -> None:
         """Write a page, with its links mapped to what they lead to.
@@ -109,7 +112,9 @@ class Staging:
         path = os.path.normpath(os.path.join(os.path.dirname(source), target))
         there = self.root / path
         if path.startswith('..') or not there.exists():
-            raise ValueError(f'{source}: the link {target} leads to nothing')
+            self._broken.append(
+                f'{source}: the link {target} leads to nothing')
+            return target
         if there.is_dir():
             path = f'{path}/README.md'
             self._linked.add(path)
