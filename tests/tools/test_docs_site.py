@@ -206,6 +206,14 @@ def test_pages_that_differ_from_a_code_hosts_are_found(source, built, wrong):
     assert (wrong in found) if wrong else not found
 
 
+def test_links_are_mapped_outside_of_code():
+    text = ('[a](b.md#c) [`d`](e.md) `[f](g.md)` [h](https://i.org/j.md) '
+            '<a href="k.md">\n\n```\n[l](m.md)\n```\n\n[n]: o.md\n')
+    assert markdown.map_links(text, str.upper) == (
+        '[a](B.MD#c) [`d`](E.MD) `[f](g.md)` [h](https://i.org/j.md) '
+        '<a href="K.MD">\n\n```\n[l](m.md)\n```\n\n[n]: O.MD\n')
+
+
 def test_lists_are_written_out_for_the_other_dialect():
     text = 'a\n- b\n  c\n  - d\n\n    ~~~\n    e\n    ~~~\n    f\n  - g\n- h\n'
     assert markdown.as_on_a_code_host(text) == (

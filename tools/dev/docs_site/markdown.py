@@ -8,7 +8,7 @@ _CODE = re.compile(
     r'(?<!`)(`+)(?!`)(?:(?!\n[ \t]*\n).)+?(?<!`)\3(?!`)', re.M | re.S)
 _TARGET = re.compile(
     r'(?<=\]\()([^)\s]+)|(?<=\bsrc=")([^"]+)|'
-    r'(?<=\bhref=")([^"]+)|^(?<=\[)[^\]]+\]: *(\S+)', re.M)
+    r'(?<=\bhref=")([^"]+)|^\[[^\]]+\]: *(\S+)', re.M)
 _ITEM = re.compile(r'([-*+]|\d+[.)]) ')
 _EXTERNAL = re.compile(r'[a-z][a-z0-9+.-]*:|//', re.I)
 

@@ -36,8 +36,9 @@ _QUOTED = re.compile(r'(?<=")(?:\.\./|\w)[\w./-]*\.py(?=")')
 
 def _html_links(text: str) -> str:
     """Let links in html, which mkdocs leaves alone, lead to built pages."""
-    text = re.sub(r'(href="(?:(?![a-z]+:)[^"#]*/)?)README\.(?:md|html)(?=["#])',
-                  r'\1index.html', text)
+    text = re.sub(
+        r'(href="(?:(?![a-z]+:)[^"#]*/)?)README\.(?:md|html)(?=["#])',
+        r'\1index.html', text)
     return re.sub(r'(href="(?![a-z]+:)[^"#]+)\.md(?=["#])', r'\1.html', text)
 
 
