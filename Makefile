@@ -5,7 +5,7 @@ RUN := $(VENV)/bin/python
 READY := $(VENV)/ready
 ONEDL := .venv-onedl
 
-.PHONY: demo test test-all test-onedl bench lint env ops clean
+.PHONY: demo test test-all test-onedl bench docs lint env ops clean
 
 demo: ops
 	$(RUN) tools/demo.py
@@ -32,6 +32,16 @@ bench: ops
 	$(RUN) ops/benchmarks/bench_combined.py
 	$(RUN) ops/benchmarks/bench_one_row.py
 	$(RUN) ops/benchmarks/bench_models.py --clock cpu
+
+# the site, in build/site; in an environment of its own, without torch
+docs: .venv-docs/ready
+	.venv-docs/bin/python tools/dev/build_docs.py
+
+.venv-docs/ready: requirements/docs.txt
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install -q --disable-pip-version-check \
+		-r requirements/docs.txt
+	@touch $@
 
 # the 1-bit kernels; says why where they cannot be built
 ops: $(READY)

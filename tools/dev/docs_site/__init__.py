@@ -1,0 +1,1 @@
+"""The site: pages of the repository, and what is generated from it."""
