@@ -4,5 +4,6 @@ from mmcompress.lazy_imports import lazy_exports
 __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     dict(record=[
-        'SCHEMA', 'Form', 'Latency', 'Record', 'read_record', 'write_record'
+        'SCHEMA', 'Form', 'Latency', 'Record', 'add_record', 'read_record',
+        'read_records', 'write_record', 'write_records'
     ]))
