@@ -158,6 +158,23 @@ class Table:
             if e.name != self.tasks[e.task].baseline and not is_origin(e.name)
         ]
 
+    def compared_with(self, task: str, name: str) -> str | None:
+        """What an entry is compared with; None if there is no such entry."""
+        entry = self.entries.get((task, name))
+        return entry and entry.compared_with
+
+    def float_of(self, config: str) -> str | None:
+        """Config of the float model that a quantized one starts from.
+
+        Args:
+            config (str): Path of the quantized model's.
+        """
+        stem = Path(config).stem
+        for entry in self.entries.values():
+            if entry.stem == stem and OPTIONS['Float'] in entry.origins:
+                return self.origins_of(entry)[OPTIONS['Float']].config
+        return None
+
     def origins_of(self, entry: Entry) -> dict[str, Entry]:
         """The entries that are trained before, by the option they fill.
 
