@@ -13,6 +13,7 @@ Data are looked for before anything is trained.
   python tools/benchmarks/full.py ida_det_r18 --sample $MMCOMPRESS_DATA
 """
 import argparse
+import signal
 import sys
 from pathlib import Path
 
@@ -62,8 +63,8 @@ def parse_args() -> argparse.Namespace:
         parser.error(f'--gpus {args.gpus} needs --launcher local or slurm')
     if args.sample and not args.sample.is_dir():
         parser.error(f'{args.sample} is no folder')
-    args.out = args.out or (
-        args.work_dir if args.sample else ROOT / 'docs' / 'results')
+    args.out = args.out or (args.work_dir if args.sample else ROOT / 'docs' /
+                            'results')
     return args
 
 
@@ -153,6 +154,8 @@ def show_table(runs: list[Run], runner: Runner, console: Console) -> None:
 def main() -> int:
     """Run the tool; 1 if a config failed."""
     args = parse_args()
+    # of a scheduler: what was started ends, too
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     # lines of a table are not broken
     console = Console(markup=False, highlight=False, soft_wrap=True)
     settings = Settings(ROOT, args.data_root, args.sample, args.sample_images,

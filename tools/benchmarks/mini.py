@@ -150,7 +150,7 @@ def parse_args() -> argparse.Namespace:
                      '--tuning; then write what is best into the config')
     args.methods = NAMES if 'all' in args.methods else args.methods
     args.out = args.out or STORE / ('tuning.json'
-                                   if args.tuning else 'mini.json')
+                                    if args.tuning else 'mini.json')
     return args
 
 
@@ -160,12 +160,14 @@ def keep(record: dict, records: Records, scale: float, tuning: bool) -> None:
     network = network_of(ROOT / record['config'], ROOT, options)
     if record['method'] in CONTROLS or is_origin(record['method']):
         network = replace(network, methods=[])
-    records.append(
-        dict(record, scale=scale), network=network, tuning=tuning)
+    records.append(dict(record, scale=scale), network=network, tuning=tuning)
 
 
-def run(trainings: list[Training], records: Records, work_dir: Path,
-        console: Console, tuning: bool = False) -> list[Training]:
+def run(trainings: list[Training],
+        records: Records,
+        work_dir: Path,
+        console: Console,
+        tuning: bool = False) -> list[Training]:
     """Train what has no record yet.
 
     Returns:

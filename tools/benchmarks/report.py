@@ -104,18 +104,18 @@ def main() -> int:
     """Write what changed; with ``--check``, say so instead."""
     args = parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    changed = [
-        path for path, text in render(args.store, args.out).items()
+    changed = {
+        path: text
+        for path, text in render(args.store, args.out).items()
         if not path.is_file() or path.read_text('utf-8') != text
-    ]
+    }
     if args.check:
         for path in changed:
             print(f'{path} is not what {args.store} says; run report.py')
         return bool(changed)
-    for path, text in render(args.store, args.out).items():
-        if path in changed:
-            path.write_text(text, 'utf-8')
-            print(f'Wrote {path}')
+    for path, text in changed.items():
+        path.write_text(text, 'utf-8')
+        print(f'Wrote {path}')
     draw(args.store, args.out)
     return 0
 

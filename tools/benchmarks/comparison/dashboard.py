@@ -5,7 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mmcompress.results.record import Latency
-
 from .rows import Row
 from .verdicts import Verdict
 
@@ -73,8 +72,7 @@ def entry(row: Row, verdicts: list[Verdict], forms: int,
         parameters=row.parameters,
         bytes=row.bytes,
         ms=latency and latency.median,
-        interval=latency and latency.low
-        and [latency.low, latency.high],
+        interval=latency and latency.low and [latency.low, latency.high],
         how=latency and _how(latency),
         fast=row.times_as_fast,
         data=row.data,
@@ -89,8 +87,7 @@ def entry(row: Row, verdicts: list[Verdict], forms: int,
     return {k: v for k, v in said.items() if v not in (None, '', [], {})}
 
 
-def render_dashboard(rows: list[Row], verdicts: Callable[[Row],
-                                                         list[Verdict]],
+def render_dashboard(rows: list[Row], verdicts: Callable[[Row], list[Verdict]],
                      link: Callable[[str], str]) -> str:
     """The whole page.
 

@@ -4,19 +4,20 @@ from pathlib import Path
 
 from fullsize import FullConfig, read_catalogue, reported
 from mmcompress.results.record import Record
-
 from .metrics import metric_name, to_percent
 
 INTRODUCTION = '''# Full-size configs
 
 ```shell
-python tools/benchmarks/full.py --method fgd --dry-run                 # what would run, what is missing
-python tools/benchmarks/full.py --method fgd --launcher local --gpus 8 # trains, tests, writes records and this page
+python tools/benchmarks/full.py --method fgd --dry-run    # what is missing
+python tools/benchmarks/full.py --method fgd --launcher local --gpus 8
+python tools/benchmarks/report.py                         # this page
 ```
 
-Every config for a paper's data, by method: what the method's page says that papers report, and what was measured with this
-code. "Not run" means just that: {ran} of {all} have been run. How to run them, on one machine or with Slurm, is
-[here](README.md#full-size-configs).
+Every config for a paper's data, by method: what the method's page says that
+papers report, and what was measured with this code. "Not run" means just
+that: {ran} of {all} have been run. How to run them, on one machine or with
+Slurm, is [here](README.md#full-size-configs).
 '''
 
 
@@ -38,8 +39,8 @@ def _row(entry: FullConfig, records: list[Record], root: Path,
     return f'| {" | ".join(map(str, cells))} |'
 
 
-def render_full(records: list[Record], root: Path,
-                link: Callable[[str], str]) -> str:
+def render_full(records: list[Record], root: Path, link: Callable[[str],
+                                                                  str]) -> str:
     """The page in Markdown.
 
     Args:

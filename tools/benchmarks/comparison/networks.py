@@ -6,15 +6,14 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-import yaml
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 
 from mmcompress.lowbit.layer import LowBitModule
 from mmcompress.lowbit.operands import FLOAT
 from mmcompress.model.config import (build_model, inner_model,
-                                     without_distillation,
-                                     without_pretrained)
+                                     without_distillation, without_pretrained)
+from .metafiles import read_metafiles
 
 # the tasks of records, by the library; collections may say another
 TASKS = dict(
@@ -49,8 +48,7 @@ class Network:
 def _metafiles(root: Path) -> dict[str, tuple[str, dict]]:
     """Collection and all collections' metadata, by base name of a config."""
     found = {}
-    for file in sorted(root.glob('configs/*/metafile.yml')):
-        content = yaml.safe_load(file.read_text('utf-8'))
+    for _, content in read_metafiles(root):
         metadata = content['Collections'][0]['Metadata']
         for model in content['Models']:
             found[model['Name']] = model['In Collection'], metadata
@@ -61,8 +59,7 @@ def _metafiles(root: Path) -> dict[str, tuple[str, dict]]:
 def _names(root: Path) -> dict[str, str]:
     """Collections by what names of configs begin with, the longest first."""
     names = {}
-    for file in root.glob('configs/*/metafile.yml'):
-        content = yaml.safe_load(file.read_text('utf-8'))
+    for file, content in read_metafiles(root):
         names[file.parent.name] = content['Collections'][0]['Name']
     return dict(sorted(names.items(), key=lambda pair: -len(pair[0])))
 
@@ -107,8 +104,8 @@ def model_name(model: dict) -> str:
     """
     inner, _ = inner_model(dict(model))
     kind = str(inner['type']).split('.')[-1]
-    backbone = inner.get('backbone') or inner.get('detector', {}).get(
-        'backbone') or {}
+    backbone = inner.get('backbone') or inner.get('detector',
+                                                  {}).get('backbone') or {}
     name = str(backbone.get('type', '')).split('.')[-1]
     size = backbone.get('depth', backbone.get('arch', ''))
     if isinstance(size, (int, str)) and size:

@@ -4,8 +4,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from mmcompress.results.record import (Form, Record, read_records,
-                                       write_records)
+from mmcompress.results.record import Form, Record, read_records, write_records
 
 _OF_RECORD = ('config', 'seed', 'metric', 'seconds', 'date', 'machine',
               'versions')
@@ -20,12 +19,17 @@ def _flat(record: Record) -> dict:
     """As mini.py and its page see it."""
     settings = record.settings
     return {
-        **{key: getattr(record, key)
-           for key in _OF_RECORD},
-        **{key: settings.get(key, [])
-           for key in _IN_SETTINGS}, 'hash': record.config_hash,
-        'score': round(
-            record.forms[0].metrics[record.metric] * settings['scale'], 3)
+        **{
+            key: getattr(record, key)
+            for key in _OF_RECORD
+        },
+        **{
+            key: settings.get(key, [])
+            for key in _IN_SETTINGS
+        }, 'hash':
+        record.config_hash,
+        'score':
+        round(record.forms[0].metrics[record.metric] * settings['scale'], 3)
     }
 
 
@@ -47,8 +51,7 @@ def to_record(flat: dict, network=None, tuning: bool = False) -> Record:
         flat['config'],
         metrics={flat['metric']: round(flat['score'] / scale, 6)})
     if network:
-        form = replace(
-            form, bits=network.bits, parameters=network.parameters)
+        form = replace(form, bits=network.bits, parameters=network.parameters)
     return Record(
         kind='mini',
         task=network.task if network else '',

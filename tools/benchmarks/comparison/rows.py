@@ -4,8 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from mmcompress.results.record import (Form, Latency, Record, read_records)
-
+from mmcompress.results.record import Form, Latency, Record, read_records
 from .metrics import metric_name, to_percent
 
 
@@ -108,8 +107,8 @@ def _run(record: Record) -> tuple:
     latency = next((f.latency for f in record.forms if f.latency), None)
     return (record.kind, record.task, record.model, tuple(record.methods),
             record.config, record.data, settings.get('task'),
-            settings.get('method'), record.metric,
-            latency and (latency.batch, tuple(latency.size)))
+            settings.get('method'), record.metric, latency
+            and (latency.batch, tuple(latency.size)))
 
 
 def read_store(folder: Path) -> list[tuple[str, Record]]:
@@ -121,8 +120,8 @@ def read_store(folder: Path) -> list[tuple[str, Record]]:
 def _score(record: Record, form: Form) -> float | None:
     value = form.metrics.get(record.metric)
     # one decimal more than any table shows
-    return None if value is None else round(
-        value * to_percent(record.metric), 3)
+    return None if value is None else round(value *
+                                            to_percent(record.metric), 3)
 
 
 def make_rows(store: Iterable[tuple[str, Record]]) -> list[Row]:

@@ -22,9 +22,8 @@ trained before, and hands its checkpoint to ``model.teacher.checkpoint`` or to
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import yaml
-
 from .gains import is_origin
+from .metafiles import read_metafiles
 
 STUDENT = 'student'
 # the options that take a checkpoint of what is trained before
@@ -98,8 +97,8 @@ class Table:
     def __init__(self, root: Path) -> None:
         self.tasks: dict[str, Task] = {}
         self.entries: dict[tuple[str, str], Entry] = {}
-        for file in sorted(root.glob('configs/*/metafile.yml')):
-            for model in yaml.safe_load(file.read_text('utf-8'))['Models']:
+        for _, content in read_metafiles(root):
+            for model in content['Models']:
                 given = model.get('Metadata', {}).get('Comparison', [])
                 for fields in [given] if isinstance(given, dict) else given:
                     self._add(model, fields)

@@ -31,8 +31,9 @@ def _packed(rows: list[Row], link: Callable[[str], str]) -> str:
         name, _, rest = trained.method.partition(', ')
         scores = [f'{forms[f].mean:.4g}' for f in forms]
         lines.append([
-            f'[{name}]({link(trained.config)})' + (f', {rest}' if rest else ''),
-            trained.metric, *scores, f'{trained.bytes:,}', f'{packed.bytes:,}',
+            f'[{name}]({link(trained.config)})' +
+            (f', {rest}' if rest else ''), trained.metric, *scores,
+            f'{trained.bytes:,}', f'{packed.bytes:,}',
             f'{trained.bytes / packed.bytes:.1f}'
         ])
     return _table([
@@ -86,9 +87,7 @@ def _quantized_by_seed(rows: list[Row], link: Callable[[str], str]) -> str:
 
 
 TABLES = dict(
-    packed=_packed,
-    quantized=_quantized,
-    quantized_by_seed=_quantized_by_seed)
+    packed=_packed, quantized=_quantized, quantized_by_seed=_quantized_by_seed)
 
 
 def fill_tables(text: str, rows: list[Row], link: Callable[[str], str],

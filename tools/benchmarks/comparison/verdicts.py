@@ -77,9 +77,9 @@ def judge(row: Row, other: Row, name: str) -> Verdict | None:
     if len(row.scores) < 2 or spread is None:
         says = 'one seed'
     else:
-        noise = max(x or 0.0 for x in (spread, _deviation(
-            list(row.scores.values())), _deviation(
-                list(other.scores.values()))))
+        noise = max(x or 0.0
+                    for x in (spread, _deviation(list(row.scores.values())),
+                              _deviation(list(other.scores.values()))))
         better = (mean > 0) == row.higher_is_better
         says = ('within noise' if abs(mean) <= noise else
                 ('gains' if better else 'loses') +
@@ -148,10 +148,11 @@ class Baselines:
                 self._runs[row.run]) > 1:
             return '', None
         name = f'PTQ {row.bits.upper()}'
-        other = next((other for other in self.rows
-                      if 'PTQ' in other.methods and other.config == start
-                      and other.bits == row.bits and other.data.startswith(
-                          row.data) and other.scores), None)
+        other = next(
+            (other for other in self.rows
+             if 'PTQ' in other.methods and other.config == start and other.bits
+             == row.bits and other.data.startswith(row.data) and other.scores),
+            None)
         if other and 0 in other.scores:
             # the float model that networks start from has seed 0
             other = other.only(0)
@@ -163,9 +164,8 @@ class Baselines:
         as_fast = [
             other for other in self.rows
             if other.bits == 'float' and other.latency and other.scores
-            and other.place == row.place and other.metric == row.metric
-            and abs(other.latency.median / row.latency.median -
-                    1) <= SAME_LATENCY
+            and other.place == row.place and other.metric == row.metric and
+            abs(other.latency.median / row.latency.median - 1) <= SAME_LATENCY
         ]
         best = max(as_fast, key=lambda other: other.mean, default=None)
         return 'float of equal latency', best

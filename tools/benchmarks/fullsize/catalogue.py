@@ -2,7 +2,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
+from comparison.metafiles import read_metafiles
 
 # what is trained here on made-up or on few data is no row of a paper
 _SMALL = ('mini', 'cifar10_subset')
@@ -43,8 +43,7 @@ def read_catalogue(root: Path) -> dict[str, FullConfig]:
         root (Path): The checkout.
     """
     found = {}
-    for file in sorted(root.glob('configs/*/metafile.yml')):
-        content = yaml.safe_load(file.read_text('utf-8'))
+    for _, content in read_metafiles(root):
         of_collection = {
             c['Name']: c['Metadata'].get('Training Data', '')
             for c in content['Collections']

@@ -6,7 +6,6 @@ from pathlib import Path
 from mmengine.config import Config
 
 from mmcompress.data_paths import check_data_paths
-
 from .walk import dicts, kind, replace_strings, strings
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')

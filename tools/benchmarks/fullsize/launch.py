@@ -40,7 +40,11 @@ class Launcher:
     partition: str = ''
     gpus_per_node: int = 8
 
-    def command(self, tool: str, name: str, config: Path, folder: Path,
+    def command(self,
+                tool: str,
+                name: str,
+                config: Path,
+                folder: Path,
                 checkpoint: str = '') -> list[str]:
         """Of a training or a test.
 

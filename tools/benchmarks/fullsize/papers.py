@@ -33,9 +33,8 @@ def _page(path: Path) -> dict[str, dict[str, str]]:
             ]
             said = {
                 name: cell
-                for name, cell in zip(header, cells)
-                if _KEYS.search(name) and not _NOTHING.search(cell)
-                and re.search(r'\d', cell)
+                for name, cell in zip(header, cells) if _KEYS.search(name)
+                and not _NOTHING.search(cell) and re.search(r'\d', cell)
             }
             # what it takes or makes, not what it reaches
             for stem in stems if len(cells) == len(header) else []:

@@ -68,8 +68,8 @@ def _checkpoints(cfg: Config) -> list[tuple[str, str]]:
     said = cfg.to_dict()
     parts = {k: said[k] for k in ('model', 'load_from') if said.get(k)}
     return [(key, text) for key, text in strings(parts)
-            if text.endswith(('.pth', '.pt', '.ckpt'))
-            or text.startswith('torchvision://')]
+            if text.endswith(('.pth', '.pt',
+                              '.ckpt')) or text.startswith('torchvision://')]
 
 
 @dataclass(frozen=True)
@@ -106,8 +106,7 @@ class Settings:
         return cfg, data
 
 
-def find(names: list[str], methods: list[str],
-         root: Path) -> list[FullConfig]:
+def find(names: list[str], methods: list[str], root: Path) -> list[FullConfig]:
     """The configs that someone asked for.
 
     Args:
@@ -157,9 +156,8 @@ def plan(entries: list[FullConfig], settings: Settings) -> list[Run]:
             elif '://' in text:
                 run.downloads.append(text)
             elif not Path(text).is_file():
-                run.missing.append(
-                    f'{key}: {text} does not exist; see '
-                    f'configs/{entry.folder}/README.md')
+                run.missing.append(f'{key}: {text} does not exist; see '
+                                   f'configs/{entry.folder}/README.md')
         run.missing += problems(cfg)
         runs[entry.stem] = run
         return run

@@ -20,7 +20,6 @@ from mmcompress.atomic import replacing
 from mmcompress.model.checkpoint import plain_weights, read_checkpoint
 from mmcompress.results.record import Form, Record, add_record
 from mmcompress.version import __version__
-
 from .launch import Launcher, ProcessFailed, execute
 from .plan import Run, Settings
 from .samples import REMARK
@@ -33,12 +32,11 @@ class RunFailed(RuntimeError):
 def _commit(root: Path) -> str:
     """Of the checkout; empty if it is none."""
     try:
-        return subprocess.run(
-            ['git', 'rev-parse', '--short', 'HEAD'],
-            cwd=root,
-            capture_output=True,
-            text=True,
-            check=True).stdout.strip()
+        return subprocess.run(['git', 'rev-parse', '--short', 'HEAD'],
+                              cwd=root,
+                              capture_output=True,
+                              text=True,
+                              check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return ''
 
@@ -129,8 +127,8 @@ class Runner:
 
     def _execute(self, run: Run, state: State, tool: str, report: Callable,
                  **arguments) -> None:
-        command = self.launcher.command(
-            tool, run.name, self._config(run), **arguments)
+        command = self.launcher.command(tool, run.name, self._config(run),
+                                        **arguments)
         if tool == 'train' and (state.folder / 'last_checkpoint').is_file():
             # not at the first start: mm tools forget load_from for it
             command.append('--resume')
@@ -201,7 +199,8 @@ class Runner:
                 if isinstance(v, (int, float)) and not k.endswith('time')
             }
             if not state.metrics:
-                raise RunFailed(f'no metric in {into}')
+                raise RunFailed(
+                    f'the test gave no metric; see {folder}/test.log')
             state.write()
 
     def record(self, run: Run) -> Record:

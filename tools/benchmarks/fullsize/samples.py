@@ -8,7 +8,6 @@ from pathlib import Path
 from mmengine.config import Config
 
 from mmcompress.model.config import without_pretrained
-
 from .data import LOADERS, PARTS, _plain
 from .walk import dicts, kind
 
@@ -103,6 +102,10 @@ def _shrink_model(cfg: Config) -> None:
         # no processor has it
         if inner.get('type') == 'SyncBN':
             inner['type'] = 'BN'
+        # a network that was hardly trained is sure of nothing
+        for test in dicts(inner.get('test_cfg') or {}):
+            if 'score_thr' in test:
+                test['score_thr'] = 0.0
     cfg.model = model
     if '://' in str(cfg.get('load_from')):
         cfg.load_from = None
@@ -127,8 +130,7 @@ def shrink(cfg: Config, folder: Path, images: int) -> str:
     folder = folder.resolve()
     for key in LOADERS:
         loader = _plain(cfg[key])
-        loader.update(
-            batch_size=2, num_workers=0, persistent_workers=False)
+        loader.update(batch_size=2, num_workers=0, persistent_workers=False)
         loader.pop('prefetch_factor', None)
         name = _shrink_dataset(loader['dataset'], folder, images)
         _shrink_pipelines(loader)
