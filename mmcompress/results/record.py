@@ -8,12 +8,15 @@ import json
 from collections.abc import Callable, Hashable
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
-from mmengine.config import Config
 
 from mmcompress.atomic import replacing
+
+if TYPE_CHECKING:
+    # what only reads records needs no mmengine
+    from mmengine.config import Config
 
 SCHEMA = 1
 KINDS = ('compress', 'mini', 'real', 'full', 'speed')
@@ -142,7 +145,7 @@ class Record:
         return next((f for f in self.forms if f.name == name), None)
 
 
-def config_hash(cfg: Config) -> str:
+def config_hash(cfg: 'Config') -> str:
     """Twelve hexadecimal digits of all that a config says.
 
     Args:

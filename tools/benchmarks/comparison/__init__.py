@@ -1,10 +1,11 @@
 """Compare methods on the mini data: trainings, records, gains."""
-from .gains import Gain, Summary, is_origin, summarize, verdict
-from .records import Records
-from .table import Entry, Table, Task
-from .trainings import Training, TrainingFailed, ensure_trained
+from mmcompress.lazy_imports import lazy_exports
 
-__all__ = [
-    'Entry', 'Gain', 'Records', 'Summary', 'Table', 'Task', 'Training',
-    'TrainingFailed', 'ensure_trained', 'is_origin', 'summarize', 'verdict'
-]
+# what only reads records needs neither torch nor an mm library
+__getattr__, __dir__, __all__ = lazy_exports(
+    __name__, {
+        'gains': ['Gain', 'Summary', 'is_origin', 'summarize', 'verdict'],
+        'records': ['Records'],
+        'table': ['Entry', 'Table', 'Task'],
+        'trainings': ['Training', 'TrainingFailed', 'ensure_trained']
+    })
