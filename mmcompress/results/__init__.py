@@ -8,8 +8,8 @@ __getattr__, __dir__, __all__ = lazy_exports(
         metrics=['describe', 'main_metric'],
         picture=['side_by_side_picture'],
         record=[
-            'SCHEMA', 'Form', 'Latency', 'Record', 'read_record',
-            'write_record'
+            'SCHEMA', 'Form', 'Latency', 'Record', 'add_record', 'read_record',
+            'read_records', 'write_record', 'write_records'
         ],
         reports=['render'],
         subjects=['Subject'],

@@ -5,13 +5,18 @@ checkpoints, and the records of trainings and of timings in ``docs/results``.
 """
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Hashable
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mmengine.config import Config
+from filelock import FileLock
 
 from mmcompress.atomic import replacing
+
+if TYPE_CHECKING:
+    # what only reads records needs no mmengine
+    from mmengine.config import Config
 
 SCHEMA = 1
 KINDS = ('compress', 'mini', 'real', 'full', 'speed')
@@ -23,8 +28,9 @@ class Latency:
 
     Attributes:
         median (float): Milliseconds.
-        low (float): Of the median's 95 % interval.
-        high (float): Of the median's 95 % interval.
+        low (float | None): Of the median's 95 % interval; None if it was
+            not kept.
+        high (float | None): Likewise.
         rounds (int): Calls that were measured.
         batch (int): Images in a call.
         size (list[int]): Height and width of the preprocessed images.
@@ -37,8 +43,8 @@ class Latency:
             name, medians.
     """
     median: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     rounds: int
     batch: int = 1
     size: list[int] = field(default_factory=list)
@@ -139,7 +145,7 @@ class Record:
         return next((f for f in self.forms if f.name == name), None)
 
 
-def config_hash(cfg: Config) -> str:
+def config_hash(cfg: 'Config') -> str:
     """Twelve hexadecimal digits of all that a config says.
 
     Args:
@@ -169,15 +175,17 @@ def _form(content: dict) -> Form:
     return Form(latency=latency and Latency(**latency), **content)
 
 
-def read_record(path: str | Path) -> Record:
-    """Read a record.
+def _record(content: dict, path: str | Path) -> Record:
+    try:
+        content = dict(content)
+        forms = [_form(dict(form)) for form in content.pop('forms')]
+        return Record(forms=forms, **content)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f'{path} is no record of results: {error}') from error
 
-    Args:
-        path (str | Path): Of the ``.json`` file.
 
-    Raises:
-        ValueError: If it is none, or one of a newer version.
-    """
+def _content(path: str | Path) -> dict:
+    """What a file says besides its schema."""
     content = None
     try:
         content = json.loads(Path(path).read_text())
@@ -188,8 +196,84 @@ def read_record(path: str | Path) -> Record:
     if schema != SCHEMA:
         raise ValueError(f'{path} has schema {schema}, this version reads '
                          f'{SCHEMA}')
-    try:
-        forms = [_form(dict(form)) for form in content.pop('forms')]
-        return Record(forms=forms, **content)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f'{path} is no record of results: {error}') from error
+    return content
+
+
+def read_record(path: str | Path) -> Record:
+    """Read a record.
+
+    Args:
+        path (str | Path): Of the ``.json`` file.
+
+    Raises:
+        ValueError: If it is none, or one of a newer version.
+    """
+    return _record(_content(path), path)
+
+
+def read_records(path: str | Path) -> list[Record]:
+    """Read a file of one record, or of a list of them.
+
+    Args:
+        path (str | Path): Of the ``.json`` file.
+
+    Raises:
+        ValueError: If it is none, or one of a newer version.
+    """
+    content = _content(path)
+    if 'records' not in content:
+        return [_record(content, path)]
+    return [_record(each, path) for each in content['records']]
+
+
+def _without_defaults(value: Any) -> Any:
+    """As plain dicts, without what would be read back by itself."""
+    if isinstance(value, list):
+        return [_without_defaults(each) for each in value]
+    if not isinstance(value, (Record, Form, Latency)):
+        return value
+    said = {}
+    for each in fields(value):
+        default = each.default
+        if each.default_factory is not MISSING:
+            default = each.default_factory()
+        if (content := getattr(value, each.name)) != default:
+            said[each.name] = _without_defaults(content)
+    return said
+
+
+def write_records(records: list[Record], path: str | Path) -> None:
+    """Write a list of records, a line each, without what is at its default.
+
+    Args:
+        records (list[Record]): What was measured.
+        path (str | Path): Of the ``.json`` file; what was there stays whole
+            until the list is.
+    """
+    lines = [
+        json.dumps(_without_defaults(record), ensure_ascii=False)
+        for record in records
+    ]
+    text = f'{{"schema": {SCHEMA}, "records": [\n' + ',\n'.join(
+        lines) + '\n]}\n'
+    with replacing(Path(path)) as temporary:
+        temporary.write_text(text)
+
+
+def add_record(record: Record, path: str | Path,
+               key: Callable[[Record], Hashable]) -> None:
+    """Add a record to a list; one of the same key makes place for it.
+
+    Several processes may add to one file.
+
+    Args:
+        record (Record): What was measured.
+        path (str | Path): Of the ``.json`` file; it need not exist yet.
+        key (Callable): From a record to what tells it from others.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f'{path}.lock'):
+        records = read_records(path) if path.is_file() else []
+        others = [r for r in records if key(r) != key(record)]
+        write_records([*others, record], path)

@@ -1,11 +1,12 @@
 """Records of results come back as they were written, or not at all."""
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from mmengine.config import Config
 
-from mmcompress.results import (Form, Latency, Record, read_record,
-                                write_record)
+from mmcompress.results import (Form, Latency, Record, add_record, read_record,
+                                read_records, write_record, write_records)
 from mmcompress.results.record import config_hash
 
 
@@ -15,19 +16,20 @@ def _record(**changed) -> Record:
         Form('float', 'a.py', 'a.pth', metrics={'accuracy/top1': 92.75}),
         Form('packed', bits='w8a8', bytes=1234, latency=latency)
     ]
-    return Record(**{
-        **dict(
-            kind='compress',
-            task='classification',
-            model='ResNet',
-            methods=['LSQ'],
-            config='a.py',
-            config_hash='0' * 12,
-            forms=forms,
-            settings=dict(bits='8'),
-            remarks=['Ü: slower']),
-        **changed
-    })
+    return Record(
+        **{
+            **dict(
+                kind='compress',
+                task='classification',
+                model='ResNet',
+                methods=['LSQ'],
+                config='a.py',
+                config_hash='0' * 12,
+                forms=forms,
+                settings=dict(bits='8'),
+                remarks=['Ü: slower']),
+            **changed
+        })
 
 
 def test_a_record_comes_back(tmp_path):
@@ -73,3 +75,39 @@ def test_the_hash_is_of_what_the_config_says():
     same = Config(dict(work_dir='y', model=dict(depth=18, type='A')))
     other = Config(dict(model=dict(type='A', depth=34)))
     assert config_hash(cfg) == config_hash(same) != config_hash(other)
+
+
+def test_a_list_comes_back_and_leaves_out_defaults(tmp_path):
+    path = tmp_path / 'records.json'
+    records = [_record(), _record(seed=0, log='a.log')]
+    write_records(records, path)
+    assert read_records(path) == records
+    text = path.read_text()
+    assert len(text.splitlines()) == 4
+    assert '"seed": 0' in text and 'null' not in text
+    assert 'machine' not in text
+
+
+def test_a_single_record_is_a_list_of_one(tmp_path):
+    path = tmp_path / 'record.json'
+    write_record(_record(), path)
+    assert read_records(path) == [_record()]
+
+
+def test_a_record_takes_the_place_of_its_like(tmp_path):
+    path = tmp_path / 'new' / 'records.json'
+    for seed, seconds in ((1, 5.0), (2, 6.0), (1, 7.0)):
+        add_record(
+            _record(seed=seed, seconds=seconds), path, key=lambda r: r.seed)
+    assert [(r.seed, r.seconds) for r in read_records(path)] == [(2, 6.0),
+                                                                 (1, 7.0)]
+
+
+def test_several_writers_lose_no_record(tmp_path):
+    path = tmp_path / 'records.json'
+    with ThreadPoolExecutor(8) as pool:
+        list(
+            pool.map(
+                lambda i: add_record(
+                    _record(seed=i), path, key=lambda r: r.seed), range(20)))
+    assert sorted(r.seed for r in read_records(path)) == list(range(20))

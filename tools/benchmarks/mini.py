@@ -16,6 +16,7 @@ What there is to compare stands in the metafiles (comparison/table.py).
 """
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -25,12 +26,16 @@ from rich.progress import (BarColumn, MofNCompleteColumn, Progress, TextColumn,
 import mmcompress.compat  # noqa: F401
 from comparison import (Records, Table, Training, TrainingFailed,
                         ensure_trained, is_origin)
+from comparison.networks import network_of
+from comparison.trainings import parse_options
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCS = ROOT / 'docs' / 'benchmarks'
+STORE = ROOT / 'docs' / 'results'
 # weights are tuned on other seeds than the reported ones
 SEEDS = (1, 2, 3)
 TUNING_SEEDS = (11, 12)
+# what is trained without a method
+CONTROLS = ('student', 'inherit')
 TABLE = Table(ROOT)
 METHODS = TABLE.methods()
 NAMES = list(dict.fromkeys(method.name for method in METHODS))
@@ -127,7 +132,7 @@ def parse_args() -> argparse.Namespace:
         metavar='KEY=VALUE',
         help="override keys of the method's config, when tuning")
     parser.add_argument(
-        '--out', type=Path, help='results file, in docs/benchmarks by default')
+        '--out', type=Path, help='results file, in docs/results by default')
     parser.add_argument(
         '--work-dir',
         type=Path,
@@ -144,13 +149,25 @@ def parse_args() -> argparse.Namespace:
         parser.error('reported results are those of the configs: --set needs '
                      '--tuning; then write what is best into the config')
     args.methods = NAMES if 'all' in args.methods else args.methods
-    args.out = args.out or DOCS / ('tuning.json'
-                                   if args.tuning else 'mini.json')
+    args.out = args.out or STORE / ('tuning.json'
+                                    if args.tuning else 'mini.json')
     return args
 
 
-def run(trainings: list[Training], records: Records, work_dir: Path,
-        console: Console) -> list[Training]:
+def keep(record: dict, records: Records, scale: float, tuning: bool) -> None:
+    """Write the record of a training into the store."""
+    options = parse_options(record['options'])
+    network = network_of(ROOT / record['config'], ROOT, options)
+    if record['method'] in CONTROLS or is_origin(record['method']):
+        network = replace(network, methods=[])
+    records.append(dict(record, scale=scale), network=network, tuning=tuning)
+
+
+def run(trainings: list[Training],
+        records: Records,
+        work_dir: Path,
+        console: Console,
+        tuning: bool = False) -> list[Training]:
     """Train what has no record yet.
 
     Returns:
@@ -170,7 +187,7 @@ def run(trainings: list[Training], records: Records, work_dir: Path,
             if record is None:
                 try:
                     for record in ensure_trained(training, work_dir, report):
-                        records.append(record)
+                        keep(record, records, training.scale, tuning)
                 except TrainingFailed as error:
                     failed.append(training)
                     console.log(f'{training.title} FAILED: {error}')
@@ -188,7 +205,7 @@ def main() -> None:
     console = Console(markup=False, highlight=False)
     trainings = plan(args.methods, args.tasks, args.seeds, tuple(args.set))
     failed = run(trainings, Records(args.out), args.work_dir.resolve(),
-                 console)
+                 console, args.tuning)
     if failed:
         console.print(f'{len(failed)} of {len(trainings)} trainings failed: ' +
                       '; '.join(t.title for t in failed))

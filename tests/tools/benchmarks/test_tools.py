@@ -1,5 +1,5 @@
 import importlib.util
-import json
+import sys
 from functools import reduce
 from io import StringIO
 from operator import getitem
@@ -9,8 +9,7 @@ import pytest
 from mmengine.config import Config
 from rich.console import Console
 
-from comparison import Records, Table, TrainingFailed
-from comparison.page import render_page
+from comparison import Records, TrainingFailed
 
 ROOT = Path(__file__).parents[3]
 
@@ -76,6 +75,14 @@ def test_goes_on_where_it_was_and_says_what_failed(mini, monkeypatch,
                 hash=training.hash,
                 seed=training.seed,
                 task=training.task,
+                method=training.method,
+                config=training.config,
+                metric=training.metric,
+                options=[],
+                after=[],
+                date='',
+                machine='',
+                versions={},
                 score=1.0,
                 seconds=2.0)
         ]
@@ -91,39 +98,51 @@ def test_goes_on_where_it_was_and_says_what_failed(mini, monkeypatch,
 
 
 def test_report_writes_page_and_plots(monkeypatch, tmp_path):
-    results = tmp_path / 'mini.json'
-    results.write_text(
-        json.dumps([
-            dict(
-                task='pose',
-                method=method,
-                seed=seed,
-                score=score + seed,
-                hash=method,
-                config=f'configs/{method}.py',
-                metric='coco-wholebody/AP',
-                seconds=60,
-                machine='a CPU')
-            for method, score in (('student', 40), ('dwpose', 45))
-            for seed in (1, 2)
-        ]))
-    out = tmp_path / 'page.md'
-    monkeypatch.setattr('sys.argv', [
-        'report.py', '--results',
-        str(results), '--tuning',
-        str(tmp_path / 'none.json'), '--out',
-        str(out)
-    ])
-    tool('report').main()
-    assert '+5.0 ± 0.0' in out.read_text()
-    assert (tmp_path / 'gains_pose.svg').is_file()
+    records = Records(tmp_path / 'store' / 'mini.json')
+    for method, score in (('student', 40), ('dwpose', 45)):
+        for seed in (1, 2):
+            records.append(
+                dict(
+                    task='pose',
+                    method=method,
+                    seed=seed,
+                    score=score + seed,
+                    scale=100,
+                    hash=method,
+                    config=f'configs/{method}.py',
+                    metric='coco-wholebody/AP',
+                    seconds=60,
+                    options=[],
+                    after=[],
+                    date='',
+                    versions={},
+                    machine='a CPU'))
+    out = tmp_path / 'pages'
+    monkeypatch.setattr(
+        'sys.argv',
+        ['report.py', '--store',
+         str(tmp_path / 'store'), '--out',
+         str(out)])
+    report = tool('report')
+    assert report.main() == 0
+    assert '+5.0 ± 0.0' in (out / 'mini.md').read_text()
+    assert (out / 'gains_pose.svg').is_file()
+    assert '"score":41.5' in (out / 'dashboard.html').read_text()
+    assert 'not run' in (out / 'full.md').read_text()
+    monkeypatch.setattr('sys.argv', ['report.py', '--check', *sys.argv[1:]])
+    assert report.main() == 0
+    (out / 'full.md').write_text('of an older store')
+    assert report.main() == 1
 
 
-def test_the_page_is_what_the_tool_renders():
-    docs = ROOT / 'docs' / 'benchmarks'
-    page = render_page(
-        Records(docs / 'mini.json').read(),
-        Records(docs / 'tuning.json').read(), Table(ROOT),
-        lambda config: f'../../{config}',
-        tool('report').plot_name)
-    assert (docs / 'mini.md').read_text('utf-8') == page
+def test_every_page_is_what_the_tool_renders():
+    docs = ROOT / 'docs'
+    pages = tool('report').render(docs / 'results', docs / 'benchmarks')
+    assert {'mini.md', 'full.md', 'dashboard.html',
+            'packed.md'} <= {path.name
+                             for path in pages}
+    assert [
+        p.name for p, text in pages.items() if p.read_text('utf-8') != text
+    ] == []
+    # small enough to be committed
+    assert len(pages[docs / 'benchmarks' / 'dashboard.html']) < 300_000

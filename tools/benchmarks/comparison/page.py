@@ -31,9 +31,10 @@ multiplied inside attention.
 '''
 TUNING = '''
 "Tuning" counts the trainings that chose a method's settings, on seeds
-{seeds} and the same validation images ([records](tuning.json)); settings of
-methods with fewer are those of their paper, or were set without looking at
-scores. Reported trainings are in [mini.json](mini.json).
+{seeds} and the same validation images
+([records](../results/tuning.json)); settings of methods with fewer are those
+of their paper, or were set without looking at scores. Reported trainings are
+in [mini.json](../results/mini.json).
 '''
 NAMES = {
     'accuracy/top1': 'Top-1 accuracy in percent',

@@ -22,13 +22,10 @@ trained before, and hands its checkpoint to ``model.teacher.checkpoint`` or to
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import yaml
-
 from .gains import is_origin
+from .metafiles import read_metafiles
 
 STUDENT = 'student'
-# several times as fast where libyaml is there
-LOADER = getattr(yaml, 'CSafeLoader', yaml.SafeLoader)
 # the options that take a checkpoint of what is trained before
 OPTIONS = dict(Teacher='model.teacher.checkpoint', Float='load_from')
 _KEYS = {
@@ -100,9 +97,8 @@ class Table:
     def __init__(self, root: Path) -> None:
         self.tasks: dict[str, Task] = {}
         self.entries: dict[tuple[str, str], Entry] = {}
-        for file in sorted(root.glob('configs/*/metafile.yml')):
-            text = file.read_text('utf-8')
-            for model in yaml.load(text, LOADER)['Models']:
+        for _, content in read_metafiles(root):
+            for model in content['Models']:
                 given = model.get('Metadata', {}).get('Comparison', [])
                 for fields in [given] if isinstance(given, dict) else given:
                     self._add(model, fields)
@@ -160,6 +156,23 @@ class Table:
             e for e in self.entries.values()
             if e.name != self.tasks[e.task].baseline and not is_origin(e.name)
         ]
+
+    def compared_with(self, task: str, name: str) -> str | None:
+        """What an entry is compared with; None if there is no such entry."""
+        entry = self.entries.get((task, name))
+        return entry and entry.compared_with
+
+    def float_of(self, config: str) -> str | None:
+        """Config of the float model that a quantized one starts from.
+
+        Args:
+            config (str): Path of the quantized model's.
+        """
+        stem = Path(config).stem
+        for entry in self.entries.values():
+            if entry.stem == stem and OPTIONS['Float'] in entry.origins:
+                return self.origins_of(entry)[OPTIONS['Float']].config
+        return None
 
     def origins_of(self, entry: Entry) -> dict[str, Entry]:
         """The entries that are trained before, by the option they fill.

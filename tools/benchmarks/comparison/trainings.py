@@ -25,7 +25,7 @@ class TrainingFailed(RuntimeError):
     """A training ended without a score."""
 
 
-def _parse(options: list[str]) -> dict:
+def parse_options(options: list[str]) -> dict:
     """``KEY=VALUE`` as the tools of mm libraries read them."""
     parser = argparse.ArgumentParser()
     parser.add_argument('--cfg-options', nargs='+', action=DictAction)
@@ -69,7 +69,7 @@ class Training:
     def hash(self) -> str:
         """Of all settings except the seed, those before it included."""
         cfg = Config.fromfile(self.root / self.config)
-        cfg.merge_from_dict(_parse(list(self.options)))
+        cfg.merge_from_dict(parse_options(list(self.options)))
         settings = cfg.to_dict()
         settings.pop('randomness', None)
         settings['after'] = {k: t.hash for k, t in self.after.items()}

@@ -14,7 +14,7 @@ from comparison.table import Table
 from list_methods import LICENCES, TASKS, Method, read_methods
 
 PAGE = 'methods.md'
-RECORDS = 'docs/benchmarks/mini.json'
+RECORDS = 'docs/results/mini.json'
 # code of others, at a commit or in a release
 _FOREIGN = re.compile(r'@ ?[0-9a-f]{7}|\btorch \d')
 STATUSES = {
