@@ -115,11 +115,14 @@ def _provenance(record: Record) -> list[Block]:
     return [Heading('How it came about'), Points(facts)]
 
 
-def render(
-    records: Sequence[Record] | dict[str, Record],
-    folder: str | Path,
-    formats: Sequence[str] = FORMATS,
-    plan: Sequence[str] = ()) -> list[Path]:
+# of one run or several, or by the names of the runs
+Records = Sequence[Record] | dict[str, Record]
+
+
+def render(records: Records,
+           folder: str | Path,
+           formats: Sequence[str] = FORMATS,
+           plan: Sequence[str] = ()) -> list[Path]:
     """Write the report of a run, or a comparison of several.
 
     Args:
