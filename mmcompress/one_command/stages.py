@@ -237,9 +237,9 @@ class Stages:
         def work() -> dict:
             config = write_training_config(self.plan, start, scales)
             cfg = read_config(str(config))
-            found = balance(cfg)
+            found = balance(cfg, device=self.options.device)
             for one in found:
-                self.say(str(one))
+                self.say(one.sentence())
             return apply(self.plan.distillation.losses, found)
 
         return self._once('balance', work)

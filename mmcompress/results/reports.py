@@ -122,7 +122,7 @@ Records = Sequence[Record] | dict[str, Record]
 def render(records: Records,
            folder: str | Path,
            formats: Sequence[str] = FORMATS,
-           plan: Sequence[str] = ()) -> list[Path]:
+           plan: Sequence[str] | None = None) -> list[Path]:
     """Write the report of a run, or a comparison of several.
 
     Args:
