@@ -1,10 +1,13 @@
 """Train by ``tools/train.py``, in a process of its own, and show how far."""
 import re
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
@@ -17,12 +20,81 @@ _ITER = re.compile(r'Iter\(train\)\s+\[\s*(\d+)/\d+\]')
 _LOSS = re.compile(r' loss: (\S+)')
 # how much of a failed run is shown
 _LAST_LINES = 25
+# between lines of progress
+_SECONDS = 30
 _RUN = ('import sys; from mmcompress.launch import run_tool; '
         "run_tool('train.py', 'usage')")
 
 
 class TrainingFailed(RuntimeError):
     """A training stopped with an error; the message has its last lines."""
+
+
+class _Lines:
+    """Progress in lines, where there is no terminal for a bar."""
+
+    def __init__(self, what: str, total: int) -> None:
+        self.what = what
+        self.total = total
+        self.start = self.last = time.time()
+        self.first = None
+
+    def update(self, done: int, loss: str) -> None:
+        """Say how far it is, every now and then."""
+        now = time.time()
+        if self.first is None:
+            # a resumed run begins further on
+            self.first = done
+        if now - self.last < _SECONDS or done == self.first:
+            return
+        self.last = now
+        left = (self.total - done) / (done - self.first) * (now - self.start)
+        print(
+            f'{self.what}: {100 * done / self.total:.0f} % {loss}, '
+            f'{left / 60:.1f} minutes to go',
+            file=sys.stderr,
+            flush=True)
+
+
+@contextmanager
+def _shown(what: str, total: int) -> Iterator[Callable[[int, str], None]]:
+    """What shows how far a training is."""
+    console = Console(file=sys.stderr)
+    if not console.is_terminal:
+        yield _Lines(what, total).update
+        return
+    columns = (TextColumn('{task.description}'), BarColumn(),
+               TextColumn('{task.percentage:>3.0f} % {task.fields[loss]}'),
+               TimeElapsedColumn(), TextColumn('to go:'),
+               TimeRemainingColumn())
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task(what, total=total, loss='')
+        yield lambda done, loss: bar.update(task, completed=done, loss=loss)
+
+
+@contextmanager
+def _child(command: list[str]) -> Iterator[subprocess.Popen]:
+    """A process that ends with this one, also when that is terminated."""
+
+    def interrupt(*args) -> None:
+        raise KeyboardInterrupt
+
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, interrupt) if main else None
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors='replace')
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            process.wait()
+        if main:
+            signal.signal(signal.SIGTERM, before)
 
 
 def _iteration(line: str) -> int | None:
@@ -67,34 +139,16 @@ def train(config: Path,
     start = time.time()
     log = work_dir / 'output.log'
     tail: deque[str] = deque(maxlen=_LAST_LINES)
-    columns = (TextColumn('{task.description}'), BarColumn(),
-               TextColumn('{task.percentage:>3.0f} % {task.fields[loss]}'),
-               TimeElapsedColumn(), TextColumn('to go:'),
-               TimeRemainingColumn())
-    with open(log, 'a') as out, Progress(
-            *columns, console=Console(file=sys.stderr)) as bar:
-        task = bar.add_task(what, total=iterations, loss='')
-        process = subprocess.Popen([sys.executable, '-c', _RUN, *arguments],
-                                   stdout=subprocess.PIPE,
-                                   stderr=subprocess.STDOUT,
-                                   text=True,
-                                   errors='replace')
-        try:
-            for line in process.stdout:
-                out.write(line)
-                tail.append(line)
-                done, loss = _iteration(line), _LOSS.search(line)
-                if done is not None:
-                    bar.update(
-                        task,
-                        completed=done,
-                        loss=f'loss {float(loss[1]):.3g}' if loss else '')
-            code = process.wait()
-        finally:
-            # when this process is interrupted
-            if process.poll() is None:
-                process.terminate()
-                process.wait()
+    command = [sys.executable, '-c', _RUN, *arguments]
+    with open(log, 'a') as out, _shown(what, iterations) as shown, \
+            _child(command) as process:
+        for line in process.stdout:
+            out.write(line)
+            tail.append(line)
+            done, loss = _iteration(line), _LOSS.search(line)
+            if done is not None:
+                shown(done, f'loss {float(loss[1]):.3g}' if loss else '')
+        code = process.wait()
     if code:
         raise TrainingFailed(
             f'{what} stopped with an error; all of its output is in {log}. '
