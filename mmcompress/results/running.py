@@ -119,9 +119,20 @@ def files_of(folder: Path) -> list[Block]:
     Args:
         folder (Path): The folder.
     """
+    own = {
+        f'{path.stem}.{end}': what
+        for path in sorted(folder.glob('*_train.py'))
+        for end, what in (('py', 'how it was trained, to train on'), )
+    }
+    for path in sorted(folder.glob('*.pth')):
+        if path.with_suffix('.py').is_file() and path.name not in _FILES:
+            own[path.name] = 'the compressed model, for any tool'
+            own[f'{path.stem}.py'] = 'its config'
     found = [
-        f'`{name}`: {what}' for name, what in _FILES.items()
-        if (folder / name).is_file() or name.startswith('report.')
+        f'`{name}`: {what}' for name, what in {
+            **own,
+            **_FILES
+        }.items() if (folder / name).is_file() or name.startswith('report.')
     ]
     if not (folder / 'record.json').is_file():
         return []
