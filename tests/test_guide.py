@@ -186,32 +186,100 @@ def test_shown_config_trains_on_real_images(folder, name, metric, monkeypatch,
     assert {f'val/{metric}', *losses} <= scalars.keys()
 
 
-@needs_data
-@pytest.mark.parametrize('name, links, keys', [
-    ('things_nkd', {
+PEOPLE = {
+    f'people/{split}{end}': f'mmpose/coco{file}'
+    for split in ('train', 'val')
+    for end, file in (('', ''), ('.json', '/test_coco.json'))
+}
+WHOLE_BODY = {
+    link: target.replace('coco.json', 'coco_wholebody.json')
+    for link, target in PEOPLE.items()
+}
+# each config of the page that no other one of it inherits: links to data,
+# some of what is logged, and what is changed
+OWN_DATA = dict(
+    things_nkd=({
         'things': 'cifar10_subset'
-    }, {'train/loss_nkd.loss_target', 'val/accuracy/top1'}),
-    ('scenes_mgd', {
+    }, {'train/loss_nkd.loss_target', 'val/accuracy/top1'}, {}),
+    things_uskd=({
+        'things': 'cifar10_subset'
+    }, {'train/loss_uskd.loss_target', 'val/accuracy/top1'}, {}),
+    things_plain=({
+        'things': 'cifar10_subset'
+    }, {'train/loss', 'val/accuracy/top5'}, {}),
+    small_coco=(
+        {
+            'street': 'coco128'
+        },
+        {'train/loss_bbox', 'val/coco/bbox_mAP'},
+        # an untrained head is sure of nothing
+        dict(model=dict(test_cfg=dict(score_thr=0.0)))),
+    small_voc=({
+        'cells': 'bccd'
+    }, {'train/loss_bbox', 'val/pascal_voc/mAP'}, {}),
+    street_rtmdet=({
+        'street': 'coco128'
+    }, {'train/loss_bbox', 'val/coco/bbox_mAP'}, {}),
+    scenes_mgd=({
         'scenes': 'coco128'
-    }, {'train/loss_mgd', 'val/mIoU'}),
-    ('people_student', {
-        f'people/{split}{end}': f'mmpose/coco{file}'
-        for split in ('train', 'val')
-        for end, file in (('', ''), ('.json', '/test_coco_wholebody.json'))
-    }, {'train/loss_kpt', 'val/coco-wholebody/AP'}),
-])
-def test_own_data_trains_on_real_images(folder, name, links, keys, monkeypatch,
-                                        tmp_path):
-    monkeypatch.chdir(tmp_path)
-    # formatting 200 names of classes takes half a minute
-    monkeypatch.setattr(Config, 'pretty_text', '')
+    }, {'train/loss_mgd', 'val/mIoU'}, {}),
+    people_student=(WHOLE_BODY, {'train/loss_kpt',
+                                 'val/coco-wholebody/AP'}, {}),
+    people_rtmpose=(PEOPLE, {'train/loss_kpt', 'val/coco/AP'}, {}))
+# take more than 2 s
+SLOW = ('street_rtmdet', 'people_rtmpose', 'small_coco')
+
+
+def link_data(links):
     for link, target in links.items():
         link = Path('data', link)
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(DATA / target)
+
+
+def test_every_config_on_own_data_is_tried():
+    page = PAGES['own_data']
+    shown = re.findall(r'^# my_configs/(\w+)\.py$', page, re.M)
+    last = {name for name in shown if f"'./{name}.py'" not in page}
+    assert last <= OWN_DATA.keys() <= set(shown)
+
+
+@needs_data
+@pytest.mark.parametrize('name', [
+    pytest.param(
+        name, marks=[pytest.mark.slow, pytest.mark.gate] * (name in SLOW))
+    for name in OWN_DATA
+])
+def test_own_data_trains_on_real_images(folder, name, monkeypatch, tmp_path):
+    links, keys, changes = OWN_DATA[name]
+    monkeypatch.chdir(tmp_path)
+    # formatting 200 names of classes takes half a minute
+    monkeypatch.setattr(Config, 'pretty_text', '')
+    link_data(links)
     cfg = Config.fromfile(folder / f'{name}.py')
     if 'teacher' in cfg.model:
         cfg.model.teacher.update(checkpoint=None, allow_random=True)
     few = dict(batch_size=2, dataset=dict(indices=4))
-    scalars = trained(cfg, dict(train_dataloader=few, val_dataloader=few))
+    scalars = trained(
+        cfg, dict(train_dataloader=few, val_dataloader=few, **changes))
     assert keys <= scalars.keys()
+
+
+@needs_data
+def test_sizes_of_own_boxes(folder, monkeypatch, tmp_path, capsys):
+    """The page's rule, by the page's own script, chooses its anchors."""
+    code, = re.findall(r'```python\n# my_tools/box_sizes.py .*?\n(.*?)```',
+                       PAGES['own_data'], re.S)
+    monkeypatch.chdir(tmp_path)
+    link_data(dict(cells='bccd'))
+    text = f"_base_ = {str(folder / 'small_voc.py')!r}\n"
+    text += 'train_dataloader = dict(dataset=dict(indices=20))\n'
+    Path('few.py').write_text(text)
+    monkeypatch.setattr('sys.argv', ['box_sizes.py', 'few.py'])
+    exec(compile(code, 'box_sizes.py', 'exec'), {})
+    sizes = [
+        int(size) for size in re.findall(r'up to (\d+) pixels',
+                                         capsys.readouterr().out)
+    ]
+    assert len(sizes) == 3 and sizes == sorted(sizes)
+    assert 12 <= sizes[0] < 32

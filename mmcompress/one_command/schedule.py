@@ -41,7 +41,8 @@ class Budget:
         return self.epochs * self.per_epoch
 
     def __str__(self) -> str:
-        return (f'{self.epochs} epochs of {self.images} images '
+        return (f'{self.epochs} epoch{"s" * (self.epochs != 1)} of '
+                f'{self.images} images '
                 f'({self.iterations} iterations): {self.why}')
 
 

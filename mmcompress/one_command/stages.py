@@ -358,6 +358,8 @@ class Stages:
     def sizes(self) -> str:
         """What the compressed model will hold, before it is trained."""
         model = build_untrained(self.plan.cfg)
+        # norms of pooled features refuse a batch of one while they train
+        model.eval()
         before = total(complexity(model, noise_batch(self.plan.cfg, model)))
         cfg = read_config(str(self._path('.py')))
         model, _ = self._build()
