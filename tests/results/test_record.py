@@ -4,8 +4,7 @@ import json
 import pytest
 from mmengine.config import Config
 
-from mmcompress.results import (Form, Latency, Record, read_record,
-                                write_record)
+from mmcompress.results import Form, Latency, Record, read_record, write_record
 from mmcompress.results.record import config_hash
 
 
@@ -15,19 +14,20 @@ def _record(**changed) -> Record:
         Form('float', 'a.py', 'a.pth', metrics={'accuracy/top1': 92.75}),
         Form('packed', bits='w8a8', bytes=1234, latency=latency)
     ]
-    return Record(**{
-        **dict(
-            kind='compress',
-            task='classification',
-            model='ResNet',
-            methods=['LSQ'],
-            config='a.py',
-            config_hash='0' * 12,
-            forms=forms,
-            settings=dict(bits='8'),
-            remarks=['Ü: slower']),
-        **changed
-    })
+    return Record(
+        **{
+            **dict(
+                kind='compress',
+                task='classification',
+                model='ResNet',
+                methods=['LSQ'],
+                config='a.py',
+                config_hash='0' * 12,
+                forms=forms,
+                settings=dict(bits='8'),
+                remarks=['Ü: slower']),
+            **changed
+        })
 
 
 def test_a_record_comes_back(tmp_path):
