@@ -82,7 +82,7 @@ def test_bytes_are_those_of_a_file_with_nothing_else(folder, subjects,
         dict(state_dict=load(subjects[0]).model.state_dict()),
         folder / 'alone.pth')
     assert plain.bytes == pytest.approx(
-        os.path.getsize(folder / 'alone.pth'), rel=0.01)
+        os.path.getsize(folder / 'alone.pth'), rel=0.05)
     assert packed.bytes == os.path.getsize(folder / 'packed.pth')
     assert state_dict_bytes({}) < 2000
 
