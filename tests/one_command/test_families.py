@@ -171,6 +171,9 @@ def test_what_stays_float_with_1_bit_has_a_reason():
     assert reasons['backbone.layer4.1'] == 'asked for'
     assert 'gives the predictions' in reasons.values()
     assert 'a 1x1 shortcut, which hands on real values' in reasons.values()
+    # mmdet's configs freeze a stage and all norms
+    assert made.model == dict(
+        backbone=dict(norm_eval=False, frozen_stages=0))
 
 
 def test_bad_bits_and_patterns_are_refused():
