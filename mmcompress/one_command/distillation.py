@@ -57,8 +57,7 @@ def _maps(spec: dict, sides: _Sides) -> dict:
     ]
     levels = [
         maps_in(side, path, shape)
-        for side, path, shape in zip(('student',
-                                      'teacher'), paths, shapes)
+        for side, path, shape in zip(('student', 'teacher'), paths, shapes)
     ]
     *starts, length = common_run(*levels)
     if not length:
@@ -67,19 +66,18 @@ def _maps(spec: dict, sides: _Sides) -> dict:
             f'no strides agree: on one image {paths[0]} of the student gives '
             f'{", ".join(sizes[0])}, {paths[1]} of the teacher '
             f'{", ".join(sizes[1])}')
-    channels = [{
-        level[1]
-        for level in side[start:start + length]
-    } for side, start in zip(levels, starts)]
+    channels = [{level[1]
+                 for level in side[start:start + length]}
+                for side, start in zip(levels, starts)]
     if spec.get('last') or max(map(len, channels)) > 1:
         # one loss has one number of channels
         starts = [start + length - 1 for start in starts]
         length = 1
     ours, theirs = (side[start][1] for side, start in zip(levels, starts))
     loss = copy.deepcopy(spec['loss'])
-    loss['student'], loss['teacher'] = (
-        slice_tap(path, shape, start, length)
-        for path, shape, start in zip(paths, shapes, starts))
+    loss['student'], loss['teacher'] = (slice_tap(
+        path, shape, start,
+        length) for path, shape, start in zip(paths, shapes, starts))
     if spec['channels'] == 'always' or ours != theirs:
         loss.update(student_channels=ours, teacher_channels=theirs)
     if 'levels' in spec:
@@ -101,8 +99,8 @@ def _equal(spec: dict, sides: _Sides) -> dict:
     ]
     if shapes[0] != shapes[1]:
         ours, theirs = (
-            _classes(shape) if isinstance(shape, tuple) else
-            f'shapes {shape}' for shape in shapes)
+            _classes(shape) if isinstance(shape, tuple) else f'shapes {shape}'
+            for shape in shapes)
         raise Mismatch(f'{paths[0]} of the student gives {ours}, {paths[1]} '
                        f'of the teacher {theirs}, which mean something else')
     each = shapes[0] if isinstance(shapes[0], list) else [shapes[0]]

@@ -223,9 +223,8 @@ def _depthwise(model: nn.Module) -> list[str]:
     kinds = (nn.Conv2d, nn.Linear, nn.MultiheadAttention)
     layers = {n: m for n, m in model.named_modules() if isinstance(m, kinds)}
     found = [
-        name for name, layer in layers.items()
-        if isinstance(layer, nn.Conv2d) and 1 < layer.groups ==
-        layer.in_channels
+        name for name, layer in layers.items() if isinstance(layer, nn.Conv2d)
+        and 1 < layer.groups == layer.in_channels
     ]
     return shorten(found, [n for n in layers if n not in found])
 

@@ -127,9 +127,8 @@ def maps_in(side: str, path: str, shape: Any) -> list[tuple]:
         Mismatch: If something else is there.
     """
     levels = shape if isinstance(shape, list) else [shape]
-    if not levels or any(
-            not isinstance(level, tuple) or len(level) != 4
-            for level in levels):
+    if not levels or any(not isinstance(level, tuple) or len(level) != 4
+                         for level in levels):
         raise Mismatch(f'{path} of the {side} gives {shape}, which are no '
                        'maps (N, C, H, W)')
     return levels

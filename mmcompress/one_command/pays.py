@@ -197,8 +197,10 @@ def _time(parts: dict, clock: Callable) -> tuple[float, float, tuple]:
 def _without_kernels(model: nn.Module) -> str:
     """Why the packed layers would run in plain PyTorch; empty if not."""
     info = build_info()
-    bits = [m.operand_bits().weight for m in model.modules()
-            if isinstance(m, LowBitLayer)]
+    bits = [
+        m.operand_bits().weight for m in model.modules()
+        if isinstance(m, LowBitLayer)
+    ]
     if 1 in bits and info['isa'] == 'reference':
         return info['reason'] or 'MMCOMPRESS_ISA asks for the reference'
     if set(bits) - {1} and info['engine'] == 'reference':
@@ -212,12 +214,12 @@ def _prepared(model: nn.Module, device: str) -> nn.Module:
     return model.requires_grad_(False)
 
 
-def what_pays(float_model: nn.Module,
-              compressed_model: nn.Module,
-              cfg: Config,
-              device: str = 'cpu',
-              progress: Callable[[Iterable], Iterable] = iter
-              ) -> list[LayerTime]:
+def what_pays(
+        float_model: nn.Module,
+        compressed_model: nn.Module,
+        cfg: Config,
+        device: str = 'cpu',
+        progress: Callable[[Iterable], Iterable] = iter) -> list[LayerTime]:
     """Time the packed layers of a model against the float ones.
 
     Each gets the input that it has in its own model, on an image of noise of
@@ -286,13 +288,14 @@ def slower(times: list[LayerTime]) -> tuple[list[str], list[str]]:
     for measured in times:
         if measured.is_slower:
             kinds[measured.kind].append(measured)
-    names = [n for found in kinds.values() for time in found
-             for n in time.layers]
+    names = [
+        n for found in kinds.values() for time in found for n in time.layers
+    ]
     sentences = []
     for kind, found in kinds.items():
         gain = (
-            sum(time.float_ms for time in found) /
-            sum(time.packed_ms for time in found))
+            sum(time.float_ms for time in found) / sum(time.packed_ms
+                                                       for time in found))
         sentences.append(f'{kind} ({len(found)}): slower than float '
                          f'({gain:.2g} x); left float')
     return names, sentences

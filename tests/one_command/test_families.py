@@ -5,13 +5,13 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
+from quantization import small_models
 
 import mmcompress.compat  # noqa: F401
 from mmcompress.one_command.distillation import distillation
 from mmcompress.one_command.families import Family, find_family, table
 from mmcompress.one_command.low_bit import BITS, shorten, steps_for_bits
 from mmcompress.registry import STEPS
-from quantization import small_models
 
 KINDS = dict(
     retinanet='one-stage detector',
@@ -172,8 +172,7 @@ def test_what_stays_float_with_1_bit_has_a_reason():
     assert 'gives the predictions' in reasons.values()
     assert 'a 1x1 shortcut, which hands on real values' in reasons.values()
     # mmdet's configs freeze a stage and all norms
-    assert made.model == dict(
-        backbone=dict(norm_eval=False, frozen_stages=0))
+    assert made.model == dict(backbone=dict(norm_eval=False, frozen_stages=0))
 
 
 def test_bad_bits_and_patterns_are_refused():

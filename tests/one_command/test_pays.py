@@ -78,7 +78,8 @@ def test_every_low_bit_layer_is_timed_and_models_stay(monkeypatch):
     compressed = copy.deepcopy(model)
     ReplaceConvs(
         dict(type='mmcompress.IDaDetConv2d'), ['backbone.layer*'],
-        ['*.downsample.0'])(compressed)
+        ['*.downsample.0'])(
+            compressed)
     states = [copy.deepcopy(m.state_dict()) for m in (model, compressed)]
     threads = torch.get_num_threads()
     times = what_pays(model, compressed, CFG)
@@ -100,12 +101,12 @@ def test_a_float_model_has_nothing_to_time():
 
 
 def test_without_kernels_nothing_is_left_float_for_its_time(monkeypatch):
-    info = dict(isa='reference', reason='no file', engine='reference',
-                engines={})
+    info = dict(
+        isa='reference', reason='no file', engine='reference', engines={})
     monkeypatch.setattr(pays, 'build_info', lambda: info)
     compressed = classifier()
-    ReplaceConvs(dict(type='mmcompress.IDaDetConv2d'),
-                 ['backbone.layer2.1'])(compressed)
+    ReplaceConvs(dict(type='mmcompress.IDaDetConv2d'), ['backbone.layer2.1'])(
+        compressed)
     said = []
     monkeypatch.setattr(pays, 'print_log', lambda text, **_: said.append(text))
     assert what_pays(classifier(), compressed, CFG) == []
