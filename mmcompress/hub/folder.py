@@ -14,7 +14,7 @@ import mmcompress.compat  # noqa: F401
 from mmcompress.compat.stored_config import check_stored_config
 from mmcompress.deploy.file.config import inference_config
 from mmcompress.model.checkpoint import classes_of, fill, plain_weights
-from mmcompress.model.config import (build_untrained, teacher_of,
+from mmcompress.model.config import (build_model, teacher_of,
                                      without_distillation, without_pretrained)
 from mmcompress.results.record import write_record
 from .card import model_card
@@ -170,7 +170,7 @@ def load_folder(folder: str | Path, device: str = 'cpu') -> nn.Module:
     if 'model' not in cfg:
         raise ValueError(f'{path} has no key `model`')
     loaded = read_weights(folder)
-    model = build_untrained(cfg)
+    model = build_model(cfg)
     fit = replace(fill(model, plain_weights(loaded)).but(), left_over=[])
     if str(fit):
         raise RuntimeError(f'the weights in {folder} do not fit its config: '
