@@ -93,6 +93,7 @@ setup(
     license='Apache-2.0',
     python_requires='>=3.10',
     packages=find_packages(include=['mmcompress', 'mmcompress.*']),
+    package_data={'mmcompress': ['py.typed']},
     # no version of torch or of an mm library: an existing installation is
     # neither upgraded nor downgraded
     install_requires=['numpy', 'rich'],
@@ -106,6 +107,8 @@ setup(
         ],
         # as in requirements/multimodal.txt
         'multimodal': ['transformers>=4.36,<4.52'],
+        # as in requirements/hub.txt
+        'hub': ['huggingface_hub>=0.34,<1', 'safetensors>=0.4.3'],
         'tests': ['pytest', 'flake8', 'isort', 'yapf'],
     },
     # built by BuildKernels, from ops/csrc/sources.json
