@@ -54,8 +54,9 @@ def _row(form: Form, metrics: list[str], shared: str | None) -> str:
     name = _text(form.name)
     cells = [
         f'**{name}**' if form.name == shared else name,
-        _text(form.bits), *(f'{form.metrics[key]:.4g}' if key in
-                            form.metrics else '' for key in metrics),
+        _text(form.bits),
+        *(f'{form.metrics[key]:.4g}' if key in form.metrics else ''
+          for key in metrics),
         '' if form.parameters is None else f'{form.parameters:,}',
         _size(form.bytes),
         _time(form.latency)
@@ -67,7 +68,8 @@ def _measured(record: Record, shared: str | None) -> list[str]:
     """The table of all forms, and how it was measured."""
     metrics = [record.metric] if record.metric else sorted(
         {key
-         for form in record.forms for key in form.metrics})
+         for form in record.forms
+         for key in form.metrics})
     columns = [
         'form', 'bits', *map(_text, metrics), 'parameters', 'weights',
         'latency'

@@ -123,8 +123,8 @@ def _public(record: Any) -> Any:
     forms = [
         replace(
             form,
-            config=Path(form.config).name if form.config.startswith('/') else
-            form.config,
+            config=Path(form.config).name
+            if form.config.startswith('/') else form.config,
             checkpoint=Path(form.checkpoint).name) for form in record.forms
     ]
     settings = _without_local_paths(copy.deepcopy(record.settings), [])

@@ -119,8 +119,8 @@ def read_weights(folder: Path) -> dict:
         with safetensors.safe_open(str(path), framework='pt') as opened:
             for key in opened.keys():
                 state[key] = opened.get_tensor(key)
-            notes = json.loads((opened.metadata() or {}).get(
-                'mmcompress', '{}'))
+            notes = json.loads((opened.metadata()
+                                or {}).get('mmcompress', '{}'))
     except (safetensors.SafetensorError, ValueError) as error:
         raise RuntimeError(f'{path} is damaged: {error}') from error
     state._metadata = OrderedDict(notes.get('versions') or {})

@@ -55,8 +55,8 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     def _send(self, content, status=200, headers=(), body=True) -> None:
-        data = content if isinstance(content, bytes) else json.dumps(
-            content).encode()
+        data = content if isinstance(content,
+                                     bytes) else json.dumps(content).encode()
         self.send_response(status)
         for key, value in headers:
             self.send_header(key, value)
@@ -86,8 +86,10 @@ class _Handler(BaseHTTPRequestHandler):
                     'oid': hashlib.sha1(data).hexdigest()
                 } for name, data in files.items()])
             return self._send({
-                'id': repo,
-                'sha': self.hub.commit_of(repo),
+                'id':
+                repo,
+                'sha':
+                self.hub.commit_of(repo),
                 'siblings': [{
                     'rfilename': name
                 } for name in files]
@@ -132,10 +134,12 @@ class _Handler(BaseHTTPRequestHandler):
             # weights go beside, as on the real one
             return self._send({
                 'files': [{
-                    'path': f['path'],
+                    'path':
+                    f['path'],
                     'uploadMode':
                     'lfs' if f['path'].startswith('model.') else 'regular',
-                    'shouldIgnore': False
+                    'shouldIgnore':
+                    False
                 } for f in json.loads(body)['files']]
             })
         if parts[-1] == 'batch':

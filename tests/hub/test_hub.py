@@ -18,6 +18,9 @@ from mmcompress.model.config import build_model, read_config
 from mmcompress.pruning.structure import PrunedTensor
 from mmcompress.results import Form, Latency, Record, write_record
 
+pytest.importorskip('huggingface_hub')
+pytest.importorskip('safetensors')
+
 ROOT = Path(__file__).parents[2]
 FLOAT = ROOT / 'configs/kd/kd_resnet_mini.py'
 ONE_BIT = ROOT / 'configs/react/react_r18_mini.py'
@@ -91,6 +94,10 @@ def hub(monkeypatch, tmp_path):
     server = Hub()
     monkeypatch.setenv('HF_ENDPOINT', server.url)
     # read when huggingface_hub is imported
+    monkeypatch.setattr(constants, 'ENDPOINT', server.url)
+    monkeypatch.setattr(
+        constants, 'HUGGINGFACE_CO_URL_TEMPLATE',
+        server.url + '/{repo_id}/resolve/{revision}/{filename}')
     monkeypatch.setattr(constants, 'HF_HUB_CACHE', str(tmp_path / 'cache'))
     monkeypatch.setattr(constants, 'HF_HUB_DISABLE_PROGRESS_BARS', True)
     yield server
@@ -193,9 +200,9 @@ def test_the_card_says_what_was_measured(packed_run, tmp_path):
     (lambda f: f.joinpath('model.safetensors').write_bytes(b'\0' * 99),
      RuntimeError, 'damaged'),
     (lambda f: f.joinpath('config.py').write_text(
-        f.joinpath('config.py').read_text().replace('num_classes=10',
-                                                    'num_classes=11')),
-     RuntimeError, 'do not fit its config'),
+        f.joinpath('config.py').read_text().replace(
+            'num_classes=10', 'num_classes=11')), RuntimeError,
+     'do not fit its config'),
 ])
 def test_what_is_no_shared_model_is_refused(run, tmp_path, change, error,
                                             named):

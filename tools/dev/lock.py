@@ -66,8 +66,7 @@ def locked(path: Path = LOCK) -> dict[str, str]:
 def pins(folder: Path = FOLDER) -> list[tuple[str, Requirement]]:
     """What the requirement files ask for, with the file."""
     return [(path.name, Requirement(line.partition('#')[0].strip()))
-            for path in sorted(folder.glob('*.txt'))
-            if path.name not in OTHERS
+            for path in sorted(folder.glob('*.txt')) if path.name not in OTHERS
             for line in path.read_text().splitlines()
             if line.partition('#')[0].strip()]
 

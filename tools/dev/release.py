@@ -97,8 +97,10 @@ def check_dates(root: Path) -> list[str]:
 
 def check_tree(root: Path) -> list[str]:
     """Everything is committed, and the tag is free."""
-    problems = [f'not committed: {line}'
-                for line in _git(root, 'status', '--porcelain')]
+    problems = [
+        f'not committed: {line}'
+        for line in _git(root, 'status', '--porcelain')
+    ]
     tag = f'v{version(root)}'
     if _git(root, 'tag', '--list', tag):
         problems.append(f'there is a tag {tag}: raise the version')
@@ -208,9 +210,7 @@ def main() -> int:
     parser.add_argument(
         '--no-wheels', action='store_true', help='leave the wheels out')
     args = parser.parse_args()
-    checks = [
-        c for c in CHECKS if not (args.no_wheels and c is check_wheels)
-    ]
+    checks = [c for c in CHECKS if not (args.no_wheels and c is check_wheels)]
     if not report(ROOT, checks):
         print('not ready')
         return 1
