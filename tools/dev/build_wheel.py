@@ -77,8 +77,10 @@ def audit(wheel: Path) -> list[str]:
         capture_output=True,
         text=True)
     if done.returncode:
-        return [f'auditwheel does not run ({done.stderr.strip()[-300:]}); '
-                'pip install -r requirements/tests.txt']  # yapf: disable
+        return [
+            f'auditwheel does not run ({done.stderr.strip()[-300:]}); '
+            'pip install -r requirements/tests.txt'
+        ]
     found = json.loads(done.stdout)
     problems = []
     version = re.search(r'_2_(\d+)_', found['sym_tag'])

@@ -1,6 +1,6 @@
-"""Write the exact versions of the tested environment.
+"""Write ``requirements/lock.txt``: the versions of the tested environment.
 
-    .venv/bin/python tools/dev/lock.py            # renews requirements/lock.txt
+    .venv/bin/python tools/dev/lock.py            # renews it
     .venv/bin/python tools/dev/lock.py --check    # says what differs
 
 Run it in the environment that ``make`` sets up, after its tests passed. The

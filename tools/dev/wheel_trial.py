@@ -63,13 +63,13 @@ def try_wheel(wheel: str, python: str) -> list[str]:
         for key in ('LD_LIBRARY_PATH', 'MMCOMPRESS_CACHE', 'LANG'):
             if key in os.environ:
                 env[key] = os.environ[key]
+        quick = ['-m', 'pytest', '-m', 'not slow', '-k', 'not compiled']
+        commands = {
+            'a packed model': [__file__, str(site)],
+            'tests of operators': quick + [f'ops/{name}' for name in TESTS]
+        }
         problems = []
-        names = [f'ops/{name}' for name in TESTS]
-        for title, command in {
-                'a packed model': [__file__, str(site)],
-                'the tests of the operators':
-            ['-m', 'pytest', '-m', 'not slow', '-k', 'not compiled', *names]
-        }.items():
+        for title, command in commands.items():
             done = subprocess.run([python, *command], cwd=tests, env=env)
             if done.returncode:
                 problems.append(f'{wheel} in {python}: {title} failed')
