@@ -1,8 +1,8 @@
 """To a hub and from it, by ``huggingface_hub``; a folder does as well.
 
-The environment variable ``HF_ENDPOINT`` names another hub.
+The environment variable ``HF_ENDPOINT`` names another hub; the library reads
+it once, when it is imported.
 """
-import os
 import tempfile
 from pathlib import Path
 
@@ -14,11 +14,6 @@ from .weights import SAFETENSORS, TORCH, need
 
 # nothing else of a repository is looked at
 _FILES = [CONFIG, SAFETENSORS, TORCH, RECORD]
-
-
-def _endpoint() -> str | None:
-    """``HF_ENDPOINT`` as it is now; huggingface_hub reads it once."""
-    return os.environ.get('HF_ENDPOINT') or None
 
 
 def push_to_hub(run: str | Path,
@@ -57,7 +52,7 @@ def push_to_hub(run: str | Path,
     if Path(repo_id).is_dir() or repo_id.count('/') != 1:
         raise ValueError(f"repo_id must be 'owner/name', got {repo_id!r}; "
                          'save_pretrained writes to a folder')
-    api = hub.HfApi(endpoint=_endpoint(), token=token)
+    api = hub.HfApi(token=token)
     with tempfile.TemporaryDirectory() as temp:
         folder = save_pretrained(run, temp, licence, config, checkpoint, form,
                                  repo_id)
@@ -101,9 +96,5 @@ def from_pretrained(name: str | Path,
         raise FileNotFoundError(f"{name} is neither a folder nor 'owner/name' "
                                 'of a hub')
     folder = need('huggingface_hub').snapshot_download(
-        str(name),
-        revision=revision,
-        token=token,
-        endpoint=_endpoint(),
-        allow_patterns=_FILES)
+        str(name), revision=revision, token=token, allow_patterns=_FILES)
     return load_folder(folder, device)

@@ -90,13 +90,12 @@ def packed_run(tmp_path_factory):
 
 @pytest.fixture
 def hub(monkeypatch, tmp_path):
-    from huggingface_hub import constants
+    from huggingface_hub import constants, file_download
     server = Hub()
-    monkeypatch.setenv('HF_ENDPOINT', server.url)
-    # read when huggingface_hub is imported
+    # what HF_ENDPOINT is read to, when huggingface_hub is imported
     monkeypatch.setattr(constants, 'ENDPOINT', server.url)
     monkeypatch.setattr(
-        constants, 'HUGGINGFACE_CO_URL_TEMPLATE',
+        file_download, 'HUGGINGFACE_CO_URL_TEMPLATE',
         server.url + '/{repo_id}/resolve/{revision}/{filename}')
     monkeypatch.setattr(constants, 'HF_HUB_CACHE', str(tmp_path / 'cache'))
     monkeypatch.setattr(constants, 'HF_HUB_DISABLE_PROGRESS_BARS', True)
