@@ -123,7 +123,11 @@ class _Handler(BaseHTTPRequestHandler):
             repo = '/'.join(
                 filter(None, [wanted.get('organization'), wanted['name']]))
             if repo in self.hub.repos:
-                return self._send({'error': 'there'}, 409)
+                return self._send(
+                    {
+                        'error': 'there',
+                        'url': f'{self.hub.url}/{repo}'
+                    }, 409)
             self.hub.repos[repo] = {}
             if wanted.get('private'):
                 self.hub.private.add(repo)
