@@ -16,6 +16,12 @@ COMPILERS = ('cc', 'c++', 'gcc', 'g++', 'clang', 'clang++', 'nvcc')
 TESTS = ('test_pack.py', 'test_linear.py', 'test_roi_align.py',
          'test_fake_quantize.py', 'test_match_merge.py', 'test_one_row.py',
          'test_max_pool_codes.py')
+# of the mini data, which are rendered
+FEW_IMAGES = {
+    'test_dataloader.batch_size': 8,
+    'test_dataloader.dataset.settings.num_train': 16,
+    'test_dataloader.dataset.settings.num_val': 16
+}
 PYTEST = """\
 [tool:pytest]
 addopts = -q --strict-markers -p no:cacheprovider
@@ -106,7 +112,12 @@ def trial(site: Path) -> None:
         model = build_untrained(read_config(str(source)))
         torch.save(dict(state_dict=model.state_dict()), f'{temp}/float.pth')
         # compares the packed model with this one, layer by layer
-        pack_file(str(source), f'{temp}/float.pth', f'{temp}/packed.pth')
+        pack_file(
+            str(source),
+            f'{temp}/float.pth',
+            f'{temp}/packed.pth',
+            num_batches=1,
+            options=FEW_IMAGES)
         packed = build_subject(
             Config.fromfile(f'{temp}/packed.py'), f'{temp}/packed.pth')
     x = torch.randn(2, 3, 64, 64)
