@@ -18,6 +18,7 @@ except ImportError:  # before setuptools 70.1
 ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT / 'tools' / 'dev'))
 from build_ops import try_build  # noqa: E402
+from manylinux import machine_of  # noqa: E402
 
 # what `mim` and `mmcompress::` look for inside the installed package
 MIM = ('configs', 'tools', 'model-index.yml')
@@ -62,10 +63,12 @@ class BuildKernels(build_ext):
 
     def run(self) -> None:
         folder = ROOT if self.inplace else Path(self.build_lib)
-        self.built = try_build(folder / 'mmcompress' / 'ops')
+        wheel = self.distribution.get_command_obj('bdist_wheel', False)
+        platform = wheel is not None and wheel.plat_name
+        self.built = try_build(folder / 'mmcompress' / 'ops',
+                               machine_of(platform) if platform else None)
         if not self.built:
             self.distribution.ext_modules = []
-            wheel = self.distribution.get_command_obj('bdist_wheel', False)
             if wheel is not None:
                 wheel.root_is_pure = True
 
@@ -90,6 +93,7 @@ setup(
     license='Apache-2.0',
     python_requires='>=3.10',
     packages=find_packages(include=['mmcompress', 'mmcompress.*']),
+    package_data={'mmcompress': ['py.typed']},
     # no version of torch or of an mm library: an existing installation is
     # neither upgraded nor downgraded
     install_requires=['numpy', 'rich'],
@@ -103,6 +107,8 @@ setup(
         ],
         # as in requirements/multimodal.txt
         'multimodal': ['transformers>=4.36,<4.52'],
+        # as in requirements/hub.txt
+        'hub': ['huggingface_hub>=0.34,<1', 'safetensors>=0.4.3'],
         'tests': ['pytest', 'flake8', 'isort', 'yapf'],
     },
     # built by BuildKernels, from ops/csrc/sources.json

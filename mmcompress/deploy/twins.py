@@ -71,8 +71,12 @@ def fold_in_place(model: nn.Module) -> tuple[nn.Module, list[Trace]]:
             is real.
     """
     if not any(isinstance(m, LowBitLayer) for m in model.modules()):
-        raise ValueError(f'{type(model).__name__} has no 1-bit layer and no '
-                         'other low-bit one, there is nothing to pack')
+        raise ValueError(
+            f'{type(model).__name__} has no 1-bit layer and no other low-bit '
+            'one, there is nothing to pack: it is a float model. Give it few '
+            'bits first, by `python tools/compress.py CONFIG CHECKPOINT '
+            '--bits 8` (or `--bits 1 --train`), or by a config with '
+            'mmcompress.Compress: docs/user_guide/one_bit.md')
     # what a distiller has put on the instance
     for name in ('distill', 'loss', 'init_weights'):
         model._modules.pop(name, None)

@@ -60,8 +60,8 @@ class Balanced:
         if self.remark:
             return f'{self.loss}: {self.remark}; its weight stays'
         ratio = self.gradient / self.task_gradient
-        done = ('its weight stays' if self.factor == 1 else
-                f'its weight times {self.factor:.2g}')
+        done = ('its weight stays'
+                if self.factor == 1 else f'its weight times {self.factor:.2g}')
         return (f'{self.loss} pulls {ratio:.2g} times as hard as the '
                 f"student's own losses: {done}")
 
@@ -151,9 +151,9 @@ def _norms(own: list, task: list) -> tuple[float, float]:
     both = [(a, b) for a, b in zip(own, task)
             if a is not None and b is not None]
     sums = [
-        sum(float(pair[side].detach().double().square().sum())
-            for pair in both)
-        for side in (0, 1)
+        sum(
+            float(pair[side].detach().double().square().sum())
+            for pair in both) for side in (0, 1)
     ]
     return sums[0]**0.5, sums[1]**0.5
 
@@ -177,9 +177,10 @@ def _step(model: nn.Module, batch: dict,
     ]
     own = {name: _of_slot(losses, name) for name in names}
     taken = {key for entries in own.values() for key in entries}
-    task = _gradients({k: v
-                       for k, v in losses.items() if k not in taken},
-                      parameters)
+    task = _gradients({
+        k: v
+        for k, v in losses.items() if k not in taken
+    }, parameters)
     return {
         name: _norms(_gradients(entries, parameters), task)
         for name, entries in own.items()
@@ -289,8 +290,7 @@ def _weighed(name: str, loss: dict, factor: float) -> dict:
         loss.update({k: _rounded(v * factor) for k, v in weights.items()})
     elif not schedule:
         loss['schedule'] = dict(
-            type='mmcompress.PiecewiseLinear',
-            points=[[0, _rounded(factor)]])
+            type='mmcompress.PiecewiseLinear', points=[[0, _rounded(factor)]])
     elif 'points' in schedule:
         schedule['points'] = [[at, _rounded(value * factor)]
                               for at, value in schedule['points']]
@@ -320,7 +320,8 @@ def apply(losses: dict[str, dict], balanced: list[Balanced]) -> dict:
         raise KeyError(f'no loss {", ".join(sorted(unknown))} among '
                        f'{", ".join(losses)}')
     return {
-        name: copy.deepcopy(dict(loss)) if factors.get(name, 1.0) == 1.0 else
+        name:
+        copy.deepcopy(dict(loss)) if factors.get(name, 1.0) == 1.0 else
         _weighed(name, loss, factors[name])
         for name, loss in losses.items()
     }

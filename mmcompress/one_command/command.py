@@ -158,7 +158,15 @@ def _run(plan: Plan, start: float) -> Record:
     folder = plan.folder
     write_record(record, folder / 'record.json')
     subjects = stages.subjects()
-    side_by_side_picture([subjects[0], subjects[-1]], folder / 'picture.png')
+    # a file of onnxruntime predicts what its model does
+    last = [s for s in subjects if s.onnx is None][-1]
+    side_by_side_picture([subjects[0], last],
+                         folder / 'picture.png',
+                         forms=[
+                             f for f in record.forms
+                             if f.name in (subjects[0].name, last.name)
+                         ],
+                         metric=record.metric)
     render([record], folder, plan=plan.describe().splitlines())
     say(table(record))
     (folder / 'log.txt').write_text(say.text)

@@ -30,11 +30,14 @@ class LowBit:
         label (str): ``'w8a8'``, ``'w4a8'``, ``'w4a4'``, ``'ternary_a8'`` or
             ``'w1a1'``.
         note (str): What to expect, in a sentence; may be empty.
+        model (dict): What the config of the model needs to be changed in to
+            train so: ``dict(backbone=dict(norm_eval=False))``.
     """
     steps: list[dict]
     stays_float: dict[str, str] = field(default_factory=dict)
     label: str = 'float'
     note: str = ''
+    model: dict = field(default_factory=dict)
 
 
 # ---- Patterns --------------------------------------------------------------
@@ -121,6 +124,22 @@ def _why_float(name: str, conv: nn.Conv2d, first: str, edges: set[str],
     return None
 
 
+def _thawed(model: nn.Module) -> dict:
+    """Changes that let the norms of a backbone follow its new layers.
+
+    Statistics of a float network do not fit a 1-bit one, and a stage that is
+    frozen would keep the signs of its float weights.
+    """
+    backbone = part_of(model, 'backbone')
+    changes = {}
+    if getattr(backbone, 'norm_eval', False):
+        changes['norm_eval'] = False
+    frozen = getattr(backbone, 'frozen_stages', None)
+    if isinstance(frozen, int) and frozen > 0:
+        changes['frozen_stages'] = 0
+    return dict(backbone=changes) if changes else {}
+
+
 def _one_bit_convs(family: Family, model: nn.Module, rule: dict,
                    exclude: Sequence[str]) -> LowBit:
     layers = {
@@ -163,7 +182,7 @@ def _one_bit_convs(family: Family, model: nn.Module, rule: dict,
     linear = [n for n, m in layers.items() if isinstance(m, nn.Linear)]
     for pattern in shorten(linear, list(convs)):
         stays[pattern] = 'fully connected: no measurement of ours with 1 bit'
-    return LowBit([step], stays, 'w1a1', rule['note'])
+    return LowBit([step], stays, 'w1a1', rule['note'], _thawed(model))
 
 
 # ---- Transformers ----------------------------------------------------------
@@ -204,9 +223,8 @@ def _depthwise(model: nn.Module) -> list[str]:
     kinds = (nn.Conv2d, nn.Linear, nn.MultiheadAttention)
     layers = {n: m for n, m in model.named_modules() if isinstance(m, kinds)}
     found = [
-        name for name, layer in layers.items()
-        if isinstance(layer, nn.Conv2d) and 1 < layer.groups ==
-        layer.in_channels
+        name for name, layer in layers.items() if isinstance(layer, nn.Conv2d)
+        and 1 < layer.groups == layer.in_channels
     ]
     return shorten(found, [n for n in layers if n not in found])
 

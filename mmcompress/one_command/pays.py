@@ -1,13 +1,17 @@
 """Which low-bit layers are faster than float ones on this machine."""
 import copy
+import logging
+import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import median
 
 import torch
 import torch.nn as nn
 from mmengine.config import Config
+from mmengine.logging import print_log
 from torch import Tensor
 
 from mmcompress.analysis.timing import (device_clock, interleaved,
@@ -16,10 +20,12 @@ from mmcompress.deploy import pack
 from mmcompress.distill.taps import map_tensors, tensors_of
 from mmcompress.lowbit import LowBitLayer
 from mmcompress.model.inputs import noise_batch
+from mmcompress.ops import build_info
 
 # a part is slower where the whole interval of its gain is below
 SLOWER = 0.95
-ROUNDS = 15
+# measurements of a part, and seconds that it may take beyond the fewest
+FEWEST, MOST, SECONDS = 7, 21, 1.0
 
 
 @dataclass(frozen=True)
@@ -159,14 +165,47 @@ def _parts(float_module: nn.Module, float_calls: list, packed: nn.Module,
     return parts
 
 
-def _time(parts: dict, device: str, rounds: int) -> tuple[float, float, tuple]:
+@contextmanager
+def _clock(device: str) -> Iterator[Callable[[], float]]:
+    """A clock that a busy machine doesn't disturb, where there is one."""
+    if torch.device(device).type != 'cpu':
+        yield device_clock(device)
+        return
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield time.thread_time
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _time(parts: dict, clock: Callable) -> tuple[float, float, tuple]:
     """Milliseconds in float and packed, and the interval of the gain."""
     with torch.no_grad():
-        seconds = interleaved(parts, rounds, clock=device_clock(device))
+        start = time.perf_counter()
+        seconds = interleaved(parts, FEWEST, clock=clock)
+        spent = (time.perf_counter() - start) / FEWEST
+        more = min(MOST - FEWEST, int(SECONDS / spent))
+        for name, values in interleaved(parts, more, 0, clock).items():
+            seconds[name] += values
     packed = seconds.pop('packed')
     best = min(seconds.values(), key=median)
     gains = [f / p for f, p in zip(best, packed)]
     return (1e3 * median(best), 1e3 * median(packed), median_interval(gains))
+
+
+def _without_kernels(model: nn.Module) -> str:
+    """Why the packed layers would run in plain PyTorch; empty if not."""
+    info = build_info()
+    bits = [
+        m.operand_bits().weight for m in model.modules()
+        if isinstance(m, LowBitLayer)
+    ]
+    if 1 in bits and info['isa'] == 'reference':
+        return info['reason'] or 'MMCOMPRESS_ISA asks for the reference'
+    if set(bits) - {1} and info['engine'] == 'reference':
+        return '; '.join(filter(None, info['engines'].values()))
+    return ''
 
 
 def _prepared(model: nn.Module, device: str) -> nn.Module:
@@ -175,17 +214,18 @@ def _prepared(model: nn.Module, device: str) -> nn.Module:
     return model.requires_grad_(False)
 
 
-def what_pays(float_model: nn.Module,
-              compressed_model: nn.Module,
-              cfg: Config,
-              device: str = 'cpu',
-              progress: Callable[[Iterable], Iterable] = iter,
-              rounds: int = ROUNDS) -> list[LayerTime]:
+def what_pays(
+        float_model: nn.Module,
+        compressed_model: nn.Module,
+        cfg: Config,
+        device: str = 'cpu',
+        progress: Callable[[Iterable], Iterable] = iter) -> list[LayerTime]:
     """Time the packed layers of a model against the float ones.
 
     Each gets the input that it has in its own model, on an image of noise of
     the size that the config tests on. Both run in one process, in turns.
-    Layers that pack as one, such as a residual block, are timed as one.
+    Layers that pack as one, such as a residual block, are timed as one. On a
+    processor one thread works, and the time that it ran counts.
 
     Args:
         float_model (nn.Module): Left as it is.
@@ -194,13 +234,21 @@ def what_pays(float_model: nn.Module,
         cfg (Config): Whole config of either.
         device (str): As for torch.
         progress (Callable): Wraps the layers while they are timed.
-        rounds (int): Measurements of each, at least 6.
 
     Returns:
         list[LayerTime]: In the model's order; empty if there is no low-bit
-        layer.
+        layer, and where the kernels are not built, of which a warning tells.
     """
     if not any(isinstance(m, LowBitLayer) for m in compressed_model.modules()):
+        return []
+    missing = _without_kernels(compressed_model)
+    if missing and torch.device(device).type == 'cpu':
+        print_log(
+            'Packed layers were not timed: the kernels do not run here '
+            f'({missing}), so PyTorch would stand in for them. '
+            'docs/ops.md says how to build them',
+            logger='current',
+            level=logging.WARNING)
         return []
     keep_freed_memory()
     float_model = _prepared(float_model, device)
@@ -216,7 +264,8 @@ def what_pays(float_model: nn.Module,
     for name in progress(called):
         parts = _parts(modules[name], given[0][name],
                        packed.get_submodule(name), given[1][name])
-        in_float, in_bits, gain = _time(parts, device, rounds)
+        with _clock(device) as clock:
+            in_float, in_bits, gain = _time(parts, clock)
         layers = [trained.get_submodule(layer) for layer in units[name]]
         first = tensors_of(given[0][name])[0]
         times.append(
@@ -239,13 +288,14 @@ def slower(times: list[LayerTime]) -> tuple[list[str], list[str]]:
     for measured in times:
         if measured.is_slower:
             kinds[measured.kind].append(measured)
-    names = [n for found in kinds.values() for time in found
-             for n in time.layers]
+    names = [
+        n for found in kinds.values() for time in found for n in time.layers
+    ]
     sentences = []
     for kind, found in kinds.items():
         gain = (
-            sum(time.float_ms for time in found) /
-            sum(time.packed_ms for time in found))
+            sum(time.float_ms for time in found) / sum(time.packed_ms
+                                                       for time in found))
         sentences.append(f'{kind} ({len(found)}): slower than float '
                          f'({gain:.2g} x); left float')
     return names, sentences

@@ -29,12 +29,14 @@ default_hooks = dict(mmcompress=dict(type='mmcompress.StandardHooks'))
 '''
 
 
-def step_arguments(weight: int,
-                   activation: int,
-                   attention: int = 8,
-                   residual: bool = False,
-                   include: Sequence[str] = (),
-                   exclude: Sequence[str] = ()) -> dict:
+def step_arguments(
+    weight: int,
+    activation: int,
+    attention: int = 8,
+    residual: bool = False,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = ()
+) -> dict:
     """Arguments of the step ``QuantizeLayers``, as the tools write it.
 
     Args:

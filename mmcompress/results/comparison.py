@@ -6,8 +6,8 @@ from .blocks import Block, Cells, Heading, Plot, Plots, Points, Text
 from .metrics import describe
 from .plots import Point, points
 from .record import Form, Latency, Record, read_record
-from .tables import (NONE, drawn, faster, of_bytes, of_latency, of_weights,
-                     smaller)
+from .tables import (NONE, drawn, faster, metric_text, of_bytes, of_latency,
+                     of_weights, smaller)
 
 Runs = Mapping[str, Record]
 
@@ -58,10 +58,14 @@ def _names(files: list[Path]) -> list[str]:
         f.parent.parts if f.name == 'record.json' else
         (*f.parent.parts, f.stem) for f in files
     ]
-    depth = 1
-    while len({p[-depth:] for p in parts}) < len(parts):
-        depth += 1
-    return ['/'.join(p[-depth:]) for p in parts]
+
+    def name(own: tuple[str, ...]) -> str:
+        depth = 1
+        while sum(p[-depth:] == own[-depth:] for p in parts) > 1:
+            depth += 1
+        return '/'.join(own[-depth:])
+
+    return [name(own) for own in parts]
 
 
 def _latencies(record: Record) -> list[Latency]:
@@ -122,7 +126,7 @@ def _score(record: Record, form: Form, named: bool) -> list[str]:
     text = metric.text(value)
     difference = NONE if form is base else metric.difference(
         value, base.metrics.get(record.metric))
-    return [f'{metric.name} {text}' if named else text, difference]
+    return [metric_text(form, record.metric) if named else text, difference]
 
 
 def comparison_rows(runs: Runs) -> tuple[list[str], list[list[str]]]:
@@ -186,8 +190,15 @@ def _points(runs: Runs, metric: str, cost: str) -> list[Point]:
     return found
 
 
-def _comparable(runs: Runs) -> Iterator[tuple[str, Runs]]:
-    """Runs by what their latencies were measured on and how."""
+def timed_alike(runs: Runs) -> Iterator[tuple[str, Runs]]:
+    """Runs whose latencies may be compared, by where they were measured.
+
+    Args:
+        runs (Mapping[str, Record]): By name.
+
+    Yields:
+        tuple[str, Mapping]: The machine and how it was timed; the runs.
+    """
     groups: dict[str, dict[str, Record]] = {}
     for name, record in runs.items():
         if _latencies(record):
@@ -203,7 +214,7 @@ def _plots(runs: Runs) -> Iterator[Plot]:
         if len(found) > 1:
             yield Plot(f'size_{i}', points(found, 'file, MB', name),
                        f'{name} over the size of the file')
-        for j, (how, group) in enumerate(_comparable(runs)):
+        for j, (how, group) in enumerate(timed_alike(runs)):
             found = _points(group, metric, 'latency')
             if len(found) > 1:
                 machine = how.partition(',')[0]

@@ -1,5 +1,6 @@
 """What forms of a model find in images, side by side."""
 import textwrap
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,8 @@ SCORE = 0.3
 # inches of an image, and what makes its text as large as it is
 WIDTH, DPI = 3.4, 140
 TRUTH = 'ground truth'
+# named below segmentations
+MOST_CLASSES = 18
 # how many guesses of a classifier are shown
 GUESSES = 3
 
@@ -106,21 +109,22 @@ class _Overlay:
         self.visualizer = SegLocalVisualizer(alpha=0.6)
         self.classes = scenes.meta.get('classes') or ()
         self.palette = _palette(scenes.meta, len(self.classes))
-        self.seen: set[int] = set()
+        self.pixels: Counter = Counter()
 
     def __call__(self, axes, image: np.ndarray, labels, is_truth) -> None:
         """Draw into axes."""
-        self.seen |= {int(x) for x in np.unique(labels.data)
-                      if x < len(self.classes)}  # yapf: disable
+        self.pixels.update(
+            labels.data[labels.data < len(self.classes)].flatten().tolist())
         axes.imshow(
             self.visualizer._draw_sem_seg(
                 image, labels, self.classes, self.palette, with_labels=False))
 
     def legend(self) -> dict[str, tuple]:
-        """Colours of the classes that were drawn."""
+        """Colours of the classes that have the most pixels."""
         return {
             self.classes[i]: tuple(c / 255 for c in self.palette[i])
-            for i in sorted(self.seen)
+            for i in sorted(
+                i for i, _ in self.pixels.most_common(MOST_CLASSES))
         }
 
 
@@ -173,7 +177,7 @@ class _Guesses:
             axes.text(0.5, 0.95, text, ha='center', va='top', fontsize=9)
             return
         best = np.argsort(-scores, kind='stable')[:GUESSES]
-        colors = ['C2' if i in self.truth else '0.8' for i in best]
+        colors = ['#8fd18f' if i in self.truth else '0.85' for i in best]
         axes.barh(range(len(best)), scores[best], color=colors)
         for row, label in enumerate(best):
             text = f' {self._name(label)} {100 * scores[label]:.0f} %'
@@ -247,6 +251,8 @@ def _below(figure: Any, draw: Any) -> None:
         figure.supxlabel(draw.caption, fontsize=8)
     legend = getattr(draw, 'legend', dict)()
     if legend:
+        rows = -(-len(legend) // 6)
+        figure.set_figheight(figure.get_figheight() + 0.2 * rows)
         figure.legend(
             handles=[
                 Patch(color=color, label=textwrap.shorten(name, 24))

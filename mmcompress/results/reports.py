@@ -12,6 +12,7 @@ from .running import command_of, files_of, how_to_run
 from .tables import (faster, form_rows, measured_on, of_bytes, part_rows,
                      three_digits)
 
+Records = Sequence[Record] | dict[str, Record]
 FORMATS = ('md', 'html')
 PICTURE = 'picture.png'
 
@@ -115,14 +116,10 @@ def _provenance(record: Record) -> list[Block]:
     return [Heading('How it came about'), Points(facts)]
 
 
-# of one run or several, or by the names of the runs
-Records = Sequence[Record] | dict[str, Record]
-
-
 def render(records: Records,
            folder: str | Path,
            formats: Sequence[str] = FORMATS,
-           plan: Sequence[str] | None = None) -> list[Path]:
+           plan: Sequence[str] = ()) -> list[Path]:  # yapf: disable
     """Write the report of a run, or a comparison of several.
 
     Args:

@@ -3,7 +3,8 @@ import torch
 import torch.nn as nn
 from mmcv.ops import RoIAlign
 
-from mmcompress.analysis.latency import Parts, clock_of
+from mmcompress.analysis.latency import (Parts, clock_of, medians_of_parts,
+                                         parts_of)
 from mmcompress.binary import IDaDetConv2d, PoemConv1d, PoemLinear
 from mmcompress.binary.backbones.bi_resnet import BiBlock
 from mmcompress.deploy.forms import forms
@@ -124,3 +125,9 @@ def test_cpu_time_is_of_one_thread(monkeypatch):
     with pytest.raises(ValueError, match='--threads 1'):
         clock_of('cpu')
     clock_of('wall')
+
+
+def test_median_of_a_part_takes_rounds_without_it_as_zero():
+    rounds = [dict(a=1.0, rest=2.0), dict(a=3.0, rest=2.0), dict(rest=5.0)]
+    assert medians_of_parts(rounds) == dict(a=1.0, rest=2.0)
+    assert parts_of(rounds, 6.0) == dict(a=2.0, rest=4.0)

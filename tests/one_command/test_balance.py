@@ -23,8 +23,7 @@ def classifier(width: int) -> dict:
     return dict(
         type='ImageClassifier',
         _scope_='mmpretrain',
-        data_preprocessor=dict(
-            mean=[127.5] * 3, std=[127.5] * 3, to_rgb=True),
+        data_preprocessor=dict(mean=[127.5] * 3, std=[127.5] * 3, to_rgb=True),
         backbone=dict(
             type='ResNet',
             depth=18,
@@ -86,8 +85,7 @@ def test_a_loss_times_c_gets_the_factor_divided_by_c(folder):
     plain, large = (
         measured(folder, loss_kd=dict(KD, loss_weight=weight))[0]
         for weight in (1.0, 50.0))
-    assert plain.task_gradient == pytest.approx(
-        large.task_gradient, rel=1e-3)
+    assert plain.task_gradient == pytest.approx(large.task_gradient, rel=1e-3)
     assert large.gradient == pytest.approx(50 * plain.gradient, rel=1e-3)
     ratio = plain.task_gradient / plain.gradient
     assert large.factor == pytest.approx(ratio / 50, rel=1e-3)
@@ -118,6 +116,7 @@ def test_a_loss_without_a_gradient_is_said_in_words(folder):
 
 
 def test_random_numbers_go_on_as_if_nothing_had_been(folder):
+
     def states():
         return (torch.rand(1).item(), np.random.rand(), random.random())
 
@@ -160,8 +159,7 @@ def test_a_loss_without_a_weight_gets_a_constant_schedule():
 
 
 def test_what_can_not_be_multiplied_is_named():
-    loss = dict(
-        NKD, schedule=dict(type='mmcompress.IterWarmup', num_iters=5))
+    loss = dict(NKD, schedule=dict(type='mmcompress.IterWarmup', num_iters=5))
     with pytest.raises(ValueError, match='loss_nkd.*NKDLoss.*IterWarmup'):
         apply(dict(loss_nkd=loss), [Balanced('loss_nkd', 4., 2., 0.5)])
     with pytest.raises(KeyError, match='loss_x'):

@@ -25,6 +25,10 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+# beside this file, wherever that was imported from
+sys.path.append(str(Path(__file__).resolve().parent))
+import manylinux as portable  # noqa: E402
+
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ROOT / 'ops' / 'csrc'
 TARGET = ROOT / 'mmcompress' / 'ops'
@@ -67,8 +71,18 @@ class Torch:
         self.cuda = scope.get('cuda')
 
 
-def find_compiler() -> str:
-    """The C++ compiler: ``$CXX``, else the system's."""
+def find_compiler(machine: str | None = None) -> str:
+    """The C++ compiler: ``$CXX``, else the system's.
+
+    Args:
+        machine (str | None): The processor to compile for; None for this one.
+    """
+    if machine not in (None, platform.machine()):
+        name = f'{machine}-linux-gnu-g++'
+        if shutil.which(name):
+            return name
+        raise BuildError(f'there is no {name}; apt-get install '
+                         f'g++-{machine.replace("_", "-")}-linux-gnu')
     for name in (os.environ.get('CXX'), 'c++', 'g++', 'clang++'):
         if name and shutil.which(name):
             return name
@@ -99,11 +113,13 @@ def run(command: list[str], title: str) -> None:
         print(done.stderr, file=sys.stderr)
 
 
-def build_cpu(target: Path) -> Path:
+def build_cpu(target: Path, manylinux: str | None = None) -> Path:
     """Compile the kernels for CPUs and their binding.
 
     Args:
         target (Path): Folder of the library.
+        manylinux (str | None): ``'x86_64'`` or ``'aarch64'`` for a library
+            that fits any Linux of manylinux_2_28; None for this machine.
 
     Returns:
         Path: The library.
@@ -112,11 +128,17 @@ def build_cpu(target: Path) -> Path:
         BuildError: If that doesn't work.
     """
     plan = json.loads((SOURCES / 'sources.json').read_text())
-    torch, compiler = Torch(), find_compiler()
-    machine = platform.machine()
+    torch, compiler = Torch(), find_compiler(manylinux)
+    machine = manylinux or platform.machine()
     sources = [
         s for s in plan['sources'] if machine in s.get('machine', [machine])
     ]
+    flags, libraries = list(plan['flags']), plan['libraries']
+    if manylinux:
+        sources.append(portable.SOURCE)
+        flags.append(portable.INCLUDE)
+        # no other symbols than those of the stable interface
+        libraries = ['torch_cpu']
     # macOS always resolves all symbols
     complete = ['-Wl,--no-undefined'] if sys.platform == 'linux' else []
     target.mkdir(parents=True, exist_ok=True)
@@ -125,7 +147,7 @@ def build_cpu(target: Path) -> Path:
 
         def compile_one(source: dict, output: str) -> None:
             run([
-                compiler, *plan['flags'], *source.get('flags', []),
+                compiler, *flags, *source.get('flags', []),
                 *(torch.include if source.get('needs_torch') else []), '-I.',
                 '-c', source['file'], '-o', output
             ], f'compiling {source["file"]}')
@@ -133,12 +155,18 @@ def build_cpu(target: Path) -> Path:
         # the longest first
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             list(pool.map(compile_one, reversed(sources), reversed(objects)))
+        folder = torch.library_folder
+        if manylinux:
+            missing = portable.stand_ins(compiler, objects, folder, Path(temp))
+            if missing:
+                raise BuildError('the stable interface of torch lacks '
+                                 f'{", ".join(sorted(missing))}')
+            folder, complete = temp, [*complete, '-Wl,--strip-debug']
         # no rpath: torch is loaded before the kernels are
         library = target / '_C.so'
         run([
             compiler, '-shared', *complete, *objects, '-o', f'{temp}/_C.so',
-            f'-L{torch.library_folder}', *(f'-l{name}'
-                                           for name in plan['libraries'])
+            f'-L{folder}', *(f'-l{name}' for name in libraries)
         ], 'linking')
         replace(Path(temp) / '_C.so', library)
     return library
@@ -206,11 +234,14 @@ def build_cuda(target: Path) -> Path | None:
     return library
 
 
-def try_build(target: Path = TARGET) -> list[Path]:
+def try_build(target: Path = TARGET,
+              manylinux: str | None = None) -> list[Path]:
     """Build what can be built here and explain what can't.
 
     Args:
         target (Path): Folder of the libraries.
+        manylinux (str | None): As for :func:`build_cpu`; those for GPUs are
+            left out then.
 
     Returns:
         list[Path]: The libraries.
@@ -221,6 +252,11 @@ def try_build(target: Path = TARGET) -> list[Path]:
     wanted = os.environ.get('MMCOMPRESS_BUILD_OPS', '')
     if wanted == '0':
         return []
+    if manylinux:
+        try:
+            return [build_cpu(target, manylinux)]
+        except BuildError as error:
+            sys.exit(f'mmcompress: no kernels for the wheel: {error}')
     libraries = []
     for build, kind in ((build_cpu, ''), (build_cuda, ' for GPUs')):
         try:

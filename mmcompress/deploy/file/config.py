@@ -37,13 +37,26 @@ def packed_config(cfg: Config) -> Config:
     packed = dict(type='mmcompress.Packed', packed_type=model.pop('type'))
     if steps:
         packed['packed_steps'] = steps
+    return inference_config(cfg, {**packed, **model})
+
+
+def inference_config(cfg: Config, model: dict) -> Config:
+    """A config without what only training needs.
+
+    Args:
+        cfg (Config): Whole config.
+        model (dict): That of the model, to take the place of its own.
+
+    Returns:
+        Config: Complete, without a base.
+    """
     known = {*inspect.signature(Runner.__init__).parameters, *_FOR_INFERENCE}
     content = {
         key: value
         for key, value in cfg.to_dict().items()
         if key in known and key not in _FOR_TRAINING
     }
-    content['model'] = {**packed, **model}
+    content['model'] = model
     for key in ('custom_hooks', 'default_hooks'):
         content[key] = _inference_hooks(content.get(key))
     imports = dict(content.get('custom_imports') or dict(imports=[]))
