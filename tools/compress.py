@@ -122,6 +122,10 @@ def main() -> None:
         compress(**vars(args))
     except (Refused, TrainingFailed) as error:
         sys.exit(f'{error}')
+    except KeyboardInterrupt:
+        print('Stopped. The same command goes on from here.', file=sys.stderr)
+        # as of a process that an interrupt ended
+        sys.exit(130)
 
 
 if __name__ == '__main__':

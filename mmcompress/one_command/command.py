@@ -25,7 +25,7 @@ from .options import Options
 from .plan import Plan, make_plan
 from .remarks import remarks
 from .stages import Stages
-from .state import State
+from .state import State, contents
 from .written import model_config
 
 
@@ -147,7 +147,7 @@ def _dry_run(plan: Plan) -> None:
 
 
 def _run(plan: Plan, start: float) -> Record:
-    state = State(plan.folder, plan.options)
+    state = State(plan.folder, plan.options, contents(plan.options, plan.cfg))
     say = Report()
     say(plan.describe())
     stages = Stages(plan, state, say)

@@ -1,8 +1,9 @@
 """What is asked for is refused in words before anything is read."""
 import pytest
+from mmengine.config import Config
 
 from mmcompress.one_command.options import Options, Refused
-from mmcompress.one_command.state import State
+from mmcompress.one_command.state import State, contents
 
 
 @pytest.mark.parametrize('asked, said', [
@@ -61,3 +62,25 @@ def test_other_options_need_another_folder(tmp_path):
     State(tmp_path, Options('a.py', 'a.pth', bits='8'))
     with pytest.raises(Refused, match='bits: 8 there, w4a8 now'):
         State(tmp_path, Options('a.py', 'a.pth', bits='w4a8'))
+
+
+def test_a_run_of_other_weights_does_not_go_on(tmp_path):
+    weights = tmp_path / 'a.pth'
+    weights.write_bytes(b'one')
+    options = Options('a.py', str(weights), bits='8')
+    cfg = Config(dict(model=dict(type='A')))
+    folder = tmp_path / 'run'
+    State(folder, options, contents(options, cfg)).finish('pack', 'x')
+    assert 'pack' in State(folder, options, contents(options, cfg))
+    weights.write_bytes(b'two')
+    with pytest.raises(Refused, match='before the checkpoint changed'):
+        State(folder, options, contents(options, cfg))
+    cfg.model.type = 'B'
+    with pytest.raises(Refused, match='before the config and the checkpoint'):
+        State(folder, options, contents(options, cfg))
+
+
+def test_a_folder_that_can_not_be_made(tmp_path):
+    (tmp_path / 'file').touch()
+    with pytest.raises(Refused, match='--work-dir: .* can not be made'):
+        State(tmp_path / 'file' / 'run', Options('a.py', 'a.pth', bits='8'))
