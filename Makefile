@@ -5,7 +5,8 @@ RUN := $(VENV)/bin/python
 READY := $(VENV)/ready
 ONEDL := .venv-onedl
 
-.PHONY: demo test test-all test-onedl bench docs lint env ops clean
+.PHONY: demo test test-all test-onedl bench docs lint env ops wheel \
+	release-check clean
 
 demo: ops
 	$(RUN) tools/demo.py
@@ -47,6 +48,13 @@ docs: .venv-docs/ready
 ops: $(READY)
 	@$(RUN) tools/dev/build_ops.py
 
+# for machines without a compiler
+wheel: $(READY)
+	$(RUN) tools/dev/build_wheel.py
+
+release-check: ops
+	$(RUN) tools/dev/release.py --check
+
 lint: $(READY)
 	$(RUN) -m flake8 .
 	$(RUN) -m isort --check-only --quiet .
@@ -67,5 +75,5 @@ $(ONEDL)/ready: tools/dev/setup_venv.py tools/dev/build_mmcv.py \
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(ONEDL) build dist mmcompress.egg-info \
+	rm -rf $(VENV) $(ONEDL) .venv-docs build dist mmcompress.egg-info \
 		mmcompress/ops/_C*.so
