@@ -54,7 +54,7 @@ TESTED = {
         name: tested
         for name, (tested, _) in PACKAGES.items()
     },
-    **dict(CONTINUED.values())
+    **dict(CONTINUED.values()), 'mmcv-lite': '2.1.0'
 }
 # what vision-language models of mmpretrain need, optional: the extra
 # mmcompress[multimodal], requirements/multimodal.txt
@@ -83,6 +83,9 @@ EXACT = ('torch', 'numpy', 'opencv-python-headless', 'xtcocotools') + NO_DEPS
 BUILD_MMCV = ('pip install "setuptools<82" wheel ninja psutil && '
               'MMCV_WITH_OPS=1 pip install --no-build-isolation --no-deps '
               '--no-cache-dir --force-reinstall mmcv==2.1.0')
+# mmcv without its compiled operators, ours in their place
+CHOOSE_LIGHT = 'python -m mmcompress.light_ops.hook'
+INSTALL_LIGHT = f'pip install --no-deps mmcv-lite==2.1.0 && {CHOOSE_LIGHT}'
 # module -> how to get it, where it isn't simply installed by its name
 PROVIDERS = {
     'imgaug':
@@ -112,7 +115,7 @@ class Row:
 def installed_versions() -> Dict[str, Optional[str]]:
     """Versions of all distributions that matter; None where missing."""
     versions = {}
-    names = (*TESTED, *OPENCV, 'mmcv-lite', 'transformers')
+    names = (*TESTED, *OPENCV, 'transformers')
     for name in dict.fromkeys(names):
         try:
             versions[name] = metadata.version(name)
@@ -187,6 +190,27 @@ def kernel_state() -> str:
     lines = (done.stdout or done.stderr).strip().splitlines()
     return lines[-1] if done.returncode == 0 else (
         f'1-bit kernels: not usable: {lines[-1]}')
+
+
+_OPERATORS = """
+from mmcompress.light_ops.hook import in_use
+if in_use():
+    from mmcompress.light_ops.ext import __all__
+    print(f"mmcv's operators: {len(__all__)} of mmcompress.light_ops, in "
+          'torch; the others need the compiled mmcv')
+else:
+    print("mmcv's operators: compiled")
+"""
+
+
+def operator_state() -> str:
+    """Whether mmcv's operators are compiled or ours, in a line."""
+    done = subprocess.run([sys.executable, '-W', 'ignore', '-c', _OPERATORS],
+                          capture_output=True,
+                          text=True)
+    lines = (done.stdout or done.stderr).strip().splitlines()
+    return lines[-1] if done.returncode == 0 else (
+        f"mmcv's operators: none: {lines[-1]}")
 
 
 def numbers(version: str) -> Tuple[int, ...]:
@@ -289,16 +313,36 @@ def _judge_opencv(versions: Dict[str, Optional[str]], error: str) -> Row:
     return row
 
 
+def _judge_light(version: str, error: str) -> Row:
+    """mmcv without compiled operators; ours are chosen or not."""
+    row = Row('mmcv-lite', version)
+    if 'mmcv._ext' in error:
+        row.problem = 'mmcv-lite has no operators'
+        row.remedy = (f'{CHOOSE_LIGHT} for those of mmcompress, or '
+                      f'pip uninstall -y mmcv-lite && {BUILD_MMCV}')
+    elif numbers(version) != numbers(TESTED['mmcv-lite']):
+        row.problem = 'another version than that of our operators'
+        row.remedy = INSTALL_LIGHT.replace('--no-deps', '--no-deps -U')
+    elif error:
+        row.problem, row.remedy = error, INSTALL_LIGHT
+    return row
+
+
 def _judge_mmcv(versions: Dict[str, Optional[str]], error: str) -> Row:
     name, = distributions('mmcv', versions) or ['mmcv']
     version = versions.get(name)
     row = Row(name, version or ('-' if error else '?'))
     strict = [n for n in ('mmdet', 'mmsegmentation') if versions.get(n)]
-    if version is None and versions.get('mmcv-lite'):
-        row.problem = 'mmcv-lite has no operators'
-        row.remedy = f'pip uninstall -y mmcv-lite && {BUILD_MMCV}'
+    lite = versions.get('mmcv-lite')
+    if lite and version:
+        row.found = f'{version}, {lite}'
+        row.problem = f'{name} and mmcv-lite overwrite each other'
+        row.remedy = f'pip uninstall -y {name} mmcv-lite && {BUILD_MMCV}'
+    elif lite:
+        row = _judge_light(lite, error)
     elif version is None and error:
-        row.problem, row.remedy = 'missing', BUILD_MMCV
+        row.problem = 'missing'
+        row.remedy = f'{BUILD_MMCV} (minutes), or {INSTALL_LIGHT}'
     elif version is None and not error:
         row.remedy = UNKNOWN
     elif name == 'mmcv' and version and strict and not (
@@ -306,7 +350,8 @@ def _judge_mmcv(versions: Dict[str, Optional[str]], error: str) -> Row:
         row.problem = f'{" and ".join(strict)} want 2.0.0 to 2.1.x'
         row.remedy = BUILD_MMCV
     elif 'mmcv._ext' in error:
-        row.problem, row.remedy = 'built without operators', BUILD_MMCV
+        row.problem = 'built without operators'
+        row.remedy = f'{BUILD_MMCV}, or {CHOOSE_LIGHT}'
     elif error:
         row.problem, row.remedy = error, BUILD_MMCV
     return row
@@ -408,6 +453,7 @@ def main() -> int:
     tasks = task_states(rows)
     print()
     print(kernel_state())
+    print(operator_state())
     tasks['vision-language'] = multimodal_state(versions.get('transformers'))
     for task, state in tasks.items():
         print(f'{task}: {state}')

@@ -5,6 +5,7 @@ when mmcv is imported.
 """
 from collections.abc import Callable
 
+from mmcompress.check_env import BUILD_MMCV
 from .boxes import bbox_overlaps, nms, nms_match, softnms
 from .deform_attention import ms_deform_attn_backward, ms_deform_attn_forward
 from .deform_conv import (deform_conv_backward_input,
@@ -56,8 +57,9 @@ def find_operator(name: str) -> Callable:
     def refuse(*args, **kwargs):
         raise NotImplementedError(
             f"mmcv's operator '{name}' is not in mmcompress.light_ops; it "
-            'takes the compiled mmcv: `make SETUP=full` in a checkout of '
-            'mmcompress, or see `python -m mmcompress.check_env --help`')
+            'takes the compiled mmcv: `make demo SETUP=full` in a checkout '
+            'of mmcompress, elsewhere pip uninstall -y mmcv-lite && '
+            f'{BUILD_MMCV}')
 
     refuse.__name__ = name
     return refuse
