@@ -130,7 +130,10 @@ def softnms(boxes: Tensor, scores: Tensor, dets: Tensor, iou_threshold: float,
     while i < len(index):
         # the best of those that are left comes to position i
         swap = np.arange(len(index))
-        best = i + int(values[i:].argmax())
+        best = i
+        if not np.isnan(values[i]):
+            # Gaussian decay by a degenerate box is NaN, which nothing exceeds
+            best += int(np.nan_to_num(values[i:], nan=-np.inf).argmax())
         swap[[i, best]] = best, i
         index, values = index[swap], values[swap]
         later = index[i + 1:]
