@@ -298,9 +298,10 @@ def test_prints_the_table_and_exits(changes, code, monkeypatch, capsys):
             for package, (_, module) in PACKAGES.items()
         })
     monkeypatch.setattr(check_env, 'kernel_state', lambda: 'kernels: fast')
+    monkeypatch.setattr(check_env, 'operator_state', lambda: 'ops: compiled')
     assert check_env.main() == code
     out = capsys.readouterr().out
-    assert out.splitlines()[-6] == 'kernels: fast'
+    assert out.splitlines()[-7:-5] == ['kernels: fast', 'ops: compiled']
     for package in PACKAGES:
         assert f' {package} ' in out
     for package in changes:
