@@ -96,7 +96,11 @@ def timed_form(latency: dict, name: str) -> dict:
     return forms[name]
 
 
-def draw(forms: list[Form], metric: str, title: str, path: Path) -> None:
+def draw(forms: list[Form],
+         metric: str,
+         title: str,
+         path: Path,
+         digits: str = '.3f') -> None:
     """Bars of size, latency and accuracy, one row per form.
 
     Args:
@@ -104,12 +108,13 @@ def draw(forms: list[Form], metric: str, title: str, path: Path) -> None:
         metric (str): Name of the accuracy.
         title (str): Line above the bars.
         path (Path): Where to write it; the suffix says the format.
+        digits (str): How accuracies are written.
     """
     matplotlib.use('agg')
     from matplotlib import pyplot as plt
     panels = [('size of the file, MB', [f.size / 1e6 for f in forms], '.2f'),
               ('latency, ms', [1000 * f.latency for f in forms], '.1f'),
-              (metric, [f.accuracy for f in forms], '.3f')]
+              (metric, [f.accuracy for f in forms], digits)]
     ratios = [f'{f.speed_up:.2f} x' for f in forms]
     labels = [form.label for form in forms]
     # the same file for the same numbers
@@ -121,10 +126,10 @@ def draw(forms: list[Form], metric: str, title: str, path: Path) -> None:
             sharey=True,
             layout='constrained')
         for i, (axes, panel) in enumerate(zip(all_axes, panels)):
-            name, values, digits = panel
+            name, values, form = panel
             bars = axes.barh(labels, values, color=f'C{i}')
             # the same figures as in the table
-            texts = [f'{value:{digits}}' for value in values]
+            texts = [f'{value:{form}}' for value in values]
             if name.startswith('latency'):
                 texts = [f'{a} ({b})' for a, b in zip(texts, ratios)]
             axes.bar_label(bars, texts, padding=3)
