@@ -112,8 +112,8 @@ class Form:
     config: Path
     checkpoint: Path
     ap: float = 0.0
-    model: torch.nn.Module | None = None
-    seconds: list[float] | None = None
+    model: 'torch.nn.Module | None' = None
+    seconds: 'list[float] | None' = None
 
     def latency(self) -> str:
         """Milliseconds, median and 95 % interval."""

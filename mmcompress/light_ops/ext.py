@@ -5,7 +5,7 @@ when mmcv is imported.
 """
 from collections.abc import Callable
 
-from mmcompress.check_env import BUILD_MMCV
+from mmcompress.tested_packages import BUILD_MMCV
 from .boxes import bbox_overlaps, nms, nms_match, softnms
 from .deform_attention import ms_deform_attn_backward, ms_deform_attn_forward
 from .deform_conv import (deform_conv_backward_input,

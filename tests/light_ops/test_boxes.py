@@ -93,7 +93,8 @@ def test_soft_nms_gives_the_same(method, n, grid, offset):
                 method=method,
                 offset=offset))
         assert torch.equal(compiled[1], ours[1])
-        torch.testing.assert_close(compiled[0], ours[0], rtol=2e-7, atol=0, equal_nan=True)
+        torch.testing.assert_close(
+            compiled[0], ours[0], rtol=2e-7, atol=0, equal_nan=True)
 
 
 @pytest.mark.parametrize('grid', [None, 10])

@@ -122,7 +122,7 @@ def make_batch(path: str) -> dict:
             2, [(3, 128, 160), (3, 128, 128)],
             num_items=[4, 3],
             num_classes=10,
-            with_mask=True)
+            with_mask='mask' in path)
     if scope == 'mmpose':
         from mmpose.testing import get_packed_inputs
         return get_packed_inputs(
