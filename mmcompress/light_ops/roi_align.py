@@ -194,17 +194,23 @@ def _maximum(table: Tensor, rows: _Samples, columns: _Samples,
     base = (images * (rows.size * columns.size))[:, None, None]
     for i in range(rows.most):
         for j in range(columns.most):
-            y = rows.positions(base.new_tensor([i]))
-            x = columns.positions(base.new_tensor([j])).transpose(1, 2)
-            corners = _Corners(y, x, rows, columns, base)
-            value = sum(
-                table[index] * weight[..., None].to(table)
-                for index, weight in zip(corners.index, corners.weight))
-            exists = (i < rows.count) & (j < columns.count)
-            better = (value > best) & exists[:, None, None, None]
-            best = torch.where(better, value, best)
-            best_y = torch.where(better, y[..., None].to(best), best_y)
-            best_x = torch.where(better, x[..., None].to(best), best_x)
+            # most regions have fewer samples than the largest
+            some = ((i < rows.count) & (j < columns.count)).nonzero()[:, 0]
+            y = rows.positions(base.new_tensor([i]))[some]
+            x = columns.positions(base.new_tensor([j])).transpose(1, 2)[some]
+            corners = _Corners(y, x, rows, columns, base[some])
+            value = F.embedding_bag(
+                torch.stack(corners.index, -1).view(-1, 4),
+                table,
+                per_sample_weights=torch.stack(corners.weight,
+                                               -1).view(-1, 4).to(table),
+                mode='sum').view(-1, *shape[1:])
+            better = value > best[some]
+            best[some] = torch.where(better, value, best[some])
+            best_y[some] = torch.where(better, y[..., None].to(best),
+                                       best_y[some])
+            best_x[some] = torch.where(better, x[..., None].to(best),
+                                       best_x[some])
     return tuple(t.permute(0, 3, 1, 2) for t in (best, best_y, best_x))
 
 
