@@ -343,8 +343,12 @@ def main() -> None:
     for form, name in zip(forms, ('teacher', 'student', 'packed')):
         form.ap = 100 * test(form.config, form.checkpoint,
                              work_dir / f'test_{name}')
+        # a distillation's config has no backbone for init_detector to look at
         form.model = init_detector(
-            str(form.config), str(form.checkpoint), device='cpu')
+            str(form.config),
+            str(form.checkpoint),
+            device='cpu',
+            cfg_options={})
     bars, picture = work_dir / 'packed.png', work_dir / 'demo.png'
     summarize(forms, bars)
     draw(forms, picture)
