@@ -4,11 +4,29 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/ready
 ONEDL := .venv-onedl
+LIGHT := .venv-light
+CACHE := $(or $(MMCOMPRESS_CACHE),$(HOME)/.cache/mmcompress)
 
-.PHONY: demo test test-all test-onedl bench docs lint env ops clean
+# How the demo gets mmcv's operators: `full` compiles mmcv, `light` takes ours
+# in torch and compiles nothing of it. Without a word, full where it is there.
+DEMO_SETUP := $(or $(SETUP),$(if $(wildcard $(READY) \
+	$(CACHE)/wheels/*/mmcv-*.whl),full,light))
+ifeq ($(filter full light,$(DEMO_SETUP)),)
+$(error SETUP=$(SETUP): full or light)
+endif
+ifeq ($(SETUP),light)
+ifneq ($(filter-out demo env-light check-light clean,$(MAKECMDGOALS)),)
+$(error only the demo has a light set-up, the rest needs the compiled mmcv)
+endif
+endif
+DEMO := $(if $(filter light,$(DEMO_SETUP)),$(LIGHT),$(VENV))
 
-demo: ops
-	$(RUN) tools/demo.py
+.PHONY: demo test test-all test-onedl bench docs lint env env-light \
+	check-light ops wheel release-check clean
+
+demo: $(DEMO)/ready
+	@$(DEMO)/bin/python tools/dev/build_ops.py
+	$(DEMO)/bin/python tools/demo.py
 
 test: ops lint
 	$(RUN) -m pytest -n 2 --dist loadscope -m "not slow"
@@ -47,6 +65,13 @@ docs: .venv-docs/ready
 ops: $(READY)
 	@$(RUN) tools/dev/build_ops.py
 
+# for machines without a compiler
+wheel: $(READY)
+	$(RUN) tools/dev/build_wheel.py
+
+release-check: ops
+	$(RUN) tools/dev/release.py --check
+
 lint: $(READY)
 	$(RUN) -m flake8 .
 	$(RUN) -m isort --check-only --quiet .
@@ -57,6 +82,13 @@ lint: $(READY)
 env: $(READY)
 	$(RUN) -m mmcompress.check_env
 
+env-light: $(LIGHT)/ready
+	$(LIGHT)/bin/python -m mmcompress.check_env
+
+# one training step of a model of each kind, without the compiled mmcv
+check-light: $(LIGHT)/ready
+	$(LIGHT)/bin/python tools/dev/check_light.py
+
 $(READY): tools/dev/setup_venv.py tools/dev/build_mmcv.py $(wildcard requirements/*.txt)
 	$(PYTHON) tools/dev/setup_venv.py $(VENV)
 	@touch $(READY)
@@ -66,6 +98,12 @@ $(ONEDL)/ready: tools/dev/setup_venv.py tools/dev/build_mmcv.py \
 	$(PYTHON) tools/dev/setup_venv.py --onedl $(ONEDL)
 	@touch $@
 
+$(LIGHT)/ready: tools/dev/setup_venv.py requirements/build.txt \
+		requirements/runtime.txt requirements/openmmlab.txt \
+		requirements/light.txt
+	$(PYTHON) tools/dev/setup_venv.py --light $(LIGHT)
+	@touch $@
+
 clean:
-	rm -rf $(VENV) $(ONEDL) build dist mmcompress.egg-info \
+	rm -rf $(VENV) $(ONEDL) $(LIGHT) .venv-docs build dist mmcompress.egg-info \
 		mmcompress/ops/_C*.so

@@ -41,8 +41,10 @@ class BuildWithMim(build_py):
         if self.editable_mode:
             return
         # read at every start of Python, see mmcompress/config_prefix.py
-        line = 'import mmcompress.config_prefix as _p; _p.install()\n'
-        Path(self.build_lib, 'mmcompress.pth').write_text(line)
+        lines = ('import mmcompress.config_prefix as _p; _p.install()\n'
+                 # operators for an mmcv without, where they are asked for
+                 'import mmcompress.light_ops.hook as _l; _l.install()\n')
+        Path(self.build_lib, 'mmcompress.pth').write_text(lines)
         target = Path(self.build_lib) / 'mmcompress' / '.mim'
         shutil.rmtree(target, ignore_errors=True)
         target.mkdir(parents=True)
@@ -93,7 +95,10 @@ setup(
     license='Apache-2.0',
     python_requires='>=3.10',
     packages=find_packages(include=['mmcompress', 'mmcompress.*']),
-    package_data={'mmcompress': ['py.typed']},
+    package_data={
+        'mmcompress': ['py.typed'],
+        'mmcompress.one_command': ['*.yml']
+    },
     # no version of torch or of an mm library: an existing installation is
     # neither upgraded nor downgraded
     install_requires=['numpy', 'rich'],

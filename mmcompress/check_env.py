@@ -12,83 +12,11 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import Dict, List, Optional, Tuple
 
-# distribution -> (tested version, modules whose import proves that it works)
-PACKAGES = {
-    'torch': ('2.13.0', 'torch'),
-    'torchvision': ('0.28.0', 'torchvision'),
-    'numpy': ('1.26.4', 'numpy'),
-    'opencv-python-headless': ('4.11.0.86', 'cv2'),
-    'setuptools': ('81.0.0', 'pkg_resources'),
-    'mmengine': ('0.10.7', 'mmengine.runner'),
-    'mmcv': ('2.1.0', 'mmcv.ops'),
-    'pycocotools': ('2.0.11', 'pycocotools._mask'),
-    'xtcocotools': ('1.14.3', 'xtcocotools._mask'),
-    'scipy': ('1.17.1', 'scipy'),
-    'shapely': ('2.2.0', 'shapely'),
-    'terminaltables': ('3.1.10', 'terminaltables'),
-    'munkres': ('3.0.0', 'munkres'),
-    'json-tricks': ('3.17.3', 'json_tricks'),
-    'einops': ('0.8.2', 'einops'),
-    'mat4py': ('0.6.0', 'mat4py'),
-    'modelindex': ('0.0.2', 'modelindex'),
-    'prettytable': ('3.18.0', 'prettytable'),
-    'ftfy': ('6.3.1', 'ftfy'),
-    'regex': ('2026.11.15', 'regex'),
-    'mmdet': ('3.3.0', 'mmdet.models mmdet.datasets'),
-    'mmpose': ('1.3.2', 'mmpose.models mmpose.datasets'),
-    'mmpretrain': ('1.2.0', 'mmpretrain.models mmpretrain.datasets'),
-    'mmsegmentation': ('1.2.2', 'mmseg.models mmseg.datasets'),
-}
-# the continuation of some of them: the same module, another distribution.
-# The compiled operators of mmcv 2.1.0 serve both and are what was tested.
-CONTINUED = {
-    'mmengine': ('onedl-mmengine', '0.10.12'),
-    'mmcv': ('onedl-mmcv', 'mmcv 2.1.0'),
-    'mmdet': ('onedl-mmdetection', '3.5.1'),
-    'mmpretrain': ('onedl-mmpretrain', '1.3.6'),
-    'mmsegmentation': ('onedl-mmsegmentation', '1.4.2'),
-}
-# distribution -> tested version
-TESTED = {
-    **{
-        name: tested
-        for name, (tested, _) in PACKAGES.items()
-    },
-    **dict(CONTINUED.values())
-}
-# what vision-language models of mmpretrain need, optional: the extra
-# mmcompress[multimodal], requirements/multimodal.txt
-TRANSFORMERS = 'transformers>=4.36,<4.52'
-# what every task needs
-CORE = ('torch', 'numpy', 'opencv-python-headless', 'setuptools', 'mmengine',
-        'mmcv')
-# task -> its library, and what that needs beyond the core
-TASKS = {
-    'detection':
-    ('mmdet', 'pycocotools', 'scipy', 'shapely', 'terminaltables'),
-    'pose': ('mmpose', 'torchvision', 'xtcocotools', 'munkres', 'json-tricks',
-             'scipy'),
-    'classification':
-    ('mmpretrain', 'torchvision', 'einops', 'mat4py', 'modelindex'),
-    'segmentation': ('mmsegmentation', 'prettytable', 'ftfy', 'regex'),
-}
-LIBRARIES = tuple(needs[0] for needs in TASKS.values())
-# all of them bring the module cv2
-OPENCV = ('opencv-python', 'opencv-python-headless', 'opencv-contrib-python',
-          'opencv-contrib-python-headless')
-# installed without their requirements, which ask for packages that break
-NO_DEPS = ('torchvision', 'mmengine') + LIBRARIES
-# other versions of these need not work together
-EXACT = ('torch', 'numpy', 'opencv-python-headless', 'xtcocotools') + NO_DEPS
-BUILD_MMCV = ('pip install "setuptools<82" wheel ninja psutil && '
-              'MMCV_WITH_OPS=1 pip install --no-build-isolation --no-deps '
-              '--no-cache-dir --force-reinstall mmcv==2.1.0')
-# module -> how to get it, where it isn't simply installed by its name
-PROVIDERS = {
-    'imgaug':
-    'pip install numpy==1.26.4 imageio scikit-image && '
-    'pip install --no-deps imaug==0.4.3'
-}
+from mmcompress.tested_packages import (BUILD_MMCV, CHOOSE_LIGHT, CONTINUED,
+                                        CORE, EXACT, INSTALL_LIGHT, LIBRARIES,
+                                        NO_DEPS, OPENCV, PACKAGES, PROVIDERS,
+                                        TASKS, TESTED, TRANSFORMERS)
+
 UNKNOWN = 'imported, but of no distribution of that name: version unknown'
 
 
@@ -112,7 +40,7 @@ class Row:
 def installed_versions() -> Dict[str, Optional[str]]:
     """Versions of all distributions that matter; None where missing."""
     versions = {}
-    names = (*TESTED, *OPENCV, 'mmcv-lite', 'transformers')
+    names = (*TESTED, *OPENCV, 'transformers')
     for name in dict.fromkeys(names):
         try:
             versions[name] = metadata.version(name)
@@ -187,6 +115,27 @@ def kernel_state() -> str:
     lines = (done.stdout or done.stderr).strip().splitlines()
     return lines[-1] if done.returncode == 0 else (
         f'1-bit kernels: not usable: {lines[-1]}')
+
+
+_OPERATORS = """
+from mmcompress.light_ops.hook import in_use
+if in_use():
+    from mmcompress.light_ops.ext import __all__
+    print(f"mmcv's operators: {len(__all__)} of mmcompress.light_ops, in "
+          'torch; the others need the compiled mmcv')
+else:
+    print("mmcv's operators: compiled")
+"""
+
+
+def operator_state() -> str:
+    """Whether mmcv's operators are compiled or ours, in a line."""
+    done = subprocess.run([sys.executable, '-W', 'ignore', '-c', _OPERATORS],
+                          capture_output=True,
+                          text=True)
+    lines = (done.stdout or done.stderr).strip().splitlines()
+    return lines[-1] if done.returncode == 0 else (
+        f"mmcv's operators: none: {lines[-1]}")
 
 
 def numbers(version: str) -> Tuple[int, ...]:
@@ -289,16 +238,36 @@ def _judge_opencv(versions: Dict[str, Optional[str]], error: str) -> Row:
     return row
 
 
+def _judge_light(version: str, error: str) -> Row:
+    """mmcv without compiled operators; ours are chosen or not."""
+    row = Row('mmcv-lite', version)
+    if 'mmcv._ext' in error:
+        row.problem = 'mmcv-lite has no operators'
+        row.remedy = (f'{CHOOSE_LIGHT} for those of mmcompress, or '
+                      f'pip uninstall -y mmcv-lite && {BUILD_MMCV}')
+    elif numbers(version) != numbers(TESTED['mmcv-lite']):
+        row.problem = 'another version than that of our operators'
+        row.remedy = INSTALL_LIGHT.replace('--no-deps', '--no-deps -U')
+    elif error:
+        row.problem, row.remedy = error, INSTALL_LIGHT
+    return row
+
+
 def _judge_mmcv(versions: Dict[str, Optional[str]], error: str) -> Row:
     name, = distributions('mmcv', versions) or ['mmcv']
     version = versions.get(name)
     row = Row(name, version or ('-' if error else '?'))
     strict = [n for n in ('mmdet', 'mmsegmentation') if versions.get(n)]
-    if version is None and versions.get('mmcv-lite'):
-        row.problem = 'mmcv-lite has no operators'
-        row.remedy = f'pip uninstall -y mmcv-lite && {BUILD_MMCV}'
+    lite = versions.get('mmcv-lite')
+    if lite and version:
+        row.found = f'{version}, {lite}'
+        row.problem = f'{name} and mmcv-lite overwrite each other'
+        row.remedy = f'pip uninstall -y {name} mmcv-lite && {BUILD_MMCV}'
+    elif lite:
+        row = _judge_light(lite, error)
     elif version is None and error:
-        row.problem, row.remedy = 'missing', BUILD_MMCV
+        row.problem = 'missing'
+        row.remedy = f'{BUILD_MMCV} (minutes), or {INSTALL_LIGHT}'
     elif version is None and not error:
         row.remedy = UNKNOWN
     elif name == 'mmcv' and version and strict and not (
@@ -306,7 +275,8 @@ def _judge_mmcv(versions: Dict[str, Optional[str]], error: str) -> Row:
         row.problem = f'{" and ".join(strict)} want 2.0.0 to 2.1.x'
         row.remedy = BUILD_MMCV
     elif 'mmcv._ext' in error:
-        row.problem, row.remedy = 'built without operators', BUILD_MMCV
+        row.problem = 'built without operators'
+        row.remedy = f'{BUILD_MMCV}, or {CHOOSE_LIGHT}'
     elif error:
         row.problem, row.remedy = error, BUILD_MMCV
     return row
@@ -408,6 +378,7 @@ def main() -> int:
     tasks = task_states(rows)
     print()
     print(kernel_state())
+    print(operator_state())
     tasks['vision-language'] = multimodal_state(versions.get('transformers'))
     for task, state in tasks.items():
         print(f'{task}: {state}')

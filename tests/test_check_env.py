@@ -108,11 +108,42 @@ def test_mmcv_without_operators():
     assert tasks['detection'] == 'not ready: mmcv, mmdet'
 
 
-def test_mmcv_lite_does_not_do():
-    rows, _ = check({'mmcv': None, 'mmcv-lite': '2.1.0'})
-    assert rows['mmcv'].remedy.startswith('pip uninstall -y mmcv-lite && ')
-    rows, _ = check({'mmcv': None, 'mmcv-lite': '2.1.0'}, [('mmcv', '')])
+def test_mmcv_lite_works_with_our_operators():
+    rows, tasks = check({'mmcv': None, 'mmcv-lite': '2.1.0'}, [('mmcv', '')])
+    row = rows['mmcv']
+    assert (row.package, row.found, row.problem) == ('mmcv-lite', '2.1.0', '')
+    assert set(tasks.values()) == {'ready'}
+
+
+def test_mmcv_lite_without_operators():
+    rows, tasks = check({
+        'mmcv': None,
+        'mmcv-lite': '2.1.0'
+    }, [('mmcv', "ModuleNotFoundError: No module named 'mmcv._ext'")])
     assert 'no operators' in rows['mmcv'].problem
+    assert rows['mmcv'].remedy.startswith(
+        'python -m mmcompress.light_ops.hook')
+    assert 'ready' not in tasks.values()
+
+
+def test_mmcv_lite_that_is_broken_otherwise():
+    rows, _ = check({'mmcv': None, 'mmcv-lite': '2.1.0'}, [('mmcv', MISSING)])
+    assert rows['mmcv'].problem == MISSING
+    rows, _ = check({'mmcv': None, 'mmcv-lite': '2.2.0'}, [('mmcv', '')])
+    assert 'another version' in rows['mmcv'].problem
+
+
+def test_mmcv_beside_mmcv_lite():
+    rows, _ = check({'mmcv-lite': '2.1.0'})
+    assert 'overwrite each other' in rows['mmcv'].problem
+    assert 'uninstall -y mmcv mmcv-lite' in rows['mmcv'].remedy
+
+
+def test_operator_state_names_who_has_them():
+    assert check_env.operator_state() in (
+        "mmcv's operators: compiled",
+        "mmcv's operators: 21 of mmcompress.light_ops, in torch; the others "
+        'need the compiled mmcv')
 
 
 @pytest.mark.parametrize('version, good', [('2.2.0', False), ('2.1.0', True),
@@ -267,9 +298,10 @@ def test_prints_the_table_and_exits(changes, code, monkeypatch, capsys):
             for package, (_, module) in PACKAGES.items()
         })
     monkeypatch.setattr(check_env, 'kernel_state', lambda: 'kernels: fast')
+    monkeypatch.setattr(check_env, 'operator_state', lambda: 'ops: compiled')
     assert check_env.main() == code
     out = capsys.readouterr().out
-    assert out.splitlines()[-6] == 'kernels: fast'
+    assert out.splitlines()[-7:-5] == ['kernels: fast', 'ops: compiled']
     for package in PACKAGES:
         assert f' {package} ' in out
     for package in changes:

@@ -1,16 +1,20 @@
 """`make demo`: a 1-bit detector learns from a real-valued one, in minutes.
 
 Renders the mini data, trains the teacher (kept for the next time), then the
-1-bit student with IDa-Det, tests both, prints a table and draws a picture.
-Everything runs through tools/train.py and tools/test.py, as by hand.
+1-bit student with IDa-Det, packs it, tests and times all three, prints a table
+of size, latency and accuracy, and draws two pictures. Everything but the
+timing runs through tools/train.py, tools/test.py and tools/deploy/pack.py, as
+by hand.
 """
 import argparse
 import json
 import os
 import re
+import statistics
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 # A thread of OpenMP that waits for the others spins by default, and takes a
@@ -24,6 +28,8 @@ import torch  # noqa: E402
 ROOT = Path(__file__).resolve().parents[1]
 TEACHER = ROOT / 'configs' / 'ida_det' / 'ida_det_teacher_mini.py'
 STUDENT = ROOT / 'configs' / 'ida_det' / 'ida_det_r18_mini.py'
+# measurements of each model's latency
+ROUNDS = 40
 TRAINING = re.compile(r'Epoch\(train\)\s+\[(\d+)\]\[\s*(\d+)/(\d+)\].*?'
                       r'eta: (\S+).* loss: (\S+)')
 
@@ -79,24 +85,162 @@ def test(config: Path, checkpoint: Path, work_dir: Path) -> float:
     return json.loads(newest.read_text())['coco/bbox_mAP']
 
 
-def describe(model: torch.nn.Module) -> list[str]:
-    """Parameters and bits of a detector, for the table."""
+def num_parameters(model: torch.nn.Module) -> tuple[int, int]:
+    """Parameters of a detector, and how many of them are 1-bit weights."""
     from mmcompress.binary import IDaDetConv2d
     from mmcompress.model.checkpoint import is_plain
     binary = sum(m.weight.numel() for m in model.modules()
                  if isinstance(m, IDaDetConv2d))  # yapf: disable
     total = sum(p.numel() for name, p in model.named_parameters()
                 if is_plain(name))
-    size = (4 * (total - binary) + binary / 8) / 2**20
-    bits = (32 * (total - binary) + binary) / total
-    return [f'{total:,}', f'{binary:,}', f'{bits:.1f}', f'{size:.2f} MiB']
+    return total, binary
 
 
-def draw(models: dict, path: Path, num_images: int = 3) -> None:
+@dataclass
+class Form:
+    """A detector that is tested, timed and drawn.
+
+    Attributes:
+        label (str): What it is called.
+        config (Path): Its config.
+        checkpoint (Path): Its weights.
+        ap (float): Box AP on the validation images, in percent.
+        model (nn.Module): Ready for inference.
+        seconds (list[float]): For an image, one entry per round.
+    """
+    label: str
+    config: Path
+    checkpoint: Path
+    ap: float = 0.0
+    model: 'torch.nn.Module | None' = None
+    seconds: 'list[float] | None' = None
+
+    def latency(self) -> str:
+        """Milliseconds, median and 95 % interval."""
+        from mmcompress.analysis.timing import median_interval
+        low, high = median_interval(self.seconds)
+        return (f'{1000 * statistics.median(self.seconds):.1f} '
+                f'[{1000 * low:.1f}, {1000 * high:.1f}]')
+
+    def ratios(self, base: 'Form') -> list[float]:
+        """How many times as fast as another form, by round."""
+        return [a / b for a, b in zip(base.seconds, self.seconds)]
+
+
+def validation_data():
+    """The data set on which all forms are tested."""
+    from mmengine.config import Config
+    from mmengine.registry import DefaultScope
+
+    from mmcompress.registry import DATASETS
+    cfg = Config.fromfile(str(STUDENT))
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        return DATASETS.build(cfg.val_dataloader.dataset)
+
+
+def measure(forms: list[Form], dataset, rounds: int = ROUNDS) -> None:
+    """Time all forms in turn, each round on the next image of the data.
+
+    Trained weights and real images, so the second stages get the proposals
+    that the models make. One thread; preprocessing is not counted.
+
+    Args:
+        forms (list[Form]): With models; receive their ``seconds``.
+        dataset (BaseDataset): Has at least as many images as rounds.
+        rounds (int): Measurements of each form.
+    """
+    from mmengine.dataset import pseudo_collate
+
+    from mmcompress.analysis.timing import interleaved
+    warm_up = 3
+    images = [dataset[i] for i in range(rounds + warm_up)]
+
+    def call(model):
+        batches = iter([
+            model.data_preprocessor(pseudo_collate([image]), False)
+            for image in images
+        ])
+        return lambda: model(**next(batches), mode='predict')
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with torch.no_grad():
+        seconds = interleaved({form.label: call(form.model)
+                               for form in forms}, rounds, warm_up)
+    torch.set_num_threads(threads)
+    for form in forms:
+        form.seconds = seconds[form.label]
+
+
+def plot_packed():
+    """tools/analysis_tools/plot_packed.py as a module."""
+    sys.path.insert(0, str(ROOT / 'tools' / 'analysis_tools'))
+    import plot_packed as module
+    return module
+
+
+def as_table(forms: list[Form], sizes: list[int], title: str) -> str:
+    """Accuracy, size and latency of the forms.
+
+    Args:
+        forms (list[Form]): The first is what the others are compared with.
+        sizes (list[int]): Bytes of the weights in their files.
+        title (str): Line above the table.
+    """
+    from mmcompress.analysis.timing import median_interval
+    from mmcompress.tables import format_table
+    rows = []
+    for form, size in zip(forms, sizes):
+        ratios = form.ratios(forms[0])
+        low, high = median_interval(ratios)
+        rows.append([
+            form.label, f'{form.ap:.1f}', f'{size / 1e6:.2f}',
+            f'{sizes[0] / size:.1f} x',
+            form.latency(), f'{statistics.median(ratios):.2f} '
+            f'[{low:.2f}, {high:.2f}]'
+        ])
+    return format_table(title, [
+        'model', 'box AP', 'MB', 'smaller', 'ms per image [95 %]',
+        'times as fast [95 %]'
+    ], rows)
+
+
+def summarize(forms: list[Form], picture: Path) -> None:
+    """Time the forms; print the table and draw its bars.
+
+    Args:
+        forms (list[Form]): Teacher, student as trained, and packed.
+        picture (Path): PNG to write.
+    """
+    from mmcompress.analysis.timing import machine
+    from mmcompress.ops import build_info
+    dataset = validation_data()
+    measure(forms, dataset)
+    plots = plot_packed()
+    sizes = [plots.size_of(str(form.checkpoint)) for form in forms]
+    torch.set_num_threads(1)
+    where = machine('cpu')
+    total, binary = num_parameters(forms[1].model)
+    say(as_table(forms, sizes, 'Handwritten digits on photos, Faster R-CNN'))
+    say(f'box AP on {len(dataset)} images. MB: 10^6 bytes of weights in the '
+        f'file; {binary:,} of the student\'s {total:,} parameters are 1-bit.\n'
+        f'ms: median of {ROUNDS} images with 95 % interval, without '
+        f'preprocessing, {where}.')
+    if build_info()['reason']:
+        say('No compiled kernels here, so the packed model is slow: '
+            f'{build_info()["reason"]}')
+    plots.draw([
+        plots.Form(form.label, size, statistics.median(form.seconds),
+                   statistics.median(form.ratios(forms[0])), form.ap)
+        for form, size in zip(forms, sizes)
+    ], 'box AP', where, picture, '.1f')
+
+
+def draw(forms: list[Form], path: Path, num_images: int = 3) -> None:
     """Ground truth and detections side by side, for a few images.
 
     Args:
-        models (dict): Column title -> detector.
+        forms (list[Form]): A column each.
         path (Path): PNG to write.
         num_images (int): Rows, images of the validation set.
     """
@@ -104,17 +248,12 @@ def draw(models: dict, path: Path, num_images: int = 3) -> None:
     matplotlib.use('Agg')
     import matplotlib.pyplot as plt
     from mmdet.apis import inference_detector
-    from mmengine.config import Config
-    from mmengine.registry import DefaultScope
-
-    from mmcompress.registry import DATASETS
-    cfg = Config.fromfile(str(STUDENT))
-    with DefaultScope.overwrite_default_scope('mmdet'):
-        dataset = DATASETS.build(cfg.val_dataloader.dataset)
+    dataset = validation_data()
     classes = dataset.metainfo['classes']
     colors = [[c / 255 for c in color]
               for color in dataset.metainfo['palette']]
-    titles = ['ground truth', *models]
+    titles = ['ground truth']
+    titles += [f'{form.label} (AP {form.ap:.1f})' for form in forms]
     figure, axes = plt.subplots(
         num_images,
         len(titles),
@@ -129,8 +268,9 @@ def draw(models: dict, path: Path, num_images: int = 3) -> None:
         image = plt.imread(info['img_path'])
         found = [[(*instance['bbox'], instance['bbox_label'], None)
                   for instance in info['instances']]]
-        for model in models.values():
-            result = inference_detector(model, info['img_path']).pred_instances
+        for form in forms:
+            result = inference_detector(form.model, info['img_path'])
+            result = result.pred_instances
             result = result[result.scores > 0.4].cpu().numpy()
             found.append([(*box, label, score) for box, label, score in zip(
                 result.bboxes, result.labels, result.scores)])
@@ -172,7 +312,6 @@ def main() -> None:
     import mmcompress.compat  # noqa: F401
     from mmcompress.datasets import ensure_mini_data
     from mmcompress.model.cached import find_cached
-    from mmcompress.tables import format_table
     say(f'mini data: {ensure_mini_data()}')
 
     cfg = Config.fromfile(str(TEACHER))
@@ -187,30 +326,37 @@ def main() -> None:
     run([train, str(STUDENT), '--work-dir',
          str(work_dir / 'student')], work_dir / 'student')
     student = Path((work_dir / 'student' / 'last_checkpoint').read_text())
-    aps = [
-        test(TEACHER, teacher, work_dir / 'test_teacher'),
-        test(STUDENT, student, work_dir / 'test_student')
+    packed = work_dir / 'packed' / 'student.pth'
+    run([
+        str(ROOT / 'tools' / 'deploy' / 'pack.py'),
+        str(STUDENT),
+        str(student),
+        str(packed)
+    ], packed.parent)
+    forms = [
+        Form('teacher, float', TEACHER, teacher),
+        Form('student, 1-bit as trained', STUDENT, student),
+        Form('student, packed', packed.with_suffix('.py'), packed)
     ]
 
     from mmdet.apis import init_detector
-    models = {
-        f'{name} (AP {100 * ap:.1f})': init_detector(
-            str(config), str(checkpoint), device='cpu', cfg_options={})
-        for name, ap, config, checkpoint in (
-            ('teacher', aps[0], TEACHER, teacher),
-            ('1-bit student', aps[1], STUDENT, student))
-    }  # yapf: disable
-    say(
-        format_table('Handwritten digits on photos, Faster R-CNN', [
-            'model', 'box AP', 'parameters', 'of them 1-bit',
-            'bits per parameter', 'size at these bits'
-        ], [[name.split(' (')[0], f'{100 * ap:.1f}', *describe(model)]
-            for (name, model), ap in zip(models.items(), aps)]))
-    picture = work_dir / 'demo.png'
-    draw(models, picture)
+    for form, name in zip(forms, ('teacher', 'student', 'packed')):
+        form.ap = 100 * test(form.config, form.checkpoint,
+                             work_dir / f'test_{name}')
+        # a distillation's config has no backbone for init_detector to look at
+        form.model = init_detector(
+            str(form.config),
+            str(form.checkpoint),
+            device='cpu',
+            cfg_options={})
+    bars, picture = work_dir / 'packed.png', work_dir / 'demo.png'
+    summarize(forms, bars)
+    draw(forms, picture)
     minutes, seconds = divmod(int(time.time() - start), 60)
-    say(f'\nground truth, teacher and student side by side: {picture}\n'
-        f'student: {student}\n{minutes} min {seconds} s')
+    say(f'\nground truth and predictions side by side: {picture}\n'
+        f'size, latency and AP as bars: {bars}\n'
+        f'packed student: {packed}, with {packed.with_suffix(".py").name}\n'
+        f'{minutes} min {seconds} s')
 
 
 if __name__ == '__main__':

@@ -5,6 +5,8 @@
 - Checkpoints load under torch's restricted unpickler (:mod:`.checkpoints`).
 - ``mmcompress::folder/config.py`` can be the base of a config, and
   ``mmseg::`` where another distribution brings that module.
+- mmcv without its operators gets ours, where they are chosen
+  (:mod:`mmcompress.light_ops.hook`).
 - :func:`init_cpu_distributed` makes ``torchrun`` work without CUDA.
 
 Our configs name this package in ``custom_imports``, which is read before
@@ -12,6 +14,7 @@ anything is built. It imports no mm library but mmengine.
 """
 from mmengine.config.utils import MODULE2PACKAGE
 
+from mmcompress.light_ops.hook import install as offer_light_ops
 from mmcompress.torchvision_repair import install_import_hook
 from .checkpoints import STAND_INS, restrict_checkpoint_loaders, restricted
 from .distributed import close_process_group, init_cpu_distributed
@@ -24,6 +27,7 @@ __all__ = [
 ]
 
 install_import_hook()
+offer_light_ops()
 restrict_checkpoint_loaders()
 MODULE2PACKAGE.setdefault('mmcompress', 'mmcompress')
 find_renamed_packages()

@@ -14,7 +14,6 @@ _INFERENCERS = dict(
     pose=('mmpose.apis', 'MMPoseInferencer', 'pose2d=', 'pose2d_weights'))
 # what a run may have written
 _FILES = {
-    'plan.json': 'what was decided, and why',
     'record.json': 'all numbers of this report; `tools/compare.py` reads it',
     'picture.png': 'what both forms find',
     'packed.pth': 'the packed model: low-bit weights, fast kernels',

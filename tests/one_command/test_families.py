@@ -27,7 +27,7 @@ KINDS = dict(
     segformer='transformer segmenter',
     mmseg_vit='transformer segmenter',
     rtmpose='SimCC pose',
-    vitpose='heatmap pose')
+    vitpose='transformer pose')
 FAST = ('retinanet', 'deit')
 
 

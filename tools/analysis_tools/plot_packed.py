@@ -91,7 +91,11 @@ def timed_form(latency: dict, name: str) -> dict:
     return forms[name]
 
 
-def draw(forms: list[Form], metric: str, title: str, path: Path) -> None:
+def draw(forms: list[Form],
+         metric: str,
+         title: str,
+         path: Path,
+         digits: str = '.3f') -> None:
     """Bars of size, latency and accuracy, one row per form.
 
     Args:
@@ -99,6 +103,7 @@ def draw(forms: list[Form], metric: str, title: str, path: Path) -> None:
         metric (str): Name of the accuracy.
         title (str): Line above the bars.
         path (Path): Where to write it; the suffix says the format.
+        digits (str): How accuracies are written.
     """
     sizes = [form.size / 1e6 for form in forms]
     times = [1000 * form.latency for form in forms]
@@ -110,7 +115,7 @@ def draw(forms: list[Form], metric: str, title: str, path: Path) -> None:
             f'{x:.1f} ({form.speed_up:.2f} x)'
             for x, form in zip(times, forms)
         ], 'C1'),
-        Panel(metric, scores, [f'{x:.3f}' for x in scores], 'C2')
+        Panel(metric, scores, [f'{x:{digits}}' for x in scores], 'C2')
     ], title, str(path))
 
 

@@ -35,10 +35,14 @@ def pip(python: Path, *arguments: str) -> None:
         sys.exit(f'failed: {" ".join(command)}')
 
 
-def link_checkout(python: Path) -> None:
+def link_checkout(python: Path, light: bool) -> None:
     """Put the checkout on the path, as ``mim`` and ``mmcompress::`` see it.
 
     A PEP 660 editable install would hide ``mmcompress/.mim`` from both.
+
+    Args:
+        python (Path): The environment's interpreter.
+        light (bool): Whether mmcv gets our operators, if it has none.
     """
     site = Path(
         subprocess.check_output([
@@ -51,7 +55,10 @@ def link_checkout(python: Path) -> None:
         'import mmcompress.torchvision_repair as _r; _r.install_import_hook()'
         '\n'
         # `mmcompress::` as a base, also in the libraries' own tools
-        'import mmcompress.config_prefix as _p; _p.install()\n')
+        'import mmcompress.config_prefix as _p; _p.install()\n'
+        # operators for an mmcv without, where they are chosen
+        f'import mmcompress.light_ops.hook as _l; _l.install(chosen={light})'
+        '\n')
     subprocess.run([str(python), 'setup.py', '-q', 'egg_info'],
                    cwd=ROOT,
                    check=True)
@@ -69,15 +76,20 @@ def parse_args() -> argparse.Namespace:
         '--onedl',
         action='store_true',
         help='install the onedl-* continuation of OpenMMLab')
+    parser.add_argument(
+        '--light',
+        action='store_true',
+        help='mmcv without compiling its operators; no tools for tests')
     return parser.parse_args()
 
 
-def install_libraries(python: Path, onedl: bool) -> None:
+def install_libraries(python: Path, onedl: bool, light: bool) -> None:
     """Install the OpenMMLab packages and mmcv with its operators.
 
     Args:
         python (Path): The environment's interpreter.
         onedl (bool): Whether to take their continuation under ``onedl-*``.
+        light (bool): Whether mmcv comes without its operators.
     """
     say('installing the OpenMMLab packages')
     if onedl:
@@ -87,6 +99,10 @@ def install_libraries(python: Path, onedl: bool) -> None:
             str(REQUIREMENTS / 'onedl.txt'))
     else:
         pip(python, '--no-deps', '-r', str(REQUIREMENTS / 'openmmlab.txt'))
+    if light:
+        say('installing mmcv without its operators')
+        pip(python, '--no-deps', '-r', str(REQUIREMENTS / 'light.txt'))
+        return
     say('installing mmcv with its operators')
     build = subprocess.Popen([str(python), ROOT / 'tools/dev/build_mmcv.py'],
                              stdout=subprocess.PIPE,
@@ -97,6 +113,17 @@ def install_libraries(python: Path, onedl: bool) -> None:
     if build.wait():
         sys.exit(1)
     pip(python, '--no-deps', wheel)
+
+
+def requirement_names(args: argparse.Namespace) -> list[str]:
+    """Which files of requirements/ pip reads; the libraries come later."""
+    if args.light:
+        return ['runtime']
+    names = ['runtime', 'tests', 'onnx']
+    if args.wheel is None and not args.onedl:
+        # 120 MB; the other environments show that the rest does without
+        names += ['multimodal', 'hub']
+    return names
 
 
 def main() -> None:
@@ -124,22 +151,22 @@ def main() -> None:
     index = os.environ.get('MMCOMPRESS_TORCH_INDEX')
     pip(python, '-r', str(REQUIREMENTS / 'build.txt'), f'torch=={TORCH}',
         *(['--extra-index-url', index] if index else []))
+    kernels = None
+    if args.wheel is None:
+        say('compiling the 1-bit kernels, beside what follows')
+        kernels = subprocess.Popen(
+            [str(python), ROOT / 'tools/dev/build_ops.py'])
     say('installing what the OpenMMLab packages import')
-    names = ['runtime', 'tests', 'onnx']
-    if args.wheel is None and not args.onedl:
-        # 120 MB; the other environments show that the rest does without
-        names.append('multimodal')
     pip(
         python,
-        *(argument for name in names
+        *(argument for name in requirement_names(args)
           for argument in ('-r', str(REQUIREMENTS / f'{name}.txt'))))
-    install_libraries(python, args.onedl)
+    install_libraries(python, args.onedl, args.light)
     if args.wheel is None:
         say('linking the checkout')
-        link_checkout(python)
-        say('compiling the 1-bit kernels')
-        subprocess.run([str(python), ROOT / 'tools/dev/build_ops.py'],
-                       check=True)
+        link_checkout(python, args.light)
+        if kernels.wait():
+            sys.exit('the 1-bit kernels do not compile, see above')
     else:
         say(f'installing {args.wheel}')
         pip(python, '--no-deps', '--force-reinstall', args.wheel)
