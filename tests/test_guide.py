@@ -226,8 +226,8 @@ OWN_DATA = dict(
     people_student=(WHOLE_BODY, {'train/loss_kpt',
                                  'val/coco-wholebody/AP'}, {}),
     people_rtmpose=(PEOPLE, {'train/loss_kpt', 'val/coco/AP'}, {}))
-# take more than 2 s
-SLOW = ('street_rtmdet', 'people_rtmpose', 'small_coco')
+# take 2 s and more
+SLOW = ('small_coco', 'small_voc', 'street_rtmdet', 'people_rtmpose')
 
 
 def link_data(links):

@@ -170,7 +170,7 @@ def _run(plan: Plan, start: float) -> Record:
     render([record], folder, plan=plan.describe().splitlines())
     say(table(record))
     (folder / 'log.txt').write_text(say.text)
-    print(f'\nWritten to {folder}: {plan.name}.py, {plan.name}.pth, '
+    print(f'Written to {folder}: {plan.name}.py, {plan.name}.pth, '
           'record.json, report.md, report.html, picture.png'
           f'{", packed.py, packed.pth" * ("pack" in state)}'
           f'{", model.onnx" * ("export" in state)}')

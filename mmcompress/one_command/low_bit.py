@@ -89,6 +89,13 @@ def _check(model: nn.Module, exclude: Sequence[str]) -> None:
                              'tools/misc/list_taps.py prints their names')
 
 
+def _only_trains(model: nn.Module) -> dict[str, str]:
+    """Parts that no image passes in testing, so that few bits gain nothing."""
+    if part_of(model, 'auxiliary_head') is None:
+        return {}
+    return dict(auxiliary_head='only helps in training')
+
+
 # ---- 1-bit convolutions ----------------------------------------------------
 
 
@@ -149,11 +156,13 @@ def _one_bit_convs(family: Family, model: nn.Module, rule: dict,
     }
     convs = {n: m for n, m in layers.items() if isinstance(m, nn.Conv2d)}
     edges = first_and_last(layers)
+    asked = {**dict.fromkeys(exclude, 'asked for'), **_only_trains(model)}
     floats, binary = {}, []
     for name, conv in convs.items():
         reason = _why_float(name, conv, next(iter(convs)), edges, rule)
-        if any(selects(pattern, name) for pattern in exclude):
-            reason = 'asked for'
+        for pattern, why in asked.items():
+            if selects(pattern, name):
+                reason = why
         if reason is None:
             binary.append(name)
         else:
@@ -210,9 +219,12 @@ def _one_bit_transformer(family: Family, model: nn.Module, rule: dict,
     if 'include' in rule:
         step['include'] = list(rule['include'])
         stays['all but ' + ', '.join(rule['include'])] = rule['note']
-    if exclude:
-        step['exclude'] = list(exclude)
-        stays.update(dict.fromkeys(exclude, 'asked for'))
+    floats = dict.fromkeys(exclude, 'asked for')
+    if 'include' not in rule:
+        floats.update(_only_trains(model))
+    if floats:
+        step['exclude'] = list(floats)
+        stays.update(floats)
     return LowBit([step], stays, 'w1a1', rule['note'])
 
 
@@ -234,7 +246,11 @@ def _stays_float(model: nn.Module, exclude: Sequence[str]) -> dict[str, str]:
     for rule in table()['stays_float']:
         if fits(model, rule):
             stays.update(dict.fromkeys(_depthwise(model), rule['reason']))
-    return {**stays, **dict.fromkeys(exclude, 'asked for')}
+    return {
+        **stays,
+        **_only_trains(model),
+        **dict.fromkeys(exclude, 'asked for')
+    }
 
 
 def steps_for_bits(family: Family,

@@ -216,8 +216,9 @@ def _make_plan(options: Options) -> Plan:
                               teacher_model)
     length = None
     if options.trains:
-        anew = options.bits in _ANEW or recipe is not None
-        length = budget(cfg, anew, options.epochs)
+        learns = 'layers learn anew' if options.bits in _ANEW else (
+            'a student learns as long as alone' if recipe else '')
+        length = budget(cfg, bool(learns), options.epochs, learns)
     name = _name(options, low_bit, recipe)
     folder = Path(options.work_dir or f'work_dirs/{name}')
     plan = Plan(options, cfg, folder, name, family, model, meta, low_bit,

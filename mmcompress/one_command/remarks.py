@@ -84,6 +84,9 @@ def _of_speed(record: Record) -> list[str]:
             said.append(f'{name}: not faster than float here '
                         f'({times:.2f} times as fast)')
     form = record.form('compressed')
+    if record.form('packed') and form and form.latency and first:
+        said.append('compressed: the model to train on, which computes its '
+                    'low-bit layers in float; packed is what to deploy')
     if (form and form.latency and first and form.bits == 'float'
             and first.median / form.latency.median < _FASTER):
         said.append('The compressed model is not faster than the float one '

@@ -57,13 +57,18 @@ def _own_epochs(cfg: Config, per_epoch: int) -> tuple[int, bool]:
                      'max_iters, so it can not be trained')
 
 
-def budget(cfg: Config, anew: bool, epochs: int | None = None) -> Budget:
+def budget(cfg: Config,
+           anew: bool,
+           epochs: int | None = None,
+           who: str = 'layers learn anew') -> Budget:
     """A budget by the size of the data, unless one is given.
 
     Args:
         cfg (Config): Whole config of the user's model.
-        anew (bool): Whether layers learn anew, as 1-bit ones.
+        anew (bool): Whether layers learn anew, as 1-bit ones, or a student
+            does from its teacher.
         epochs (int | None): Those that the user wants.
+        who (str): Which of both, in words.
 
     Raises:
         ValueError: If the config has no training.
@@ -79,7 +84,7 @@ def budget(cfg: Config, anew: bool, epochs: int | None = None) -> Budget:
         return Budget(epochs, images, per_epoch, by_epoch, rate, '--epochs')
     wanted = max(math.ceil(share * own), least, math.ceil(fewest / per_epoch))
     chosen = min(wanted, max(_MOST * own, least))
-    kind = 'layers learn anew' if anew else 'trained weights are tuned'
+    kind = who if anew else 'trained weights are tuned'
     why = f'{kind}, the config has {own} epochs'
     if chosen != math.ceil(share * own):
         why += f', at least {fewest} iterations'

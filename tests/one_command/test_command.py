@@ -54,6 +54,7 @@ def test_8_bits_without_training(here, monkeypatch, capsys):
     packed, first = record.form('packed'), record.forms[0]
     assert packed.bytes < first.bytes and packed.latency.rounds == 6
     assert 'coco/bbox_mAP' in packed.metrics and record.metric
+    assert any('packed is what to deploy' in said for said in record.remarks)
     assert read_record('a/record.json') == record
     names = {path.name for path in Path('a').iterdir()}
     assert {

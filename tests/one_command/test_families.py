@@ -175,6 +175,16 @@ def test_what_stays_float_with_1_bit_has_a_reason():
     assert made.model == dict(backbone=dict(norm_eval=False, frozen_stages=0))
 
 
+@pytest.mark.parametrize('bits', BITS)
+def test_what_only_trains_stays_float(bits):
+    model, cfg = small_models.build('retinanet'), config('retinanet')
+    model.auxiliary_head = torch.nn.Sequential(torch.nn.Conv2d(64, 64, 3))
+    made = steps_for_bits(find_family(cfg, model), bits, model)
+    assert made.stays_float['auxiliary_head'] == 'only helps in training'
+    STEPS.build(copy.deepcopy(made.steps[0]))(model)
+    assert type(model.auxiliary_head[0]) is torch.nn.Conv2d
+
+
 def test_bad_bits_and_patterns_are_refused():
     model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3))
     family = Family('CNN classifier', 'classification', [], '')

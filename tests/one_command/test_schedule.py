@@ -44,6 +44,16 @@ def test_what_the_user_says_counts(images):
     assert budget(_config(max_epochs=12), True, epochs=3).epochs == 3
 
 
+def test_the_budget_in_words(images):
+    images(100)
+    cfg = _config(max_epochs=12)
+    assert str(budget(
+        cfg, True,
+        epochs=1)) == ('1 epoch of 100 images (50 iterations): --epochs')
+    said = str(budget(cfg, True, who='a student learns as long as alone'))
+    assert said.startswith('40 epochs of 100 images (2000 iterations): a stud')
+
+
 def test_loops_of_iterations_stay_such(images):
     images(100)
     cfg = _config(max_iters=5000)
