@@ -66,8 +66,10 @@ class Balanced:
         if self.remark:
             return f'{self.loss}: {self.remark}; its weight stays'
         ratio = self.gradient / self.task_gradient
-        done = ('its weight stays'
-                if self.factor == 1 else f'its weight times {self.factor:.2g}')
+        done = 'its weight stays'
+        if self.factor != 1:
+            done = (f'its weight times {self.factor:.2g}, so that it pulls '
+                    f'{ratio * self.factor:.2g} times as hard')
         return (f'{self.loss} pulls {ratio:.2g} times as hard as the '
                 f"student's own losses: {done}")
 

@@ -22,6 +22,17 @@ from .schedule import Budget, budget
 _ANEW = ('1', 'ternary')
 
 
+def _by_reason(stays_float: dict[str, str]) -> list[str]:
+    """What stays float, a line for each reason."""
+    names: dict[str, list[str]] = {}
+    for name, reason in stays_float.items():
+        names.setdefault(reason, []).append(name)
+    return [
+        f'  stays float: {", ".join(found)} ({reason})'
+        for reason, found in names.items()
+    ]
+
+
 @dataclass
 class Plan:
     """What is going to be done.
@@ -69,10 +80,7 @@ class Plan:
         lines += self._structure()
         if self.low_bit:
             lines.append(f'bits: {self.low_bit.label}')
-            lines += [
-                f'  stays float: {name} ({why})'
-                for name, why in self.low_bit.stays_float.items()
-            ]
+            lines += _by_reason(self.low_bit.stays_float)
         if self.distillation:
             lines.append(f'teacher: {self.options.distill_from[0]}, recipe '
                          f'{self.distillation.recipe}: '

@@ -3,6 +3,7 @@ import pytest
 from mmengine.config import Config
 
 from mmcompress.one_command.options import Options, Refused
+from mmcompress.one_command.plan import _by_reason
 from mmcompress.one_command.state import State, contents
 
 
@@ -84,3 +85,10 @@ def test_a_folder_that_can_not_be_made(tmp_path):
     (tmp_path / 'file').touch()
     with pytest.raises(Refused, match='--work-dir: .* can not be made'):
         State(tmp_path / 'file' / 'run', Options('a.py', 'a.pth', bits='8'))
+
+
+def test_a_reason_is_said_once():
+    lines = _by_reason({'a': 'small', 'b': 'sees the image', 'c': 'small'})
+    assert [line.strip() for line in lines] == [
+        'stays float: a, c (small)', 'stays float: b (sees the image)'
+    ]
