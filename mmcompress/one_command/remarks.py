@@ -76,7 +76,7 @@ def _of_metric(record: Record, options: Options) -> list[str]:
     ]
 
 
-def _of_speed(record: Record) -> list[str]:
+def _of_speed(record: Record, options: Options) -> list[str]:
     """What is not faster, and why not."""
     first = record.forms[0].latency
     said = []
@@ -92,7 +92,9 @@ def _of_speed(record: Record) -> list[str]:
     if record.form('packed') and form and form.latency and first:
         said.append('compressed: the model to train on, which computes its '
                     'low-bit layers in float; packed is what to deploy')
-    if (form and form.latency and first and form.bits == 'float'
+    # a student that was only distilled has the same layers
+    fewer = options.prune or options.tokens
+    if (fewer and form and form.latency and first and form.bits == 'float'
             and first.median / form.latency.median < _FASTER):
         said.append('The compressed model is not faster than the float one '
                     'on this machine')
@@ -108,5 +110,5 @@ def remarks(record: Record, options: Options) -> list[str]:
     """
     return [
         *_of_metric(record, options), *_of_teacher(record),
-        *_of_training(record), *_of_speed(record)
+        *_of_training(record), *_of_speed(record, options)
     ]

@@ -16,6 +16,7 @@ from .onnx_forms import OnnxForm
 from .record import Latency
 from .subjects import (NO_DATA, PARTS, Loaded, Progress, show_progress,
                        validation_data)
+from .tables import three_digits
 
 FEWEST, USUAL, MOST = 7, 20, 100
 # of each form; what the usual number of calls may take, slow as they are
@@ -223,5 +224,6 @@ def _faster(name: str, found: dict[str, Latency],
     if last is None or last.median >= plain.median:
         return plain
     remark(f'{name}: timed in channels-last memory, in which it takes '
-           f'{last.median:.3g} ms here, and {plain.median:.3g} ms as it is')
+           f'{three_digits(last.median)} ms here, and '
+           f'{three_digits(plain.median)} ms as it is')
     return last

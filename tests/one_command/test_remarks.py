@@ -5,10 +5,11 @@ from mmcompress.results import Form, Latency, Record
 
 
 def _said(scores: dict, milliseconds: dict, **asked) -> list[str]:
+    few = 'w8a8' if 'bits' in asked else 'float'
     forms = [
         Form(
             name,
-            bits='float' if name == 'float' else 'w8a8',
+            bits='float' if name == 'float' else few,
             metrics={'accuracy/top1': score},
             latency=Latency(milliseconds[name], 1.0, 2.0, 20))
         for name, score in scores.items()
@@ -48,3 +49,11 @@ def test_a_packed_model_that_is_slower_is_named():
         dict(float=2.0, compressed=5.0, packed=2.5),
         bits='8')
     assert said[0] == 'packed: not faster than float here (0.80 times as fast)'
+
+
+def test_only_with_fewer_channels_or_tokens_it_should_be_faster():
+    scores = dict(float=44.2, compressed=44.2)
+    milliseconds = dict(float=2.0, compressed=2.0)
+    assert not _said(scores, milliseconds, distill_from=('b.py', 'b.pth'))
+    said, = _said(scores, milliseconds, prune=0.3)
+    assert said.startswith('The compressed model is not faster')
