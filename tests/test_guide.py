@@ -226,8 +226,9 @@ OWN_DATA = dict(
     people_student=(WHOLE_BODY, {'train/loss_kpt',
                                  'val/coco-wholebody/AP'}, {}),
     people_rtmpose=(PEOPLE, {'train/loss_kpt', 'val/coco/AP'}, {}))
-# take 2 s and more
-SLOW = ('small_coco', 'small_voc', 'street_rtmdet', 'people_rtmpose')
+# a second and more each: for the gate
+SLOW = ('things_uskd', 'things_plain', 'small_coco', 'small_voc',
+        'street_rtmdet', 'people_rtmpose')
 
 
 def link_data(links):

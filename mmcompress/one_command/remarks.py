@@ -64,8 +64,10 @@ def _of_metric(record: Record, options: Options) -> list[str]:
         ways.append('--bits 8')
     if not options.distill_from:
         ways.append('--distill-from a larger model')
-    if options.trains and options.epochs is None:
+    if options.trains:
         ways.append('more --epochs')
+    if options.prune:
+        ways.append('a smaller --prune')
     metric = describe(record.metric)
     difference = metric.difference(
         _metric(record, record.form('compressed')),

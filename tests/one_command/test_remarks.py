@@ -33,6 +33,10 @@ def test_a_loss_is_that_of_the_table():
         bits='w4a8')  # yapf: disable
     assert said[0].startswith('top-1 %: -1.5 against float. What may help: ')
     assert '--bits 8' in said[0] and '--train' in said[0]
+    said = _said(
+        dict(float=61.0, compressed=20.8), dict(float=2.0, compressed=1.0),
+        prune=0.3, epochs=1)  # yapf: disable
+    assert said[0].endswith('more --epochs, a smaller --prune')
 
 
 def test_noise_is_no_loss_and_packed_is_what_to_deploy():
