@@ -128,10 +128,10 @@ def work(runs: list[Run], runner: Runner, only: str | None,
                     step(run, report)
                 if only != 'train':
                     runner.record(run)
-                console.log(f'{run.name}: done')
+                console.print(f'{run.name}: done')
             except RunFailed as error:
                 failed[run.name] = str(error)
-                console.log(f'{run.name} FAILED: {error}')
+                console.print(f'{run.name} FAILED: {error}')
             progress.advance(bar)
     return failed
 
