@@ -173,7 +173,11 @@ def main() -> int:
         return int(any(run.missing for run in runs))
     failed = {}
     if args.only != 'table':
-        failed = work(runs, runner, args.only, console)
+        try:
+            failed = work(runs, runner, args.only, console)
+        except KeyboardInterrupt:
+            console.print('Interrupted. The same command goes on.')
+            return 130
     show_table(runs, runner, console)
     if failed:
         console.print(f'{len(failed)} of {len(runs)} failed: '
