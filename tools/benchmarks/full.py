@@ -22,7 +22,7 @@ from rich.progress import (BarColumn, MofNCompleteColumn, Progress, TextColumn,
                            TimeElapsedColumn)
 
 import mmcompress.compat  # noqa: F401
-from comparison.metrics import metric_name, to_percent
+from comparison.metrics import main_metric, metric_name, to_percent
 from fullsize import reported
 from fullsize.launch import Launcher
 from fullsize.plan import Run, Settings, find, plan
@@ -143,11 +143,11 @@ def show_table(runs: list[Run], runner: Runner, console: Console) -> None:
         said = reported(ROOT, run.entry.folder, run.name)
         said = '; '.join(f'{name}: {value}' for name, value in said.items())
         measured = 'not run'
-        if runner.state(run).metrics:
-            record = runner.record(run)
-            value = record.forms[0].metrics[record.metric]
-            measured = (f'{metric_name(record.metric)} '
-                        f'{value * to_percent(record.metric):.2f}')
+        metrics = runner.state(run).metrics
+        if metrics:
+            key = main_metric(metrics)
+            value = metrics[key] * to_percent(key)
+            measured = f'{metric_name(key)} {value:.2f}'
         console.print(f'| {run.name} | {said} | {measured} |')
 
 
