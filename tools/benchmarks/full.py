@@ -182,7 +182,9 @@ def main() -> int:
     if failed:
         console.print(f'{len(failed)} of {len(runs)} failed: '
                       f'{", ".join(failed)}. The same command goes on.')
-    elif not args.sample:
+    elif args.sample:
+        console.print('These are samples: the scores say nothing.')
+    else:
         console.print('python tools/benchmarks/report.py writes the pages.')
     return int(bool(failed))
 
