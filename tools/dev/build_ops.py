@@ -1,4 +1,4 @@
-"""Compile the 1-bit kernels: ``mmcompress/ops/_C*.so``.
+"""Compile the 1-bit kernels: ``_C*.so``, ``lib*.so`` in ``mmcompress/ops``.
 
 ``make`` runs it in a checkout, ``setup.py`` for installations. Only the
 standard library is used, and torch is not imported: its headers and libraries
@@ -30,6 +30,8 @@ SOURCES = ROOT / 'ops' / 'csrc'
 TARGET = ROOT / 'mmcompress' / 'ops'
 # the first whose stable interface has what binding.cpp uses
 OLDEST_TORCH = (2, 10)
+# the same kernels as operators for ONNX Runtime
+ORT_LIBRARY = 'libmmcompress_ort.so'
 START = time.time()
 
 
@@ -100,13 +102,13 @@ def run(command: list[str], title: str) -> None:
 
 
 def build_cpu(target: Path) -> Path:
-    """Compile the kernels for CPUs and their binding.
+    """Compile the kernels for CPUs, for PyTorch and for ONNX Runtime.
 
     Args:
         target (Path): Folder of the library.
 
     Returns:
-        Path: The library.
+        Path: The library for PyTorch.
 
     Raises:
         BuildError: If that doesn't work.
@@ -130,18 +132,23 @@ def build_cpu(target: Path) -> Path:
                 '-c', source['file'], '-o', output
             ], f'compiling {source["file"]}')
 
+        def link(name: str, left_out: str, *libraries: str) -> Path:
+            parts = (o for o, source in zip(objects, sources)
+                     if not source.get(left_out))
+            run([
+                compiler, '-shared', *complete, *parts, '-o', f'{temp}/{name}',
+                *libraries
+            ], f'linking {name}')
+            replace(Path(temp) / name, target / name)
+            return target / name
+
         # the longest first
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             list(pool.map(compile_one, reversed(sources), reversed(objects)))
+        link(ORT_LIBRARY, 'needs_torch', '-pthread')
         # no rpath: torch is loaded before the kernels are
-        library = target / '_C.so'
-        run([
-            compiler, '-shared', *complete, *objects, '-o', f'{temp}/_C.so',
-            f'-L{torch.library_folder}', *(f'-l{name}'
-                                           for name in plan['libraries'])
-        ], 'linking')
-        replace(Path(temp) / '_C.so', library)
-    return library
+        return link('_C.so', 'for_onnxruntime', f'-L{torch.library_folder}',
+                    *(f'-l{name}' for name in plan['libraries']))
 
 
 def replace(source: Path, target: Path) -> None:
@@ -239,12 +246,13 @@ def try_build(target: Path = TARGET) -> list[Path]:
 
 def is_current() -> bool:
     """Whether the checkout's library is newer than its sources."""
-    library = TARGET / '_C.so'
+    libraries = [TARGET / '_C.so', TARGET / ORT_LIBRARY]
     kinds = ('.json', '.cpp', '.h', '.cu', '.cuh')
     files = [f for f in SOURCES.rglob('*') if f.suffix in kinds]
     files.append(Path(__file__))
-    return library.exists() and library.stat().st_mtime >= max(
-        f.stat().st_mtime for f in files)
+    newest = max(f.stat().st_mtime for f in files)
+    return all(library.exists() and library.stat().st_mtime >= newest
+               for library in libraries)
 
 
 if __name__ == '__main__':

@@ -4,6 +4,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     dict(
         conversion=['Converted', 'convert'],
+        custom_ops=['custom_ops_library'],
         testing=['evaluate'],
         writing=['Exported', 'export'],
         metadata=['as_texts', 'metadata_of', 'read_metadata'],

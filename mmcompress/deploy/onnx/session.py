@@ -3,6 +3,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .custom_ops import custom_ops_library, uses_custom_ops
 from .packages import needs
 
 
@@ -26,6 +27,8 @@ class Session:
         options.inter_op_num_threads = 1
         # it warns of shapes that are not known
         options.log_severity_level = 3
+        if uses_custom_ops(model):
+            options.register_custom_ops_library(custom_ops_library())
         if optimized is not None:
             options.optimized_model_filepath = optimized
         self.session = runtime.InferenceSession(

@@ -8,6 +8,7 @@ import torch.nn as nn
 from mmcompress.ops import reference
 from .activations import clip_codes, merge_quantizers
 from .conversion import Converted, convert
+from .custom_ops import custom_ops_library
 from .integer_convs import write_integer_convs
 from .integers import Found, find_layers
 from .metadata import as_texts
@@ -16,6 +17,7 @@ from .nodes import is_quantized, name_nodes
 from .norms import fold_norms, keep_biases, widen_biases
 from .operators import translations
 from .packages import needs
+from .packed import as_nodes, is_packed, packed_layers, read_channels_last
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -114,7 +116,7 @@ def _without_match_merge(
 def _write(network: Network) -> 'ir.Model':
     """The graph of a network, as the exporter of PyTorch writes it."""
     try:
-        with torch.no_grad():
+        with torch.no_grad(), as_nodes(network):
             program = torch.export.export(
                 network, (network.example(), ), strict=False)
             program = _without_match_merge(program)
@@ -147,10 +149,11 @@ def _all_names(model: nn.Module) -> list[tuple[str, nn.Module]]:
 def export(model: nn.Module,
            size: tuple[int, int],
            metadata: dict[str, Any] | None = None) -> Exported:
-    """Write the network of a model, float or quantized, as ONNX.
+    """Write the network of a model, float, quantized or packed, as ONNX.
 
     Norms are folded into convolutions. Layers with quantizers are written so
-    that onnxruntime computes them in integers.
+    that onnxruntime computes them in integers; packed 1-bit layers as
+    operators of :func:`~.custom_ops.custom_ops_library`.
 
     Args:
         model (nn.Module): A model of an mm library, in eval mode; not
@@ -161,6 +164,8 @@ def export(model: nn.Module,
             is not exported.
 
     Raises:
+        FileNotFoundError: If the model is packed and the library of its
+            operators is not built.
         ImportError: If ``mmcompress[onnx]`` is not installed.
         RuntimeError: If a quantizer has no scales yet.
         ValueError: If something of the network can not be exported; names
@@ -168,9 +173,13 @@ def export(model: nn.Module,
     """
     for package in ('onnx', 'onnxscript', 'onnxruntime'):
         needs(package)
+    packed = packed_layers(model)
+    if packed:
+        custom_ops_library()
     # runs it: one that has no scales, and gets more than zeros, says so
     Network(model, size)
     converted = convert(model)
+    converted.layers.update(packed)
     network = Network(converted.model, size).eval()
     written = _write(network)
     graph = written.graph
@@ -184,7 +193,10 @@ def export(model: nn.Module,
     clip_codes(graph)
     keep_biases(graph)
     widen_biases(graph)
-    nodes = [node.name for node in graph if is_quantized(node)]
+    read_channels_last(graph)
+    nodes = [
+        node.name for node in graph if is_quantized(node) or is_packed(node)
+    ]
     found = find_layers(_bytes(written), nodes)
     if write_integer_convs(graph, set(found.float)):
         found = find_layers(_bytes(written), nodes)
