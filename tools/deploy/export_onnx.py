@@ -1,4 +1,4 @@
-"""Write the network of a trained model, float or quantized, as ONNX."""
+"""Write the network of a trained model as ONNX."""
 import argparse
 import contextlib
 import io
@@ -22,8 +22,10 @@ import mmcompress.compat  # noqa: F401
 from mmcompress.analysis.subject import load_weights
 from mmcompress.atomic import replacing
 from mmcompress.deploy.file.convert import test_batches
-from mmcompress.deploy.onnx import (Agreement, Exported, compare, evaluate,
-                                    export, metadata_of)
+from mmcompress.deploy.onnx import (Agreement, Exported, compare,
+                                    custom_ops_library, evaluate, export,
+                                    metadata_of)
+from mmcompress.deploy.onnx.nodes import PACKED
 from mmcompress.launch import add_cfg_options
 from mmcompress.model.config import build_untrained, read_config
 from mmcompress.model.inputs import image_size
@@ -32,8 +34,8 @@ from mmcompress.tables import format_table
 
 DESCRIPTION = '''Writes backbone, neck and head of a model of any mm library
 as an ONNX file, opset 21, for images of one size. Layers with quantizers, of
-QuantizeLayers or tools/quantize.py, become integers of onnxruntime; batch
-norms are folded. Says which layers onnxruntime computes in integers and which
+QuantizeLayers or tools/quantize.py, become integers of onnxruntime, packed
+1-bit layers operators of a library for it; batch norms are folded. Says which layers onnxruntime computes in integers and which
 not, and compares its outputs with the model's.'''
 
 
@@ -94,12 +96,14 @@ def say_layers(exported: Exported) -> None:
     if exported.network.left_out:
         print(exported.network.left_out)
     if not exported.converted.layers and not exported.floats():
-        print('The model has no quantizers: the file is float')
+        print('The model has no low-bit layers: the file is float')
         return
     counts = Counter(exported.found.integer.values())
     kinds = ', '.join(f'{n} {kind}' for kind, n in sorted(counts.items()))
     print(f'onnxruntime computes {sum(counts.values())} layers and products '
           f'in integers: {kinds or "none"}')
+    if set(counts) & set(PACKED):
+        print(f'It needs the operators of {custom_ops_library()}')
     floats = [[name, why] for name, why in exported.floats().items()]
     if floats:
         print(
@@ -116,6 +120,9 @@ def say_agreement(agreement: Agreement, what: str) -> None:
         print(f'{100 * agreement.equal:.3f} % of {agreement.codes} codes of '
               f'activations are equal, {100 * agreement.nearly:.3f} % differ '
               f'by at most 1 (fewest equal: {agreement.worst})')
+    if agreement.bits:
+        print(f'Of {agreement.bits} bits of packed layers '
+              f'{agreement.different_bits} differ')
 
 
 def progress(items: Iterable, what: str) -> Iterable:

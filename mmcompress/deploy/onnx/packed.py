@@ -9,9 +9,11 @@ from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 import torch.nn as nn
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmcompress.ops import packed_bytes
 from mmcompress.ops.arguments import conv_output_size
@@ -236,3 +238,44 @@ def read_channels_last(graph: 'ir.Graph') -> None:
                     source.attributes['perm'].as_ints()) == _TO_NCHW):
                 node.replace_input_with(index, source.inputs[0])
                 node.attributes[attribute] = ir.AttrInt64(attribute, 1)
+
+
+def bits_of(graph: 'ir.Graph') -> dict[str, tuple['ir.Value', int]]:
+    """Packed bits that nodes give, and the number of channels they are of.
+
+    Args:
+        graph (ir.Graph): In the order in which the network computes.
+    """
+    found = {}
+    for node in graph:
+        if node.domain != DOMAIN:
+            continue
+        for value in node.outputs:
+            if value.dtype is not None and value.dtype.name == 'UINT8':
+                channels = node.inputs[1].shape[0] if is_packed(node) else \
+                    node.attributes['channels'].as_int()
+                found[value.name] = value, channels
+    return found
+
+
+class CollectedBits(TorchDispatchMode):
+    """Collects packed bits while a network computes, in its order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[Tensor] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        """Call an operator and look at what it gives."""
+        results = func(*args, **(kwargs or {}))
+        if func.namespace == 'mmcompress' and 'binary' in func.name():
+            several = results if isinstance(results, tuple) else (results, )
+            self.found += [
+                y for y in several if y.dtype == torch.uint8 and y.numel()
+            ]
+        return results
+
+
+def count_different(a: Tensor, b: Tensor) -> int:
+    """In how many bits two tensors of bytes differ."""
+    return int(np.unpackbits((a ^ b).numpy()).sum())
