@@ -19,6 +19,7 @@ from mmcompress.ops import packed_bytes
 from mmcompress.ops.arguments import conv_output_size
 from ..integer_layers import PackedIntegerLayer
 from ..packed_layers import ENGINES, PackedLayer
+from ..roi_align import POOLS, ChannelsLastRoIAlign
 from .custom_ops import DOMAIN, VERSION
 from .nodes import PACKED
 from .packages import needs
@@ -162,6 +163,19 @@ def _linear_fused(*args) -> tuple[Tensor | None, Tensor | None]:
                   num_outputs, bits_only, dict(channels=channels))
 
 
+def _roi_align(x: Tensor, rois: Tensor, output_size: Sequence[int],
+               spatial_scale: float, sampling_ratio: int,
+               aligned: bool) -> Tensor:
+    return _node(
+        'RoIAlign', [x, rois],
+        [(torch.float32, (rois.shape[0], x.shape[1], *output_size))],
+        output_size=list(output_size),
+        spatial_scale=float(spatial_scale),
+        sampling_ratio=sampling_ratio,
+        aligned=int(aligned),
+        channels_last=0)[0]
+
+
 #: Called as ``torch.ops.mmcompress``; bits of weights stand for blobs.
 NODES = SimpleNamespace(
     binary_prepack=_prepack,
@@ -174,6 +188,7 @@ NODES = SimpleNamespace(
     binary_linear_bits=_linear_bits,
     binary_linear_fused=_linear_fused)
 ENGINES['onnx'] = NODES
+POOLS['onnx'] = _roi_align
 
 
 def packed_layers(model: nn.Module) -> dict[str, str]:
@@ -199,18 +214,23 @@ def packed_layers(model: nn.Module) -> dict[str, str]:
 @contextmanager
 def as_nodes(network: nn.Module) -> Iterator[None]:
     """Let packed layers write nodes while a network is traced."""
-    layers = [m for m in network.modules() if isinstance(m, PackedLayer)]
-    twins = [layer.twin for layer in layers]
-    for layer in layers:
-        layer.twin = 'onnx'
-        # now, so that it is a constant of the graph
-        layer.blob  # noqa: B018
+    twins = {
+        module: module.twin
+        for module in network.modules()
+        if isinstance(module, (PackedLayer, ChannelsLastRoIAlign))
+    }
+    for module in twins:
+        module.twin = 'onnx'
+        if isinstance(module, PackedLayer):
+            # now, so that it is a constant of the graph
+            module.blob  # noqa: B018
     try:
         yield
     finally:
-        for layer, twin in zip(layers, twins):
-            layer._blobs.pop(('onnx', layer.stored.device))
-            layer.twin = twin
+        for module, twin in twins.items():
+            module.twin = twin
+            if isinstance(module, PackedLayer):
+                module._blobs.pop(('onnx', module.stored.device))
 
 
 def is_packed(node: 'ir.Node') -> bool:
