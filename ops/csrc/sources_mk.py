@@ -9,8 +9,7 @@ def main(machine: str) -> None:
     print('FLAGS :=', *build['flags'])
     for source in build['sources']:
         is_ours = machine in source.get('machine', [machine])
-        is_binding = source.get('needs_torch') or source.get('for_onnxruntime')
-        if is_binding or not is_ours:
+        if source.get('needs_torch') or not is_ours:
             continue
         target = '$(BUILD)/' + source['file'].replace('.cpp', '.o')
         print('OBJECTS +=', target)

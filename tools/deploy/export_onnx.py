@@ -35,8 +35,9 @@ from mmcompress.tables import format_table
 DESCRIPTION = '''Writes backbone, neck and head of a model of any mm library
 as an ONNX file, opset 21, for images of one size. Layers with quantizers, of
 QuantizeLayers or tools/quantize.py, become integers of onnxruntime, packed
-1-bit layers operators of a library for it; batch norms are folded. Says which layers onnxruntime computes in integers and which
-not, and compares its outputs with the model's.'''
+1-bit layers operators of a library for it; batch norms are folded. Says which
+layers onnxruntime computes in integers and which not, and compares its outputs
+with the model's.'''
 
 
 def parse_args() -> argparse.Namespace:

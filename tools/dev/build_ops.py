@@ -1,5 +1,7 @@
-"""Compile the 1-bit kernels: ``_C*.so``, ``lib*.so`` in ``mmcompress/ops``.
+"""Compile the 1-bit kernels: ``mmcompress/ops/_C*.so``.
 
+Of the same kernels it makes operators for ONNX Runtime,
+``mmcompress/ops/libmmcompress_ort.so``, which needs nothing of that to build.
 ``make`` runs it in a checkout, ``setup.py`` for installations. Only the
 standard library is used, and torch is not imported: its headers and libraries
 are enough. Which files there are, and their flags, stands in
@@ -102,13 +104,13 @@ def run(command: list[str], title: str) -> None:
 
 
 def build_cpu(target: Path) -> Path:
-    """Compile the kernels for CPUs, for PyTorch and for ONNX Runtime.
+    """Compile the kernels for CPUs and their binding.
 
     Args:
         target (Path): Folder of the library.
 
     Returns:
-        Path: The library for PyTorch.
+        Path: The library.
 
     Raises:
         BuildError: If that doesn't work.
@@ -132,23 +134,50 @@ def build_cpu(target: Path) -> Path:
                 '-c', source['file'], '-o', output
             ], f'compiling {source["file"]}')
 
-        def link(name: str, left_out: str, *libraries: str) -> Path:
-            parts = (o for o, source in zip(objects, sources)
-                     if not source.get(left_out))
-            run([
-                compiler, '-shared', *complete, *parts, '-o', f'{temp}/{name}',
-                *libraries
-            ], f'linking {name}')
-            replace(Path(temp) / name, target / name)
-            return target / name
-
         # the longest first
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             list(pool.map(compile_one, reversed(sources), reversed(objects)))
-        link(ORT_LIBRARY, 'needs_torch', '-pthread')
         # no rpath: torch is loaded before the kernels are
-        return link('_C.so', 'for_onnxruntime', f'-L{torch.library_folder}',
-                    *(f'-l{name}' for name in plan['libraries']))
+        library = target / '_C.so'
+        run([
+            compiler, '-shared', *complete, *objects, '-o', f'{temp}/_C.so',
+            f'-L{torch.library_folder}', *(f'-l{name}'
+                                           for name in plan['libraries'])
+        ], 'linking')
+        replace(Path(temp) / '_C.so', library)
+        kernels = [
+            output for output, source in zip(objects, sources)
+            if not source.get('needs_torch')
+        ]
+        link_for_onnxruntime(target, plan, compiler, kernels, complete)
+    return library
+
+
+def link_for_onnxruntime(target: Path, plan: dict, compiler: str,
+                         kernels: list[str], options: list[str]) -> None:
+    """Make operators for ONNX Runtime of the kernels that are compiled.
+
+    Args:
+        target (Path): Folder of the library.
+        plan (dict): ``sources.json``.
+        compiler (str): That they were compiled with.
+        kernels (list[str]): Their object files.
+        options (list[str]): For linking.
+
+    Raises:
+        BuildError: If that doesn't work.
+    """
+    folder = Path(kernels[0]).parent
+    binding = [f'{folder}/onnxruntime.o']
+    run([
+        compiler, *plan['flags'], '-I.', '-c', plan['onnxruntime'], '-o',
+        *binding
+    ], f'compiling {plan["onnxruntime"]}')
+    run([
+        compiler, '-shared', *options, *kernels, *binding, '-o',
+        f'{folder}/{ORT_LIBRARY}', '-pthread'
+    ], 'linking for ONNX Runtime')
+    replace(folder / ORT_LIBRARY, target / ORT_LIBRARY)
 
 
 def replace(source: Path, target: Path) -> None:

@@ -254,8 +254,8 @@ def read_channels_last(graph: 'ir.Graph') -> None:
                 continue
             value = node.inputs[index]
             source = None if value is None else value.producer()
-            if (source is not None and source.op_type == 'Transpose' and list(
-                    source.attributes['perm'].as_ints()) == _TO_NCHW):
+            if (source is not None and source.op_type == 'Transpose'
+                    and list(source.attributes['perm'].as_ints()) == _TO_NCHW):
                 node.replace_input_with(index, source.inputs[0])
                 node.attributes[attribute] = ir.AttrInt64(attribute, 1)
 

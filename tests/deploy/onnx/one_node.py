@@ -40,17 +40,16 @@ def run(kind, dynamic, constants, outputs, threads=1, **attributes):
     outs = [f'out{i}' for i in range(len(outputs))]
     node = onnx.helper.make_node(
         kind, names, outs, domain=DOMAIN, **attributes)
-    graph = onnx.helper.make_graph(
-        [node], 'graph', [
-            onnx.helper.make_tensor_value_info(k, types[v.dtype], v.shape)
-            for k, v in dynamic.items()
-        ], [
-            onnx.helper.make_tensor_value_info(name, types[dtype], None)
-            for name, dtype in zip(outs, outputs)
-        ], [
-            onnx.numpy_helper.from_array(v.contiguous().numpy(), k)
-            for k, v in constants.items() if v is not None
-        ])
+    graph = onnx.helper.make_graph([node], 'graph', [
+        onnx.helper.make_tensor_value_info(k, types[v.dtype], v.shape)
+        for k, v in dynamic.items()
+    ], [
+        onnx.helper.make_tensor_value_info(name, types[dtype], None)
+        for name, dtype in zip(outs, outputs)
+    ], [
+        onnx.numpy_helper.from_array(v.contiguous().numpy(), k)
+        for k, v in constants.items() if v is not None
+    ])
     opsets = [
         onnx.helper.make_opsetid('', 21),
         onnx.helper.make_opsetid(DOMAIN, VERSION)

@@ -68,7 +68,12 @@ def test_a_fused_convolution(name, channels_last):
         ops.binary_pack(x), prepack(conv['group']), *geometry)
     residual = noise(*size_of.shape, seed=6)
     y, bits = ops.binary_conv2d_fused(
-        x, prepack(conv['group']), scale, shift, *geometry, residual=residual,
+        x,
+        prepack(conv['group']),
+        scale,
+        shift,
+        *geometry,
+        residual=residual,
         **given)
     order = [0, 2, 3, 1]
     dynamic = dict(x=x, residual=residual)
@@ -94,8 +99,7 @@ def test_bits_in_and_little_around():
     bits = ops.binary_pack(noise(1, 64, 5, 6))
     scale, shift = noise(2, 64, seed=2)
     y, _ = ops.binary_conv2d_fused(bits, prepack(), scale, shift, shape, 1, 1)
-    attributes = dict(
-        CONV, channels=64, pads=[1, 1], residual_channels_last=0)
+    attributes = dict(CONV, channels=64, pads=[1, 1], residual_channels_last=0)
     found, = run('BinaryConv2dFused', dict(x=bits),
                  dict(weight_bits=rows, scale=scale, shift=shift), [FLOAT],
                  **attributes)
@@ -152,7 +156,9 @@ def test_linear_layers(leading):
     assert bits.equal(
         ops.binary_linear_pack(x, given['threshold'], given['flip']))
     k, = run(
-        'BinaryLinear', dict(x=bits), dict(weight_bits=rows), [INT],
+        'BinaryLinear',
+        dict(x=bits),
+        dict(weight_bits=rows), [INT],
         channels=70)
     assert k.equal(ops.binary_linear(bits, prepack(), shape))
     limit, flip = torch.arange(50, dtype=INT) - 25, given['next_flip']

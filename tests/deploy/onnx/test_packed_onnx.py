@@ -11,8 +11,8 @@ from mmengine.registry import MODELS, DefaultScope
 from quantization import small_models
 
 from mmcompress.deploy import pack
-from mmcompress.deploy.onnx import (Network, Session, compare,
-                                    custom_ops, custom_ops_library, export)
+from mmcompress.deploy.onnx import (Network, Session, compare, custom_ops,
+                                    custom_ops_library, export)
 from mmcompress.model.config import build_untrained, read_config
 
 pytest.importorskip('onnxscript')
@@ -94,8 +94,8 @@ def test_a_packed_network(name, networks):
     assert agreement.largest < 1e-5
     assert exported.floats() == {}
     kinds = set(exported.found.integer.values())
-    assert kinds <= set(('BinaryConv2dFused', 'BinaryConv2dFusedBits',
-                         'BinaryConv2dBits'))
+    assert kinds <= set(
+        ('BinaryConv2dFused', 'BinaryConv2dFusedBits', 'BinaryConv2dBits'))
     assert 'BinaryConv2dFused' in kinds
     # what it was compared with is the model that was handed over
     own = Network(model, NETWORKS[name][2])(image)
