@@ -186,6 +186,10 @@ class Network(nn.Module):
         """One for each output, by its place in what the head returns."""
         return _names(self.structure)
 
+    def comparable(self, outs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Those outputs of which differences of all values say something."""
+        return outs
+
     def reads(self, images: Tensor) -> Tensor:
         """Images as the exported network takes them.
 

@@ -121,8 +121,9 @@ class DensePostprocess(nn.Module):
         self.cfg = head.test_cfg or {}
         self.suppression = read_suppression(name, head, self.cfg.get('nms'),
                                             self.limit())
-        if getattr(head.loss_cls, 'custom_cls_channels', False):
-            raise refuse(name, head.loss_cls, 'it has an activation of its '
+        loss = getattr(head, 'loss_cls', None)
+        if getattr(loss, 'custom_cls_channels', False):
+            raise refuse(f'{name}.loss_cls', loss, 'it has an activation of its '
                          'own')
         self.check(name, head)
         self.priors = nn.ModuleList(

@@ -78,6 +78,30 @@ class WholeNetwork(Network):
             for name, side in zip(('height', 'width'), self.size))
         return ({1: height, 2: width}, None)
 
+    def reads(self, images: Tensor) -> Tensor:
+        """Images as the network takes them; see :meth:`Network.reads`."""
+        if images.dtype == torch.uint8:
+            return self.reads_raw(images)
+        return super().reads(images)
+
+    def reads_raw(self, images: Tensor) -> Tensor:
+        """Images before preprocessing, shape (1, h, w, 3).
+
+        Raises:
+            ValueError: If they have another size than was exported.
+        """
+        size = images.shape[1:3]
+        fits = size[0] <= self.size[0] and size[1] <= self.size[1]
+        if not (fits if self.pads else tuple(size) == self.size):
+            raise ValueError(
+                f'the file was exported for images of {self.size[0]} x '
+                f'{self.size[1]}, and one is {size[0]} x {size[1]}')
+        return images
+
+    def comparable(self, outs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Predictions are compared one by one, elsewhere."""
+        return ()
+
     def output_names(self) -> list[str]:
         """Names of predictions."""
         return list(self.postprocess.names)
