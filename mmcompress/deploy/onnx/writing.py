@@ -10,6 +10,7 @@ import torch.nn as nn
 from mmcompress.ops import reference
 from .activations import clip_codes, merge_quantizers
 from .conversion import Converted, convert
+from .deformable import without_deformable_operators
 from .integer_convs import write_integer_convs
 from .integers import Found, find_layers
 from .metadata import as_texts
@@ -208,6 +209,7 @@ def export(model: nn.Module,
     elif preprocessing:
         raise ValueError('preprocessing is written together with the '
                          'predictions: postprocess=True (--postprocess)')
+    model = without_deformable_operators(model)
     # runs it: one that has no scales, and gets more than zeros, says so
     make(model, size)
     converted = convert(model)
