@@ -35,8 +35,17 @@ class Session:
             model, options, providers=['CPUExecutionProvider'])
         self.input_name = self.session.get_inputs()[0].name
 
-    def __call__(self, images: Tensor) -> list[Tensor]:
-        """Compute the outputs of preprocessed images, shape (1, 3, H, W)."""
+    def __call__(self, images: Tensor, **others: Tensor) -> list[Tensor]:
+        """Compute the outputs of images, as the written network takes them.
+
+        Args:
+            images (Tensor): Preprocessed, shape (1, 3, H, W).
+            others (Tensor): Optional inputs, by their names.
+        """
+        inputs = {self.input_name: images, **others}
         outs = self.session.run(
-            None, {self.input_name: np.ascontiguousarray(images.numpy())})
+            None, {
+                name: np.ascontiguousarray(value.numpy())
+                for name, value in inputs.items()
+            })
         return [torch.from_numpy(out) for out in outs]

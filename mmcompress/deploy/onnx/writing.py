@@ -1,5 +1,7 @@
 """Write the network of a model as ONNX."""
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
@@ -9,6 +11,7 @@ from mmcompress.ops import reference
 from .activations import clip_codes, merge_quantizers
 from .conversion import Converted, convert
 from .custom_ops import custom_ops_library
+from .deformable import without_deformable_operators
 from .integer_convs import write_integer_convs
 from .integers import Found, find_layers
 from .metadata import as_texts
@@ -18,6 +21,8 @@ from .norms import fold_norms, keep_biases, widen_biases
 from .operators import translations
 from .packages import needs
 from .packed import as_nodes, is_packed, packed_layers, read_channels_last
+from .postprocess import operators as predictions
+from .postprocess.whole import WholeNetwork
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -118,7 +123,10 @@ def _write(network: Network) -> 'ir.Model':
     try:
         with torch.no_grad(), as_nodes(network):
             program = torch.export.export(
-                network, (network.example(), ), strict=False)
+                network,
+                network.examples(),
+                dynamic_shapes=network.dynamic_shapes(),
+                strict=False)
             program = _without_match_merge(program)
     except Exception as error:
         _refuse(network, _where(error, network), error)
@@ -127,9 +135,12 @@ def _write(network: Network) -> 'ir.Model':
             program,
             dynamo=True,
             opset_version=OPSET,
-            input_names=['images'],
+            input_names=network.input_names(),
             output_names=network.output_names(),
-            custom_translation_table=translations(),
+            custom_translation_table={
+                **translations(),
+                **predictions.translations()
+            },
             verbose=False)
     except Exception as error:
         _refuse(network, _of_operator(program, error), error)
@@ -146,9 +157,21 @@ def _all_names(model: nn.Module) -> list[tuple[str, nn.Module]]:
     return list(model.named_modules(remove_duplicate=False))
 
 
+def _give_defaults(graph: 'ir.Graph', network: Network) -> None:
+    """Let all inputs behind the images be optional."""
+    ir = needs('onnx_ir')
+    for value, example in zip(graph.inputs[1:], network.examples()[1:]):
+        value.const_value = ir.tensor(example.numpy(), name=value.name)
+        graph.register_initializer(value)
+
+
 def export(model: nn.Module,
            size: tuple[int, int],
-           metadata: dict[str, Any] | None = None) -> Exported:
+           metadata: dict[str, Any] | None = None,
+           *,
+           postprocess: bool = False,
+           preprocessing: bool = False,
+           flip_indices: Sequence[int] | None = None) -> Exported:
     """Write the network of a model, float, quantized or packed, as ONNX.
 
     Norms are folded into convolutions. Layers with quantizers are written so
@@ -162,10 +185,19 @@ def export(model: nn.Module,
         metadata (dict[str, Any] | None): Kept in the file, see
             :func:`~.metadata.metadata_of`, with the bits of layers and what
             is not exported.
+        postprocess (bool): Whether to write what the model predicts of what
+            its network returns, too: decoding, suppression, scores.
+        preprocessing (bool): With ``postprocess``, whether to write what the
+            data preprocessor does, too; images are uint8 then, as the
+            pipeline gives them, with channels behind.
+        flip_indices (Sequence[int] | None): Of keypoints, for pose estimators
+            that also look at the flipped image.
 
     Raises:
         FileNotFoundError: If the model is packed and the library of its
             operators is not built.
+        NoPostprocess: If predictions of the model are not known; names the
+            module.
         ImportError: If ``mmcompress[onnx]`` is not installed.
         RuntimeError: If a quantizer has no scales yet.
         ValueError: If something of the network can not be exported; names
@@ -176,11 +208,22 @@ def export(model: nn.Module,
     packed = packed_layers(model)
     if packed:
         custom_ops_library()
+    make = Network
+    if postprocess:
+        make = partial(
+            WholeNetwork,
+            flip_indices=flip_indices,
+            preprocessing=preprocessing)
+    elif preprocessing:
+        raise ValueError('preprocessing is written together with the '
+                         'predictions: postprocess=True (--postprocess)')
+    model = without_deformable_operators(model)
     # runs it: one that has no scales, and gets more than zeros, says so
-    Network(model, size)
+    make(model, size)
     converted = convert(model)
     converted.layers.update(packed)
-    network = Network(converted.model, size).eval()
+    network = make(converted.model, size)
+    network.eval()
     written = _write(network)
     graph = written.graph
     names = {m: name for name, m in reversed(_all_names(network.model))}
@@ -200,6 +243,7 @@ def export(model: nn.Module,
     found = find_layers(_bytes(written), nodes)
     if write_integer_convs(graph, set(found.float)):
         found = find_layers(_bytes(written), nodes)
+    _give_defaults(graph, network)
     written.producer_name = 'mmcompress'
     written.metadata_props.clear()
     written.metadata_props.update(
