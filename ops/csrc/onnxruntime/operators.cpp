@@ -123,7 +123,9 @@ class Bits {
         limit_(node.per_channel<Constant<int32_t>>(
             2, "limit", kOrtInt32, layer_.weights().shape().num_outputs)),
         flip_(node.per_channel<Flags>(3, "flip", kOrtBool,
-                                      layer_.weights().shape().num_outputs)) {}
+                                      layer_.weights().shape().num_outputs)) {
+    require(limit_.exists() && flip_.exists(), "limit and flip are missing");
+  }
 
   void run(const Call& call) const {
     const TensorView x = call.input(0);
