@@ -27,6 +27,7 @@ from mmcompress.model.testing import measure
 from .metadata import metadata_of
 from .postprocess.agreement import Predictions, compare_predictions
 from .postprocess.running import FilePredictor, images_of, made_up
+from .session import Session
 from .testing import evaluate
 from .verify import Agreement, compare
 from .writing import Exported, export
@@ -120,7 +121,7 @@ def _compare(exported: Exported, model: nn.Module, batches: list | None,
         return compare(exported, images), None, len(images)
     if batches is None:
         batches = made_up(network, model, num)
-    predictor = FilePredictor(network, model, exported.proto)
+    predictor = FilePredictor(network, model, Session(exported.proto))
     predictions = compare_predictions(predictor, model, batches)
     images = [
         image.inputs()[0] for batch in batches
@@ -140,9 +141,9 @@ def _metrics(cfg: Config, model: nn.Module, exported: Exported,
             return progress(items, 'onnxruntime')
 
         if hasattr(exported.network, 'postprocess'):
-            after = measure(
-                cfg, FilePredictor(exported.network, model, exported.proto),
-                bar)
+            predictor = FilePredictor(exported.network, model,
+                                      Session(exported.proto))
+            after = measure(cfg, predictor, bar)
         else:
             after = evaluate(cfg, model, exported.proto,
                              exported.network.size, bar)
