@@ -87,10 +87,12 @@ def build(name, steps=None):
             module.running_mean.normal_(0, .1)
             module.running_var.uniform_(.5, 2)
             module.weight.data.uniform_(.5, 1.5)
+    # more, and scores of 1 would tie
+    spread = 0.05 if hasattr(model, 'roi_head') else 0.15
     for key, parameter in model.named_parameters():
         is_head = key.startswith(('bbox_head', 'rpn_head', 'roi_head'))
         if is_head and parameter.dim() > 1:
-            parameter.data.normal_(0, .15)
+            parameter.data.normal_(0, spread)
         if is_head and key.endswith('bias'):
             parameter.data.zero_()
     model.requires_grad_(False)

@@ -105,7 +105,7 @@ def test_what_is_not_known_is_refused_by_name(name, words):
     with predicting.scope(name):
         model = predicting.build(name)
         with pytest.raises(NoPostprocess, match=words):
-            WholeNetwork(model, (64, 96))
+            WholeNetwork(model, (128, 160))
 
 
 @torch.no_grad()
