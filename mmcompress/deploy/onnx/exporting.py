@@ -24,7 +24,7 @@ from mmcompress.model.config import build_untrained, read_config
 from mmcompress.model.data import dataset_of
 from mmcompress.model.inputs import image_size
 from mmcompress.model.testing import measure
-from .metadata import metadata_of
+from .metadata import before_preprocessing, metadata_of
 from .postprocess.agreement import Predictions, compare_predictions
 from .postprocess.running import FilePredictor, images_of, made_up
 from .session import Session
@@ -226,10 +226,13 @@ def export_file(
         # not chained: train() of some backbones in mm libraries returns None
         model.eval()
         size = tuple(size or _padded(image_size(cfg, model), model))
+        metadata = metadata_of(cfg, model, size, meta)
+        if preprocessing:
+            metadata['input'] = before_preprocessing(metadata['input'])
         exported = export(
             model,
             size,
-            metadata_of(cfg, model, size, meta),
+            metadata,
             postprocess=postprocess,
             preprocessing=preprocessing,
             flip_indices=_flip_indices(cfg, meta) if postprocess else None)
