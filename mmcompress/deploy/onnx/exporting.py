@@ -145,8 +145,8 @@ def _metrics(cfg: Config, model: nn.Module, exported: Exported,
                                       Session(exported.proto))
             after = measure(cfg, predictor, bar)
         else:
-            after = evaluate(cfg, model, exported.proto,
-                             exported.network.size, bar)
+            after = evaluate(cfg, model, exported.proto, exported.network.size,
+                             bar)
     return {
         key: (before[key], after[key])
         for key in before if key in after and all(

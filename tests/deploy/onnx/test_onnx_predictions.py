@@ -5,8 +5,8 @@ import torch
 from test_onnx_models import STEP
 
 from mmcompress.deploy.onnx import (FilePredictor, NoPostprocess, Session,
-                                    WholeNetwork, compare,
-                                    compare_predictions, export)
+                                    WholeNetwork, compare, compare_predictions,
+                                    export)
 from mmcompress.deploy.onnx.deformable import without_deformable_operators
 from mmcompress.deploy.onnx.postprocess import made_up
 
@@ -38,8 +38,7 @@ def test_the_network_predicts_what_the_model_does(name):
     with predicting.scope(name):
         model = predicting.build(name)
         size = predicting.size_of(name, model)
-        network = WholeNetwork(
-            without_deformable_operators(model), size, FLIP)
+        network = WholeNetwork(without_deformable_operators(model), size, FLIP)
         batches = made_up(network, model, 2)
         if network.pads:
             # what is beside the image is cut off

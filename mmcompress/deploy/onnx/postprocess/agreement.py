@@ -115,9 +115,9 @@ class _Counts:
 def _boxes(expected: Any, found: Any) -> tuple:
     a, b = expected.pred_instances, found.pred_instances
     i, j = match_boxes(a.bboxes, b.bboxes, a.labels, b.labels)
-    return (len(a), len(b), torch.ones(len(i), dtype=torch.bool),
-            (a.bboxes[i] - b.bboxes[j]).abs().amax(-1)
-            if len(i) else torch.zeros(0), (a.scores[i] - b.scores[j]).abs())
+    same = torch.ones(len(i), dtype=torch.bool)
+    position = (a.bboxes[i] - b.bboxes[j]).abs().amax(-1)
+    return len(a), len(b), same, position, (a.scores[i] - b.scores[j]).abs()
 
 
 def _classes(expected: Any, found: Any) -> tuple:
@@ -168,6 +168,6 @@ def compare_predictions(predictor: FilePredictor, model: nn.Module,
     counts = _Counts(of)
     for batch in batches:
         for image in images_of(network, model, batch):
-            counts.add(*differences(
-                _predict(model, image), predictor.predict(image)))
+            counts.add(
+                *differences(_predict(model, image), predictor.predict(image)))
     return counts.done()

@@ -23,11 +23,13 @@ def _of_detector(model: nn.Module, sample: Any, boxes: Tensor, scores: Tensor,
     return model.add_pred_to_datasample([sample], [found])[0]
 
 
-def _of_classifier(model: nn.Module, sample: Any, scores: Tensor,
-                   *labels: Tensor) -> Any:
+def _of_classifier(model: nn.Module,
+                   sample: Any,
+                   scores: Tensor,
+                   label: Tensor | None = None) -> Any:
     head = model.head
-    if labels:
-        label = labels[0]
+    if label is not None:
+        pass
     elif head.thr is not None:
         label = torch.where(scores[0] >= head.thr)[0]
     else:
