@@ -1,4 +1,6 @@
 """Predictions of whole models, in PyTorch and on onnxruntime."""
+from pathlib import Path
+
 import predicting
 import pytest
 import torch
@@ -22,6 +24,33 @@ POSES = ('rtmpose', 'vitpose', 'heatmap')
 ALL = DETECTORS + LABELS + POSES
 QUANTIZED = ('retinanet', 'faster_rcnn', 'rtmdet', 'detr', 'resnet', 'deit',
              'swin', 'pspnet', 'segformer', 'rtmpose')
+
+# as the guide calls them
+TITLES = dict(
+    retinanet='RetinaNet',
+    faster_rcnn='Faster R-CNN',
+    cascade_rcnn='Cascade R-CNN',
+    rtmdet='RTMDet',
+    fcos='FCOS',
+    gfl='GFL',
+    atss='ATSS',
+    yolox='YOLOX',
+    detr='DETR',
+    conditional_detr='Conditional DETR',
+    dab_detr='DAB-DETR',
+    deformable_detr='Deformable DETR',
+    dino='DINO',
+    resnet='ResNet',
+    mobilenet_v2='MobileNetV2',
+    deit='DeiT',
+    swin='Swin',
+    pspnet='PSPNet',
+    segformer='SegFormer',
+    upernet_swin='UPerNet',
+    rtmpose='RTMPose',
+    vitpose='ViTPose (UDP)',
+    heatmap='heatmaps of MSRA')
+GUIDE = Path(__file__).parents[3] / 'docs' / 'user_guide' / 'onnx.md'
 
 
 def marked(names):
@@ -94,6 +123,22 @@ def test_a_quantized_file_predicts_what_the_model_does(name):
     # nets without training, in which flips grow from layer to layer
     assert agreement.nearly > 0.95
     assert found.matched > 0.5 * found.expected
+
+
+def test_the_guide_lists_what_is_tried():
+    table = GUIDE.read_text('utf-8').partition('## Models')[2]
+    rows = [[cell.strip() for cell in line.strip('| ').split('|')]
+            for line in table.splitlines()
+            if line.startswith('|') and '--' not in line]
+    listed = {
+        model: predictions.partition(',')[0]
+        for _, models, _, predictions in (row for row in rows if len(row) == 4)
+        for model in models.split(', ')
+    }
+    for name in ALL:
+        expected = 'both' if name in QUANTIZED else 'float'
+        assert listed[TITLES[name]] == expected, name
+    assert listed['Mask R-CNN'] == 'no: `roi_head.mask_head`'
 
 
 @pytest.mark.parametrize(
