@@ -122,7 +122,7 @@ def _compare(exported: Exported, model: nn.Module, batches: list | None,
     if batches is None:
         batches = made_up(network, model, num)
     predictor = FilePredictor(network, model, Session(exported.proto))
-    predictions = compare_predictions(predictor, model, batches)
+    predictions = compare_predictions(predictor, model, batches, num)
     images = [
         image.inputs()[0] for batch in batches
         for image in images_of(network, model, batch)
