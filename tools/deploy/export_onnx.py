@@ -112,9 +112,8 @@ def say_predictions(predictions: Predictions, images: str) -> None:
 
 def say_metrics(metrics: dict[str, tuple[float, float]]) -> None:
     """The metric of the model, and of the file."""
-    rows = [[
-        key, f'{before:.6g}', f'{after:.6g}', f'{after - before:+.4f}'
-    ] for key, (before, after) in metrics.items()]
+    rows = [[key, f'{before:.6g}', f'{after:.6g}', f'{after - before:+.4f}']
+            for key, (before, after) in metrics.items()]
     print(
         format_table('Metric', ['', 'PyTorch', 'onnxruntime', 'difference'],
                      rows))

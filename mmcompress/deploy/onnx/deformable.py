@@ -108,9 +108,9 @@ def _with_known_shapes(model: nn.Module) -> None:
     original = model.pre_transformer
 
     def pre_transformer(features: Sequence[Tensor],
-                        *args: Any) -> tuple[dict, dict]:
+                        samples: list) -> tuple[dict, dict]:
         shapes = tuple(tuple(map(int, x.shape[-2:])) for x in features)
-        parts = original(features, *args)
+        parts = original(features, samples)
         for part in parts:
             part['spatial_shapes'] = shapes
         return parts

@@ -24,9 +24,10 @@ from mmcompress.model.config import build_untrained, read_config
 from mmcompress.model.data import dataset_of
 from mmcompress.model.inputs import image_size
 from mmcompress.model.testing import measure
-from .metadata import metadata_of
+from .metadata import before_preprocessing, metadata_of
 from .postprocess.agreement import Predictions, compare_predictions
 from .postprocess.running import FilePredictor, images_of, made_up
+from .session import Session
 from .testing import evaluate
 from .verify import Agreement, compare
 from .writing import Exported, export
@@ -120,8 +121,8 @@ def _compare(exported: Exported, model: nn.Module, batches: list | None,
         return compare(exported, images), None, len(images)
     if batches is None:
         batches = made_up(network, model, num)
-    predictor = FilePredictor(network, model, exported.proto)
-    predictions = compare_predictions(predictor, model, batches)
+    predictor = FilePredictor(network, model, Session(exported.proto))
+    predictions = compare_predictions(predictor, model, batches, num)
     images = [
         image.inputs()[0] for batch in batches
         for image in images_of(network, model, batch)
@@ -140,12 +141,12 @@ def _metrics(cfg: Config, model: nn.Module, exported: Exported,
             return progress(items, 'onnxruntime')
 
         if hasattr(exported.network, 'postprocess'):
-            after = measure(
-                cfg, FilePredictor(exported.network, model, exported.proto),
-                bar)
+            predictor = FilePredictor(exported.network, model,
+                                      Session(exported.proto))
+            after = measure(cfg, predictor, bar)
         else:
-            after = evaluate(cfg, model, exported.proto,
-                             exported.network.size, bar)
+            after = evaluate(cfg, model, exported.proto, exported.network.size,
+                             bar)
     return {
         key: (before[key], after[key])
         for key in before if key in after and all(
@@ -225,10 +226,13 @@ def export_file(
         # not chained: train() of some backbones in mm libraries returns None
         model.eval()
         size = tuple(size or _padded(image_size(cfg, model), model))
+        metadata = metadata_of(cfg, model, size, meta)
+        if preprocessing:
+            metadata['input'] = before_preprocessing(metadata['input'])
         exported = export(
             model,
             size,
-            metadata_of(cfg, model, size, meta),
+            metadata,
             postprocess=postprocess,
             preprocessing=preprocessing,
             flip_indices=_flip_indices(cfg, meta) if postprocess else None)

@@ -107,8 +107,7 @@ def compare(exported: Exported, images: Iterable[Tensor]) -> Agreement:
             expected = network(image)
         collected.close()
         actual = session(image)
-        for a, b in zip(actual[:num_outputs],
-                        network.comparable(expected)):
+        for a, b in zip(actual[:num_outputs], network.comparable(expected)):
             unit = b.norm().clamp(min=1e-12)
             difference = max(difference, float((a - b).norm() / unit))
             unit = b.abs().amax().clamp(min=1e-12)

@@ -1,6 +1,7 @@
 """Whether a file predicts what the model does."""
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Any
 
 import torch
@@ -115,9 +116,9 @@ class _Counts:
 def _boxes(expected: Any, found: Any) -> tuple:
     a, b = expected.pred_instances, found.pred_instances
     i, j = match_boxes(a.bboxes, b.bboxes, a.labels, b.labels)
-    return (len(a), len(b), torch.ones(len(i), dtype=torch.bool),
-            (a.bboxes[i] - b.bboxes[j]).abs().amax(-1)
-            if len(i) else torch.zeros(0), (a.scores[i] - b.scores[j]).abs())
+    same = torch.ones(len(i), dtype=torch.bool)
+    position = (a.bboxes[i] - b.bboxes[j]).abs().amax(-1)
+    return len(a), len(b), same, position, (a.scores[i] - b.scores[j]).abs()
 
 
 def _classes(expected: Any, found: Any) -> tuple:
@@ -154,20 +155,24 @@ def _predict(model: nn.Module, image: Image) -> Any:
 
 
 @torch.no_grad()
-def compare_predictions(predictor: FilePredictor, model: nn.Module,
-                        batches: Iterable) -> Predictions:
+def compare_predictions(predictor: FilePredictor,
+                        model: nn.Module,
+                        batches: Iterable,
+                        limit: int | None = None) -> Predictions:
     """Compare what a file predicts with what the model itself does.
 
     Args:
         predictor (FilePredictor): Of the file.
         model (nn.Module): In eval mode.
         batches (Iterable): Of a data loader.
+        limit (int | None): The most images that are looked at.
     """
     network = predictor.network
     of, differences = _KINDS[network.library]
     counts = _Counts(of)
-    for batch in batches:
-        for image in images_of(network, model, batch):
-            counts.add(*differences(
-                _predict(model, image), predictor.predict(image)))
+    images = chain.from_iterable(
+        images_of(network, model, batch) for batch in batches)
+    for image in islice(images, limit):
+        counts.add(
+            *differences(_predict(model, image), predictor.predict(image)))
     return counts.done()

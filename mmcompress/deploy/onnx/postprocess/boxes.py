@@ -40,8 +40,7 @@ class Suppression(NamedTuple):
             apart = labels.to(boxes.dtype) * (boxes.max() + 1)
             boxes = boxes + apart[:, None]
         scores = torch.where(valid, scores, -1)
-        return suppress(boxes, scores, self.iou, self.limit
-                        or boxes.shape[0])
+        return suppress(boxes, scores, self.iou, self.limit or boxes.shape[0])
 
 
 def read_suppression(name: str, module: object, cfg: Mapping,
@@ -60,16 +59,18 @@ def read_suppression(name: str, module: object, cfg: Mapping,
     cfg = dict(cfg or dict(type=None))
     kind = cfg.pop('type', 'nms')
     if kind != 'nms':
-        raise refuse(name, module, f'suppression of type {kind!r} is none of '
-                     'ONNX, which has `nms` only')
+        raise refuse(
+            name, module, f'suppression of type {kind!r} is none of '
+            'ONNX, which has `nms` only')
     of_all = bool(cfg.pop('class_agnostic', False))
     iou = cfg.pop('iou_threshold', cfg.pop('iou_thr', None))
     # of how many boxes mmcv goes class by class, with the same result
     cfg.pop('split_thr', None)
     limits = [n for n in (limit, cfg.pop('max_num', None)) if n and n > 0]
     if cfg or iou is None:
-        raise refuse(name, module, 'of nms, `iou_threshold`, `class_agnostic` '
-                     f'and `max_num` are known, not {", ".join(cfg) or cfg}')
+        raise refuse(
+            name, module, 'of nms, `iou_threshold`, `class_agnostic` '
+            f'and `max_num` are known, not {", ".join(cfg) or cfg}')
     return Suppression(float(iou), of_all, min(limits, default=0))
 
 

@@ -42,9 +42,9 @@ def best(scores: Tensor, threshold: float, num: int) -> Candidates:
     total = scores.numel()
     top, index = scores.flatten().topk(min(num, total) if num > 0 else total)
     num_classes = scores.shape[1]
-    return Candidates(top, index % num_classes,
-                      index.div(num_classes, rounding_mode='floor'),
-                      top > threshold)
+    places = index.div(num_classes, rounding_mode='floor')
+    valid = top > threshold
+    return Candidates(top, index % num_classes, places, valid)
 
 
 def rows(maps: Tensor, width: int) -> Tensor:
@@ -123,8 +123,8 @@ class DensePostprocess(nn.Module):
                                             self.limit())
         loss = getattr(head, 'loss_cls', None)
         if getattr(loss, 'custom_cls_channels', False):
-            raise refuse(f'{name}.loss_cls', loss, 'it has an activation of its '
-                         'own')
+            raise refuse(f'{name}.loss_cls', loss,
+                         'it has an activation of its own')
         self.check(name, head)
         self.priors = nn.ModuleList(
             Priors(head.prior_generator, i, tuple(scores.shape[-2:]),

@@ -120,10 +120,10 @@ class Heatmap(nn.Module):
         # than at those of y
         along_x = (1 < x) & (x < width - 1) & (0 < y) & (y < height)
         along_y = (1 < y) & (y < height - 1) & (0 < x) & (x < width)
-        step = torch.stack([
-            torch.where(along_x, value(1, 0) - value(-1, 0), 0.),
-            torch.where(along_y, value(0, 1) - value(0, -1), 0.)
-        ], -1)
+        dx, dy = value(1, 0) - value(-1, 0), value(0, 1) - value(0, -1)
+        step = torch.stack(
+            [torch.where(along_x, dx, 0.),
+             torch.where(along_y, dy, 0.)], -1)
         return cells + 0.25 * step.sign()
 
 
@@ -262,5 +262,4 @@ class PosePostprocess(nn.Module):
         flipped = self.codec.flip(flipped, self.order, self.cfg)
         if isinstance(outs, Tensor):
             return self.codec((outs + flipped) * 0.5)
-        return self.codec(
-            tuple((a + b) * 0.5 for a, b in zip(outs, flipped)))
+        return self.codec(tuple((a + b) * 0.5 for a, b in zip(outs, flipped)))

@@ -63,8 +63,8 @@ class MapPostprocess(nn.Module):
     """
     names = ('labels', )
 
-    def __init__(self, model: nn.Module, outs: Any,
-                 size: tuple[int, int]) -> None:
+    def __init__(self, model: nn.Module, outs: Any, size: tuple[int,
+                                                                int]) -> None:
         super().__init__()
         for method in ('predict', 'encode_decode', 'inference'):
             if not is_inherited(model, method, 'EncoderDecoder'):
@@ -98,7 +98,9 @@ class MapPostprocess(nn.Module):
             tuple[Tensor]: Classes, int64, shape (1, H, W).
         """
         logits = F.interpolate(
-            logits, self.size, mode='bilinear',
+            logits,
+            self.size,
+            mode='bilinear',
             align_corners=self.align_corners)
         if self.threshold is not None:
             return ((logits.sigmoid() > self.threshold)[:, 0].long(), )

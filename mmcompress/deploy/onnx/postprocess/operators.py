@@ -75,8 +75,10 @@ def translations() -> dict[Callable, Callable]:
 
     def write_suppress(boxes, scores, iou: float, limit: int):
         kept = op.NonMaxSuppression(
-            op.Unsqueeze(boxes, ints(0)), op.Unsqueeze(scores, ints(0, 1)),
-            ints(limit), op.Constant(value_floats=[iou]),
+            op.Unsqueeze(boxes, ints(0)),
+            op.Unsqueeze(scores, ints(0, 1)),
+            ints(limit),
+            op.Constant(value_floats=[iou]),
             # scores of those that don't count are -1
             op.Constant(value_floats=[-0.5]))
         # image, class, place

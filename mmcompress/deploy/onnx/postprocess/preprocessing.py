@@ -13,13 +13,13 @@ class Preprocessing(nn.Module):
         size (tuple[int, int]): Height and width of what it gives.
     """
 
-    def __init__(self, preprocessor: nn.Module, size: tuple[int,
-                                                            int]) -> None:
+    def __init__(self, preprocessor: nn.Module, size: tuple[int, int]) -> None:
         super().__init__()
         self.size = tuple(size)
         self.swaps = any(
-            getattr(preprocessor, name, False) for name in
-            ('_channel_conversion', 'channel_conversion', 'to_rgb'))
+            getattr(preprocessor, name, False)
+            for name in ('_channel_conversion', 'channel_conversion',
+                         'to_rgb'))
         self.pad_value = float(
             getattr(preprocessor, 'pad_value',
                     getattr(preprocessor, 'pad_val', 0)))

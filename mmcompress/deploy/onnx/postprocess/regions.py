@@ -96,11 +96,10 @@ class RegionPostprocess(nn.Module):
             raise refuse('roi_head', head, 'StandardRoIHead and '
                          'CascadeRoIHead are known')
         if head.with_mask:
-            raise refuse('roi_head.mask_head',
-                         head.mask_head, 'masks are not exported')
-        names, heads, extractors = [''], [head.bbox_head], [
-            head.bbox_roi_extractor
-        ]
+            raise refuse('roi_head.mask_head', head.mask_head,
+                         'masks are not exported')
+        names, heads = [''], [head.bbox_head]
+        extractors = [head.bbox_roi_extractor]
         if is_cascade:
             heads, extractors = map(list, (*heads, *extractors))
             names = [f'.{i}' for i in range(len(heads))]
@@ -121,8 +120,9 @@ class RegionPostprocess(nn.Module):
                 and is_inherited(head, 'regress_by_class', 'BBoxHead')):
             raise refuse(name, head, 'it predicts in a way of its own')
         if head.custom_activation or not head.with_reg or not head.with_cls:
-            raise refuse(name, head, 'heads of classes, by softmax, and boxes '
-                         'are known')
+            raise refuse(
+                name, head, 'heads of classes, by softmax, and boxes '
+                'are known')
         check_coder(f'{name}.bbox_coder', head.bbox_coder)
 
     def _stage(self, i: int, features: Sequence[Tensor],

@@ -1,6 +1,6 @@
 """Predictions of a written file, as samples of the model's library."""
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from mmengine.structures import InstanceData, PixelData
 from torch import Tensor
 
-from ..session import Session
+from mmcompress.model.inputs import raw_batch
 from .whole import WholeNetwork
 
 
@@ -23,11 +23,13 @@ def _of_detector(model: nn.Module, sample: Any, boxes: Tensor, scores: Tensor,
     return model.add_pred_to_datasample([sample], [found])[0]
 
 
-def _of_classifier(model: nn.Module, sample: Any, scores: Tensor,
-                   *labels: Tensor) -> Any:
+def _of_classifier(model: nn.Module,
+                   sample: Any,
+                   scores: Tensor,
+                   label: Tensor | None = None) -> Any:
     head = model.head
-    if labels:
-        label = labels[0]
+    if label is not None:
+        pass
     elif head.thr is not None:
         label = torch.where(scores[0] >= head.thr)[0]
     else:
@@ -126,18 +128,18 @@ class FilePredictor:
     Args:
         network (WholeNetwork): What was written.
         model (nn.Module): Whose samples are filled.
-        proto (bytes): What is in the file.
+        run (Callable): Computes the file: its :class:`~..session.Session`, or
+            the network itself.
     """
 
     def __init__(self, network: WholeNetwork, model: nn.Module,
-                 proto: bytes) -> None:
-        self.network, self.model = network, model
-        self.session = Session(proto)
+                 run: Callable) -> None:
+        self.network, self.model, self.run = network, model, run
 
     def predict(self, image: Image) -> Any:
         """The sample of an image, with predictions."""
         images, others = image.inputs()
-        outs = self.session(images, **others)
+        outs = self.run(images, **others)
         fill = _FILL[self.network.library]
         return fill(self.model, copy.deepcopy(image.sample), *outs)
 
@@ -151,26 +153,28 @@ class FilePredictor:
         return self
 
 
-def made_up(network: WholeNetwork, model: nn.Module, num: int) -> list[dict]:
+def made_up(network: WholeNetwork,
+            model: nn.Module,
+            num: int,
+            size: Sequence[int] | None = None) -> list[dict]:
     """Batches of one image of noise, for want of data.
 
     Args:
         network (WholeNetwork): That reads them.
         model (nn.Module): The model.
         num (int): How many.
+        size (Sequence[int] | None): Height and width; that of the network.
     """
-    from mmcompress.model.inputs import raw_batch
+    size = tuple(size or network.size)
     batches = []
     for _ in range(num):
-        batch = raw_batch(model, network.library, network.size, 1)
+        batch = raw_batch(model, network.library, size, 1)
         if network.library == 'mmpose':
-            width, height = np.array(network.size[::-1])
-            batch['data_samples'][0].set_metainfo(
-                dict(
-                    input_center=np.array([width, height]) / 2,
-                    input_scale=np.array([width, height])))
+            sides = np.array(size[::-1], dtype=np.float32)
+            info = dict(input_center=sides / 2, input_scale=sides)
+            batch['data_samples'][0].set_metainfo(info)
         if network.library == 'mmdet':
-            info = dict(ori_shape=network.size, scale_factor=(1., 1.))
+            info = dict(ori_shape=size, scale_factor=(1., 1.))
             batch['data_samples'][0].set_metainfo(info)
         batches.append(batch)
     return batches

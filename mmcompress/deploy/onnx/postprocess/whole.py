@@ -73,10 +73,9 @@ class WholeNetwork(Network):
         """Which sizes of inputs are free."""
         if self.preprocessing is None or not self.pads:
             return None
-        height, width = (
-            torch.export.Dim(name, min=16, max=side)
-            for name, side in zip(('height', 'width'), self.size))
-        return ({1: height, 2: width}, None)
+        height, width = (torch.export.Dim(name, min=16, max=side)
+                         for name, side in zip(('height', 'width'), self.size))
+        return ({1: height, 2: width}, )
 
     def reads(self, images: Tensor) -> Tensor:
         """Images as the network takes them; see :meth:`Network.reads`."""
