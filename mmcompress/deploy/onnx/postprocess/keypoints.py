@@ -164,7 +164,7 @@ class UDPHeatmap(Heatmap):
 
     def refine(self, cells: Tensor, heatmaps: Tensor) -> Tensor:
         """A step of Newton's method on logarithms, shape (K, 2)."""
-        maps = self._blurred(heatmaps).clamp(1e-3, 50).log()
+        maps = self._blurred(heatmaps).clamp(1e-3, 50.).log()
         maps = F.pad(maps[None], (1, 1, 1, 1), mode='replicate')[0]
         num, height, width = maps.shape
         flat = maps.flatten()
