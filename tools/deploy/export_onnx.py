@@ -6,9 +6,8 @@ from collections.abc import Iterable
 from rich.console import Console
 from rich.progress import track
 
-from mmcompress.deploy.onnx import (ExportReport, Predictions,
-                                    custom_ops_library, export_file)
-from mmcompress.deploy.onnx.nodes import PACKED
+from mmcompress.deploy.onnx import export_file
+from mmcompress.deploy.onnx.sentences import sentences
 from mmcompress.launch import add_cfg_options
 from mmcompress.tables import format_table
 
@@ -57,60 +56,6 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def say_layers(report: ExportReport) -> None:
-    """Which layers are computed how."""
-    if report.left_out:
-        print(report.left_out)
-    if not report.is_quantized:
-        print('The model has no low-bit layers: the file is float')
-        return
-    counts = sorted(report.integers.items())
-    kinds = ', '.join(f'{n} {kind}' for kind, n in counts)
-    print(f'onnxruntime computes {sum(report.integers.values())} layers and '
-          f'products in integers: {kinds or "none"}')
-    if set(report.integers) & set(PACKED):
-        print(f'It needs the operators of {custom_ops_library()}')
-    if report.floats:
-        print(
-            format_table('Low-bit layers that are not among them',
-                         ['module', 'why'],
-                         [[name, why] for name, why in report.floats.items()]))
-
-
-def say_agreement(report: ExportReport) -> None:
-    """How near onnxruntime comes."""
-    agreement = report.agreement
-    if report.predictions is None:
-        print(f'On {report.images}, outputs of onnxruntime differ by '
-              f'{agreement.difference:.2e} of their norm, a value by '
-              f'{agreement.largest:.2e} of the largest')
-    if agreement.codes:
-        print(f'{100 * agreement.equal:.3f} % of {agreement.codes} codes of '
-              f'activations are equal, {100 * agreement.nearly:.3f} % differ '
-              f'by at most 1 (fewest equal: {agreement.worst})')
-    if agreement.bits:
-        print(f'Of {agreement.bits} bits of packed layers '
-              f'{agreement.different_bits} differ')
-
-
-def say_predictions(predictions: Predictions, images: str) -> None:
-    """How many predictions are equal."""
-    of = predictions.of
-    print(f'On {images}, {100 * predictions.share:.2f} % of {of} are equal: '
-          f'the model has {predictions.expected} and the file '
-          f'{predictions.found}, of which {predictions.matched} were compared '
-          f'and {predictions.equal} agree, {predictions.near} to 1 pixel and '
-          '0.01 of a score')
-    parts = [
-        f'{name} by {value:.2g}{unit}'
-        for name, value, unit in (('a coordinate', predictions.position,
-                                   ' pixels'), ('a score', predictions.score,
-                                                '')) if value is not None
-    ]
-    if parts:
-        print(f'Largest differences: {", ".join(parts)}')
-
-
 def say_metrics(metrics: dict[str, tuple[float, float]]) -> None:
     """The metric of the model, and of the file."""
     rows = [[key, f'{before:.6g}', f'{after:.6g}', f'{after - before:+.4f}']
@@ -139,10 +84,8 @@ def main() -> None:
         evaluate=args.evaluate,
         options=args.cfg_options,
         progress=progress)
-    say_layers(report)
-    say_agreement(report)
-    if report.predictions is not None:
-        say_predictions(report.predictions, report.images)
+    for sentence in sentences(report):
+        print(sentence)
     if report.metrics is not None:
         say_metrics(report.metrics)
     size = report.size
