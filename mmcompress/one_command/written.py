@@ -40,19 +40,19 @@ def _hooks(cfg: Config) -> dict:
 
 def _changed(model: Code | dict, changes: dict) -> Code | dict:
     """A model with other values of some of its keys."""
-    if isinstance(model, Code):
-        keys = ', '.join(
-            f'{key}={_changed(Code(f"{model}.{key}"), value)}' if isinstance(
-                value, dict) else f'{key}={expression(value)}'
-            for key, value in changes.items())
-        return Code(f'dict({model}, {keys})')
-    return {
-        **model,
-        **{
-            key: _changed(model[key], value) if isinstance(value, dict) else value
+    if not isinstance(model, Code):
+        inner = {
+            key:
+            _changed(model[key], value) if isinstance(value, dict) else value
             for key, value in changes.items()
         }
-    }
+        return {**model, **inner}
+    keys = []
+    for key, value in changes.items():
+        if isinstance(value, dict):
+            value = _changed(Code(f'{model}.{key}'), value)
+        keys.append(f'{key}={expression(value)}')
+    return Code(f'dict({model}, {", ".join(keys)})')
 
 
 def model_config(plan: Plan, steps: list[dict], base: str) -> str:
