@@ -72,7 +72,8 @@ def train(config: Path,
                TimeElapsedColumn(), TextColumn('to go:'),
                TimeRemainingColumn())
     with open(log, 'a') as out, Progress(
-            *columns, console=Console(file=sys.stderr)) as bar:
+            *columns, console=Console(file=sys.stderr,
+                                      force_jupyter=False)) as bar:
         task = bar.add_task(what, total=iterations, loss='')
         process = subprocess.Popen([sys.executable, '-c', _RUN, *arguments],
                                    stdout=subprocess.PIPE,

@@ -4,6 +4,8 @@ Each runs in a fresh kernel, on one thread, in an empty folder that has the
 tools and the configs of the checkout.
 """
 import argparse
+import base64
+import io
 import os
 import re
 import sys
@@ -15,6 +17,7 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
 TUTORIALS = ROOT / 'docs' / 'tutorials'
@@ -24,6 +27,8 @@ LINKED = ('configs', 'mmcompress', 'tools')
 TIMEOUT = 1800
 # a tutorial ends with numbers; a cell with this tag holds them
 NUMBERS = 'numbers'
+# of pictures, as they are stored: pixels of their width, and colours
+WIDTH, COLOURS = 720, 96
 _COLOURS = re.compile(r'\x1b\[[0-9;?]*[A-Za-z]')
 
 
@@ -32,8 +37,9 @@ def environment() -> dict[str, str]:
     path = os.pathsep.join(
         [str(Path(sys.executable).parent),
          os.environ.get('PATH', '')])
-    packages = os.pathsep.join(
-        [str(ROOT), os.environ.get('PYTHONPATH', '')]).rstrip(os.pathsep)
+    packages = os.pathsep.join([str(ROOT),
+                                os.environ.get('PYTHONPATH',
+                                               '')]).rstrip(os.pathsep)
     return dict(
         os.environ,
         PATH=path,
@@ -53,6 +59,24 @@ def _shown(text: str, folder: Path) -> str:
     return text
 
 
+def small_png(content: str) -> str:
+    """A picture of few bytes.
+
+    Args:
+        content (str): PNG in base64.
+
+    Returns:
+        str: The same, not wider than a page, with a palette.
+    """
+    image = Image.open(io.BytesIO(base64.b64decode(content))).convert('RGB')
+    if image.width > WIDTH:
+        image = image.resize((WIDTH, image.height * WIDTH // image.width),
+                             Image.Resampling.LANCZOS)
+    out = io.BytesIO()
+    image.quantize(COLOURS).save(out, 'PNG', optimize=True)
+    return base64.b64encode(out.getvalue()).decode()
+
+
 def clean(notebook: nbformat.NotebookNode, folder: Path) -> None:
     """Take out of a notebook what only holds for one run.
 
@@ -68,6 +92,8 @@ def clean(notebook: nbformat.NotebookNode, folder: Path) -> None:
             for kind, content in output.get('data', {}).items():
                 if kind.startswith('text/'):
                     output.data[kind] = _shown(content, folder)
+                elif kind == 'image/png':
+                    output.data[kind] = small_png(content)
     notebook.metadata.pop('widgets', None)
 
 
@@ -157,8 +183,9 @@ def main() -> int:
 
     def run(name: str) -> bool:
         fault = execute(name, store=not args.check)
-        print(f'{name}: {fault or "runs"} ({time.time() - start:.0f} s)',
-              flush=True)
+        print(
+            f'{name}: {fault or "runs"} ({time.time() - start:.0f} s)',
+            flush=True)
         return fault is None
 
     with ThreadPoolExecutor(args.jobs) as pool:
