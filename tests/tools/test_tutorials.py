@@ -61,12 +61,15 @@ def test_what_only_one_run_has_is_not_stored(tmp_path):
     cell = new_code_cell(outputs=[
         new_output(
             'stream',
-            text=f'10 %\r\x1b[1m100 %\x1b[0m\n{tmp_path}/work_dirs/a.py\n')
+            text=f'10 %\r\x1b[1m100 %\x1b[0m\n{tmp_path}/work_dirs/a.py\n'),
+        new_output('stream', name='stderr', text='progress'),
+        new_output('display_data', data={'text/plain': ''}),
+        new_output('stream', text='end\n')
     ])
     cell.metadata['execution'] = dict(started='now')
     notebook = new_notebook(cells=[cell])
     clean(notebook, tmp_path)
-    assert cell.outputs[0].text == '100 %\nwork_dirs/a.py\n'
+    assert [o.text for o in cell.outputs] == ['100 %\nwork_dirs/a.py\nend\n']
     assert not cell.metadata
 
 

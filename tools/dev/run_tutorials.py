@@ -77,6 +77,14 @@ def small_png(content: str) -> str:
     return base64.b64encode(out.getvalue()).decode()
 
 
+def _is_shown(output: nbformat.NotebookNode) -> bool:
+    """Whether an output is for readers: no progress, no warning, not empty."""
+    if output.output_type == 'stream':
+        return output.name == 'stdout'
+    data = output.get('data', {})
+    return bool('image/png' in data or data.get('text/plain', '').strip())
+
+
 def clean(notebook: nbformat.NotebookNode, folder: Path) -> None:
     """Take out of a notebook what only holds for one run.
 
@@ -86,14 +94,22 @@ def clean(notebook: nbformat.NotebookNode, folder: Path) -> None:
     """
     for cell in notebook.cells:
         cell.metadata.pop('execution', None)
-        for output in cell.get('outputs', ()):
+        if cell.cell_type != 'code':
+            continue
+        kept = []
+        for output in filter(_is_shown, cell.outputs):
             if output.output_type == 'stream':
                 output.text = _shown(output.text, folder)
+                if kept and kept[-1].output_type == 'stream':
+                    kept[-1].text += output.text
+                    continue
             for kind, content in output.get('data', {}).items():
                 if kind.startswith('text/'):
                     output.data[kind] = _shown(content, folder)
                 elif kind == 'image/png':
                     output.data[kind] = small_png(content)
+            kept.append(output)
+        cell.outputs = kept
     notebook.metadata.pop('widgets', None)
 
 
