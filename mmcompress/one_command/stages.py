@@ -239,7 +239,7 @@ class Stages:
             cfg = read_config(str(config))
             found = balance(cfg)
             for one in found:
-                self.say(str(one))
+                self.say(one.sentence())
             return apply(self.plan.distillation.losses, found)
 
         return self._once('balance', work)

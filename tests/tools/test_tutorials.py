@@ -30,9 +30,9 @@ def test_outputs_are_stored_without_errors_and_paths(path):
     code = [c for c in notebook['cells'] if c['cell_type'] == 'code']
     assert [c['execution_count'] for c in code] == [*range(1, len(code) + 1)]
     outputs = [output for cell in code for output in cell['outputs']]
-    assert any('image/png' in o.get('data', {}) for o in outputs)
+    assert any('image/jpeg' in o.get('data', {}) for o in outputs)
     for output in outputs:
-        output.get('data', {}).pop('image/png', None)
+        output.get('data', {}).pop('image/jpeg', None)
     found = LOCAL.search(json.dumps(outputs))
     assert not found, found
     # refuses outputs that are errors

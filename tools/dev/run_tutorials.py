@@ -27,8 +27,9 @@ LINKED = ('configs', 'mmcompress', 'tools')
 TIMEOUT = 1800
 # a tutorial ends with numbers; a cell with this tag holds them
 NUMBERS = 'numbers'
-# of pictures, as they are stored: pixels of their width, and colours
-WIDTH, COLOURS = 720, 96
+# of pictures, as they are stored: pixels of their width
+WIDTH = 720
+PICTURES = {'image/png', 'image/jpeg'}
 _COLOURS = re.compile(r'\x1b\[[0-9;?]*[A-Za-z]')
 
 
@@ -59,21 +60,21 @@ def _shown(text: str, folder: Path) -> str:
     return text
 
 
-def small_png(content: str) -> str:
+def small_jpeg(content: str) -> str:
     """A picture of few bytes.
 
     Args:
         content (str): PNG in base64.
 
     Returns:
-        str: The same, not wider than a page, with a palette.
+        str: JPEG in base64, not wider than a page.
     """
     image = Image.open(io.BytesIO(base64.b64decode(content))).convert('RGB')
     if image.width > WIDTH:
         image = image.resize((WIDTH, image.height * WIDTH // image.width),
                              Image.Resampling.LANCZOS)
     out = io.BytesIO()
-    image.quantize(COLOURS).save(out, 'PNG', optimize=True)
+    image.save(out, 'JPEG', quality=85, optimize=True)
     return base64.b64encode(out.getvalue()).decode()
 
 
@@ -82,7 +83,7 @@ def _is_shown(output: nbformat.NotebookNode) -> bool:
     if output.output_type == 'stream':
         return output.name == 'stdout'
     data = output.get('data', {})
-    return bool('image/png' in data or data.get('text/plain', '').strip())
+    return bool(data.keys() & PICTURES or data.get('text/plain', '').strip())
 
 
 def clean(notebook: nbformat.NotebookNode, folder: Path) -> None:
@@ -106,8 +107,9 @@ def clean(notebook: nbformat.NotebookNode, folder: Path) -> None:
             for kind, content in output.get('data', {}).items():
                 if kind.startswith('text/'):
                     output.data[kind] = _shown(content, folder)
-                elif kind == 'image/png':
-                    output.data[kind] = small_png(content)
+            picture = output.get('data', {}).pop('image/png', None)
+            if picture:
+                output.data['image/jpeg'] = small_jpeg(picture)
             kept.append(output)
         cell.outputs = kept
     notebook.metadata.pop('widgets', None)
