@@ -28,7 +28,7 @@ TIMEOUT = 1800
 # a tutorial ends with numbers; a cell with this tag holds them
 NUMBERS = 'numbers'
 # of pictures, as they are stored: pixels of their width
-WIDTH = 720
+WIDTH = 640
 PICTURES = {'image/png', 'image/jpeg'}
 _COLOURS = re.compile(r'\x1b\[[0-9;?]*[A-Za-z]')
 
@@ -74,7 +74,7 @@ def small_jpeg(content: str) -> str:
         image = image.resize((WIDTH, image.height * WIDTH // image.width),
                              Image.Resampling.LANCZOS)
     out = io.BytesIO()
-    image.save(out, 'JPEG', quality=85, optimize=True)
+    image.save(out, 'JPEG', quality=75, optimize=True)
     return base64.b64encode(out.getvalue()).decode()
 
 
