@@ -1,5 +1,6 @@
 """Sentences about what did not pay, from what was measured."""
 from mmcompress.results import Form, Record
+from mmcompress.results.metrics import describe
 from .options import Options
 
 # changes below these are noise on most data and machines
@@ -65,8 +66,9 @@ def _of_metric(record: Record, options: Options) -> list[str]:
         ways.append('--distill-from a larger model')
     if options.trains and options.epochs is None:
         ways.append('more --epochs')
+    name = describe(record.metric).name.removesuffix(' %')
     return [
-        f'{-100 * loss:.1f} % of {record.metric} is lost. What may help: '
+        f'{-100 * loss:.1f} % of the {name} is lost. What may help: '
         f'{", ".join(ways)}'
     ]
 
