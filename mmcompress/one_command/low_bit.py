@@ -241,7 +241,7 @@ def steps_for_bits(family: Family,
                    bits: str,
                    model: nn.Module,
                    exclude: Sequence[str] = (),
-                   residual: bool = False) -> LowBit:
+                   for_onnx: bool = False) -> LowBit:
     """Steps that give a model few bits, as the table recommends for its kind.
 
     Args:
@@ -251,8 +251,9 @@ def steps_for_bits(family: Family,
             8 bits; ``'1'``: 1-bit convolutions, or Bi-ViT's quantizers.
         model (nn.Module): A float model; left as it is.
         exclude (Sequence[str]): Patterns of what else stays float.
-        residual (bool): With 8 and 4 bits: whether what residual blocks add
-            is quantized, as ONNX Runtime wants it.
+        for_onnx (bool): With 8 and 4 bits: whether what residual blocks add
+            and what attentions multiply is quantized, as ONNX Runtime wants
+            it; packed models compute both in float.
 
     Raises:
         ValueError: If ``bits`` is something else, a pattern selects nothing,
@@ -269,7 +270,11 @@ def steps_for_bits(family: Family,
     if bits in _INTEGERS:
         weight, activation = _INTEGERS[bits]
         step = step_arguments(
-            weight, activation, residual=residual, exclude=list(stays))
+            weight,
+            activation,
+            attention=8 if for_onnx else 32,
+            residual=for_onnx,
+            exclude=list(stays))
         label = f'w{weight}a{activation}'
     else:
         step = dict(table()['ternary'][row_of(family)['ternary']])

@@ -98,10 +98,9 @@ class Stages:
             _, steps = dense_parts(self.plan.cfg)
         steps = [*steps, *self.plan.token_steps()]
         if self.plan.low_bit:
-            # onnxruntime has no integers for sums of real values
-            residual = self.options.export == 'onnx'
+            for_onnx = self.options.export == 'onnx'
             steps += steps_for_bits(self.plan.family, self.options.bits,
-                                    self.plan.model, exclude, residual).steps
+                                    self.plan.model, exclude, for_onnx).steps
         return steps
 
     def _build(self) -> tuple[nn.Module, dict]:
