@@ -237,6 +237,10 @@ def _stays_float(model: nn.Module, exclude: Sequence[str]) -> dict[str, str]:
     return {**stays, **dict.fromkeys(exclude, 'asked for')}
 
 
+def _has_attention(model: nn.Module) -> bool:
+    return any('Attention' in type(m).__name__ for m in model.modules())
+
+
 def steps_for_bits(family: Family,
                    bits: str,
                    model: nn.Module,
@@ -275,6 +279,10 @@ def steps_for_bits(family: Family,
             attention=8 if for_onnx else 32,
             residual=for_onnx,
             exclude=list(stays))
+        if not for_onnx and _has_attention(model):
+            stays['products in attentions'] = (
+                'packed models compute them in float; with --export onnx they '
+                'have 8 bits')
         label = f'w{weight}a{activation}'
     else:
         step = dict(table()['ternary'][row_of(family)['ternary']])
