@@ -43,6 +43,7 @@ test-onedl: $(ONEDL)/ready
 
 bench: ops
 	$(RUN) ops/benchmarks/bench_binary.py
+	$(RUN) ops/benchmarks/bench_ort_ops.py
 	$(RUN) ops/benchmarks/bench_integer.py
 	$(RUN) ops/benchmarks/bench_fake_quantize.py
 	$(RUN) ops/benchmarks/bench_routed_attention.py
@@ -106,4 +107,4 @@ $(LIGHT)/ready: tools/dev/setup_venv.py requirements/build.txt \
 
 clean:
 	rm -rf $(VENV) $(ONEDL) $(LIGHT) .venv-docs build dist mmcompress.egg-info \
-		mmcompress/ops/_C*.so
+		mmcompress/ops/_C*.so mmcompress/ops/lib*.so

@@ -22,5 +22,10 @@ def format_table(title: str, header: list[str], rows: list[list]) -> str:
         table.add_row(*(str(cell) for cell in row))
     out = StringIO()
     # wide enough that nothing wraps: a log file has no width
-    Console(file=out, width=240, markup=False, highlight=False).print(table)
+    Console(
+        file=out,
+        force_jupyter=False,
+        width=240,
+        markup=False,
+        highlight=False).print(table)
     return f'\n{title}\n{out.getvalue().rstrip()}'

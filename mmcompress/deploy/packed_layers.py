@@ -14,8 +14,9 @@ from .geometry import Geometry
 from .integer_layers import PackedIntegerLayer
 from .prepacked import Prepacked
 
-# who computes: the kernels, or plain PyTorch in the kernels' order
-_ENGINES = dict(packed=torch.ops.mmcompress, folded=reference)
+# who computes: the kernels, or plain PyTorch in the kernels' order; export
+# adds one that writes nodes
+ENGINES = dict(packed=torch.ops.mmcompress, folded=reference)
 
 
 class PackedLayer(Prepacked):
@@ -65,7 +66,7 @@ class PackedLayer(Prepacked):
     @property
     def engine(self):
         """Operators that this layer runs on."""
-        return _ENGINES[self.twin]
+        return ENGINES[self.twin]
 
     @property
     def stored(self) -> Tensor:

@@ -7,6 +7,9 @@ from mmcompress.ops import roi_align
 from mmcompress.ops.roi_align import roi_align_reference
 from .fold import Folding
 
+# by twin, as of the packed layers
+POOLS = dict(packed=roi_align, folded=roi_align_reference)
+
 
 class ChannelsLastRoIAlign(nn.Module):
     """mmcv's RoIAlign with averages, see :func:`mmcompress.ops.roi_align`.
@@ -40,10 +43,10 @@ class ChannelsLastRoIAlign(nn.Module):
         """
         if features.device.type != 'cpu':
             return self.layer(features.contiguous(), rois)
-        pool = roi_align_reference if self.twin == 'folded' else roi_align
-        pooled = pool(features.float(), rois.float(), self.output_size,
-                      self.layer.spatial_scale, self.layer.sampling_ratio,
-                      self.layer.aligned)
+        pooled = POOLS[self.twin](features.float(), rois.float(),
+                                  self.output_size, self.layer.spatial_scale,
+                                  self.layer.sampling_ratio,
+                                  self.layer.aligned)
         return pooled.to(features.dtype)
 
 

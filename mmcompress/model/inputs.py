@@ -140,6 +140,25 @@ def default_size(model: nn.Module, scope: str) -> tuple[int, int]:
     return 256, 256
 
 
+def raw_batch(model: nn.Module, scope: str, size: tuple[int, int],
+              num: int) -> dict:
+    """Noise with labels, as a data loader gives it.
+
+    Args:
+        model (nn.Module): A model of an mm library.
+        scope (str): The library.
+        size (tuple[int, int]): Height and width in pixels.
+        num (int): Number of images.
+
+    Raises:
+        ValueError: If the library is none that is known.
+    """
+    if scope not in _MAKERS:
+        raise ValueError(f'default_scope is {scope!r}; inputs can be made up '
+                         f'for {", ".join(_MAKERS)}')
+    return _MAKERS[scope](model, size, num)
+
+
 def made_up_batch(model: nn.Module,
                   scope: str,
                   size: tuple[int, int] | None = None,
@@ -160,10 +179,7 @@ def made_up_batch(model: nn.Module,
     Raises:
         ValueError: If the library is another one.
     """
-    if scope not in _MAKERS:
-        raise ValueError(f'default_scope is {scope!r}; inputs can be made up '
-                         f'for {", ".join(_MAKERS)}')
-    make = partial(_MAKERS[scope], model)
+    make = partial(raw_batch, model, scope)
     size = tuple(size or default_size(model, scope))
     preprocessor = model.data_preprocessor
     # neither random sizes nor padding to the size of the config

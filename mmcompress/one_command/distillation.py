@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import torch.nn as nn
 from mmengine.config import Config
 
-from mmcompress.distill.classes import classes_at
 from .families import Family, find_family, row_of, table
 from .meeting import (Mismatch, common_run, extra_tokens, first_path, maps_in,
                       noise_for, only_call, outputs_of, slice_tap)
@@ -18,14 +17,10 @@ class Distillation:
 
     Attributes:
         losses (dict[str, dict]): As ``mmcompress.Distill`` takes them.
-        init_student (list[str] | None): Parts that may start from the
-            teacher's weights, where these are all of the student's shapes.
-            A checkpoint of the student that is loaded wins over it.
         recipe (str): Name of the recipe.
         why (str): What chose it, in a sentence or two.
     """
     losses: dict[str, dict]
-    init_student: list[str] | None
     recipe: str
     why: str
 
@@ -169,21 +164,6 @@ def _losses(name: str, sides: _Sides) -> dict[str, dict]:
     }
 
 
-def _inherited(name: str, student: nn.Module,
-               teacher: nn.Module) -> list[str] | None:
-    """Parts of a recipe that fit as a whole, and mean the same classes."""
-    ours, theirs = student.state_dict(), teacher.state_dict()
-    parts = []
-    for part in table()['recipes'][name].get('inherits', ()):
-        keys = [key for key in ours if key.startswith(f'{part}.')]
-        same = all(key in theirs and theirs[key].shape == ours[key].shape
-                   for key in keys)
-        if keys and same and classes_at(student, part) == classes_at(
-                teacher, part):
-            parts.append(part)
-    return parts or None
-
-
 def _observe(names: list[str], student_cfg: Config, student: nn.Module,
              teacher_cfg: Config, teacher: nn.Module) -> _Sides:
     batch = noise_for(student, student_cfg)
@@ -267,5 +247,5 @@ def distillation(family: Family, recipe: str | None, student_cfg: Config,
         passed = names[:names.index(chosen)]
         why += [f'not {name}: {reasons[name]}' for name in passed]
     note = table()['recipes'][chosen].get('why')
-    return Distillation(fit[chosen], _inherited(chosen, student, teacher),
-                        chosen, '; '.join(why + [note] if note else why))
+    return Distillation(fit[chosen], chosen,
+                        '; '.join(why + [note] if note else why))

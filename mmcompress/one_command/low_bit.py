@@ -253,11 +253,15 @@ def _stays_float(model: nn.Module, exclude: Sequence[str]) -> dict[str, str]:
     }
 
 
+def _has_attention(model: nn.Module) -> bool:
+    return any('Attention' in type(m).__name__ for m in model.modules())
+
+
 def steps_for_bits(family: Family,
                    bits: str,
                    model: nn.Module,
                    exclude: Sequence[str] = (),
-                   residual: bool = False) -> LowBit:
+                   for_onnx: bool = False) -> LowBit:
     """Steps that give a model few bits, as the table recommends for its kind.
 
     Args:
@@ -267,8 +271,9 @@ def steps_for_bits(family: Family,
             8 bits; ``'1'``: 1-bit convolutions, or Bi-ViT's quantizers.
         model (nn.Module): A float model; left as it is.
         exclude (Sequence[str]): Patterns of what else stays float.
-        residual (bool): With 8 and 4 bits: whether what residual blocks add
-            is quantized, as ONNX Runtime wants it.
+        for_onnx (bool): With 8 and 4 bits: whether what residual blocks add
+            and what attentions multiply is quantized, as ONNX Runtime wants
+            it; packed models compute both in float.
 
     Raises:
         ValueError: If ``bits`` is something else, a pattern selects nothing,
@@ -285,7 +290,15 @@ def steps_for_bits(family: Family,
     if bits in _INTEGERS:
         weight, activation = _INTEGERS[bits]
         step = step_arguments(
-            weight, activation, residual=residual, exclude=list(stays))
+            weight,
+            activation,
+            attention=8 if for_onnx else 32,
+            residual=for_onnx,
+            exclude=list(stays))
+        if not for_onnx and _has_attention(model):
+            stays['products in attentions'] = (
+                'packed models compute them in float; with --export onnx they '
+                'have 8 bits')
         label = f'w{weight}a{activation}'
     else:
         step = dict(table()['ternary'][row_of(family)['ternary']])

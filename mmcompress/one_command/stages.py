@@ -29,8 +29,6 @@ from .state import State
 from .training import train
 from .written import write_model_config, write_training_config
 
-# what has no integers of onnxruntime: by operators of ours
-_ANEW = ('1', 'ternary')
 # images that set scales where only the time of layers is looked at
 _PROBE_IMAGES = 2
 # a training of so many seconds is worth another one, to compare with
@@ -100,10 +98,9 @@ class Stages:
             _, steps = dense_parts(self.plan.cfg)
         steps = [*steps, *self.plan.token_steps()]
         if self.plan.low_bit:
-            # onnxruntime has no integers for sums of real values
-            residual = self.options.export == 'onnx'
+            for_onnx = self.options.export == 'onnx'
             steps += steps_for_bits(self.plan.family, self.options.bits,
-                                    self.plan.model, exclude, residual).steps
+                                    self.plan.model, exclude, for_onnx).steps
         return steps
 
     def _build(self) -> tuple[nn.Module, dict]:
@@ -284,23 +281,32 @@ class Stages:
         if not self.options.export:
             return
 
-        def work() -> dict:
-            # not of those who don't export
-            from mmcompress.deploy.onnx import export_file
-            out = self.folder / 'model.onnx'
-            config, checkpoint = self._path('.py'), self._path('.pth')
-            if self.options.bits in _ANEW:
-                config, checkpoint = (
-                    self.folder / f'packed.{end}' for end in ('py', 'pth'))
-            report = export_file(str(config), str(checkpoint), str(out))
-            return dict(
-                file=str(out),
-                config=str(config),
-                checkpoint=str(checkpoint),
-                said=report.sentences())
-
-        for sentence in self._once('export', work)['said']:
+        for sentence in self._once('export', self._exported)['said']:
             self.say(sentence)
+
+    def _exported(self) -> dict:
+        # not of those who don't export
+        from mmcompress.deploy.onnx import NoPostprocess, export_file
+        from mmcompress.deploy.onnx.sentences import sentences
+        out = self.folder / 'model.onnx'
+        config, checkpoint = self._path('.py'), self._path('.pth')
+        if self.options.bits == '1':
+            config, checkpoint = (
+                self.folder / f'packed.{end}' for end in ('py', 'pth'))
+        files = dict(config=str(config), checkpoint=str(checkpoint))
+        said = []
+        try:
+            try:
+                report = export_file(*files.values(), str(out))
+            except NoPostprocess as error:
+                said.append(f'{error}: the file ends with what the head '
+                            'returns')
+                report = export_file(
+                    *files.values(), str(out), postprocess=False)
+        except (ValueError, RuntimeError, ImportError) as error:
+            # what was compressed so far is not lost
+            return dict(files, file=None, said=[f'No ONNX file: {error}'])
+        return dict(files, file=str(out), said=said + sentences(report))
 
     # ---- What is measured --------------------------------------------------
 
@@ -325,8 +331,8 @@ class Stages:
             found.append(
                 Subject('packed', packed.replace('.pth', '.py'), packed,
                         label))
-        if 'export' in self.state:
-            onnx = self.state['export']
+        onnx = self.state['export'] if 'export' in self.state else {}
+        if onnx.get('file'):
             found.append(
                 Subject('onnx', onnx['config'], onnx['checkpoint'], label,
                         onnx['file']))
@@ -353,7 +359,10 @@ class Stages:
 
     def remarks(self) -> list[str]:
         """Sentences of the stages about what did not pay."""
-        return list(self.state['slower']) if 'slower' in self.state else []
+        said = list(self.state['slower']) if 'slower' in self.state else []
+        if 'export' in self.state and not self.state['export']['file']:
+            said += self.state['export']['said']
+        return said
 
     def sizes(self) -> str:
         """What the compressed model will hold, before it is trained."""

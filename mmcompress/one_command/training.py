@@ -59,7 +59,8 @@ class _Lines:
 @contextmanager
 def _shown(what: str, total: int) -> Iterator[Callable[[int, str], None]]:
     """What shows how far a training is."""
-    console = Console(file=sys.stderr)
+    # a notebook gets lines, too
+    console = Console(file=sys.stderr, force_jupyter=False)
     if not console.is_terminal:
         yield _Lines(what, total).update
         return

@@ -7,7 +7,7 @@ from mmengine.config import Config
 
 from mmcompress.hooks.standard import without_standard_hooks
 from mmcompress.model.config_text import (Code, base_of, config_file,
-                                          inner_expression)
+                                          expression, inner_expression)
 from mmcompress.pruning.pruned_config import dense_parts
 from mmcompress.quantization.calibrated_config import tuning
 from .plan import Plan
@@ -38,6 +38,23 @@ def _hooks(cfg: Config) -> dict:
     return {}
 
 
+def _changed(model: Code | dict, changes: dict) -> Code | dict:
+    """A model with other values of some of its keys."""
+    if not isinstance(model, Code):
+        inner = {
+            key:
+            _changed(model[key], value) if isinstance(value, dict) else value
+            for key, value in changes.items()
+        }
+        return {**model, **inner}
+    keys = []
+    for key, value in changes.items():
+        if isinstance(value, dict):
+            value = _changed(Code(f'{model}.{key}'), value)
+        keys.append(f'{key}={expression(value)}')
+    return Code(f'dict({model}, {", ".join(keys)})')
+
+
 def model_config(plan: Plan, steps: list[dict], base: str) -> str:
     """The config of the compressed model, as text.
 
@@ -51,6 +68,9 @@ def model_config(plan: Plan, steps: list[dict], base: str) -> str:
     dense, _ = dense_parts(cfg)
     inner = inner_expression(cfg, dense)
     model = Code(inner) if inner else dense
+    changes = plan.low_bit.model if plan.low_bit else {}
+    if changes:
+        model = _changed(model, changes)
     if steps:
         keys['model'] = dict(
             _delete_=True,
@@ -116,8 +136,6 @@ def write_training_config(plan: Plan,
             student=Code('_base_.model'),
             teacher=dict(cfg=config, checkpoint=checkpoint),
             losses=losses or plan.distillation.losses)
-        if plan.distillation.init_student:
-            keys['model']['init_student'] = plan.distillation.init_student
     keys['load_from'] = _from_folder(start, plan.folder)
     keys['randomness'] = dict(seed=options.seed)
     wrapper = tuning(cfg, scales, plan.budget.rate)

@@ -35,7 +35,8 @@ class Report:
 
 def progress(items: Iterable, what: str) -> Iterable:
     """A bar on standard error, while standard output may be redirected."""
-    return track(items, what, console=Console(file=sys.stderr))
+    return track(
+        items, what, console=Console(file=sys.stderr, force_jupyter=False))
 
 
 def rounding_of(weight_bits: int) -> str:

@@ -2,7 +2,6 @@
 import copy
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch.nn as nn
@@ -80,8 +79,7 @@ class OnnxForm:
             tuple(size),
             flip_indices=_flip_indices(cfg),
             preprocessing='uint8' in runtime.get_inputs()[0].type)
-        self.tester = FilePredictor(network, model, Path(path).read_bytes())
-        self.tester.session = self.session
+        self.tester = FilePredictor(network, model, self.session)
 
     def call_on(self, batch: dict) -> Callable[[], Any]:
         """What predicts an image, as often as it is called.

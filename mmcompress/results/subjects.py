@@ -86,7 +86,10 @@ def show_progress(items: Iterable, what: str) -> Iterable:
         what (str): Said in front.
     """
     return track(
-        items, what, console=Console(file=sys.stderr), auto_refresh=False)
+        items,
+        what,
+        console=Console(file=sys.stderr, force_jupyter=False),
+        auto_refresh=False)
 
 
 def load(subject: Subject, device: str = 'cpu', threads: int = 1) -> Loaded:

@@ -157,7 +157,12 @@ def drawn(title: str,
         result.add_row(*cells)
     out = StringIO()
     # so wide that nothing else is broken
-    Console(file=out, width=240, markup=False, highlight=False).print(result)
+    Console(
+        file=out,
+        force_jupyter=False,
+        width=240,
+        markup=False,
+        highlight=False).print(result)
     lines = [line.rstrip() for line in out.getvalue().splitlines()]
     return '\n'.join(lines).strip('\n')
 

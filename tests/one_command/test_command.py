@@ -132,6 +132,7 @@ def test_pruned_distilled_and_quantized(here, capsys):
     assert names == [
         'float', 'student alone', 'without training', 'compressed', 'packed'
     ]
+    assert "as hard as the student's own losses" in capsys.readouterr().out
     assert record.form('packed').parameters < record.forms[0].parameters
     train = next(Path('all').glob('*_train.py')).read_text()
     assert 'mmcompress.Distill' in train or '_alone' in train

@@ -105,6 +105,26 @@ while [ $# -gt 0 ]; do [ "$1" = -o ] && touch "$2"; shift; done'''
             assert not any(word.startswith('-m') for word in words)
 
 
+def test_operators_for_onnxruntime_are_the_same_objects(
+        build_ops, monkeypatch, tmp_path):
+    log = tmp_path / 'log'
+    script = f'''echo "$@" >> {log}
+while [ $# -gt 0 ]; do [ "$1" = -o ] && touch "$2"; shift; done'''
+    monkeypatch.setenv('CXX', executable(tmp_path / 'c++', script))
+    build_ops.build_cpu(tmp_path / 'out')
+    assert (tmp_path / 'out' / build_ops.ORT_LIBRARY).exists()
+    objects = [{word
+                for word in line.split() if word.endswith('.o')}
+               for line in log.read_text().splitlines() if '-shared' in line]
+    for_torch, for_onnxruntime = objects
+    plan = json.loads((build_ops.SOURCES / 'sources.json').read_text())
+    bindings = [s for s in plan['sources'] if s.get('needs_torch')]
+    assert len(for_torch - for_onnxruntime) == len(bindings)
+    assert len(for_onnxruntime - for_torch) == 1
+    # nothing of torch is linked
+    assert '-ltorch' not in log.read_text().splitlines()[-1]
+
+
 def test_architectures_are_those_that_torch_would_take(build_ops, monkeypatch):
     assert build_ops.cuda_architectures() == []
     monkeypatch.setenv('TORCH_CUDA_ARCH_LIST', '9.0a;8.0 8.6+PTX 12.0')

@@ -247,12 +247,14 @@ def test_a_notebook_is_a_page_with_its_outputs(tmp_path):
                     dict(
                         output_type='stream',
                         text='10 %\r90 %\r\x1b[1mdone\x1b[0m\n'),
-                    dict(output_type='display_data', data={'image/png': png})
+                    dict(output_type='display_data', data={'image/png': png}),
+                    dict(output_type='display_data', data={'image/jpeg': png})
                 ])
         ]))
     assert page == ('# Title\ntext\n\n~~~python\nprint(1)\n~~~\n\n~~~text\n'
                     'done\n~~~\n\n<img alt="output" '
-                    f'src="data:image/png;base64,{png}">\n')
+                    f'src="data:image/png;base64,{png}">\n\n'
+                    f'<img alt="output" src="data:image/jpeg;base64,{png}">\n')
 
 
 def test_a_notebook_that_failed_is_refused(tmp_path):

@@ -37,6 +37,14 @@ def test_the_tool_writes_and_compares(tmp_path, monkeypatch, capsys):
     assert read_metadata(tmp_path / 'net.onnx')['classes'] == ['a', 'b']
 
 
+def test_the_tool_writes_predictions(tmp_path, monkeypatch, capsys):
+    run(tmp_path, monkeypatch, 'net.onnx', '--postprocess',
+        '--with-preprocessing', '--images', '2')
+    said = capsys.readouterr().out
+    assert 'On 2 test images, 100.00 % of boxes are equal' in said
+    assert read_metadata(tmp_path / 'net.onnx')['input']['type'] == 'uint8'
+
+
 def test_another_ending_is_refused(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match='must end with .onnx: net.pth'):
         run(tmp_path, monkeypatch, 'net.pth')

@@ -22,7 +22,7 @@ from rich.progress import (BarColumn, MofNCompleteColumn, Progress, TextColumn,
                            TimeElapsedColumn)
 
 import mmcompress.compat  # noqa: F401
-from comparison.metrics import metric_name, to_percent
+from comparison.metrics import main_metric, metric_name, to_percent
 from fullsize import reported
 from fullsize.launch import Launcher
 from fullsize.plan import Run, Settings, find, plan
@@ -128,10 +128,10 @@ def work(runs: list[Run], runner: Runner, only: str | None,
                     step(run, report)
                 if only != 'train':
                     runner.record(run)
-                console.log(f'{run.name}: done')
+                console.print(f'{run.name}: done')
             except RunFailed as error:
                 failed[run.name] = str(error)
-                console.log(f'{run.name} FAILED: {error}')
+                console.print(f'{run.name} FAILED: {error}')
             progress.advance(bar)
     return failed
 
@@ -143,11 +143,11 @@ def show_table(runs: list[Run], runner: Runner, console: Console) -> None:
         said = reported(ROOT, run.entry.folder, run.name)
         said = '; '.join(f'{name}: {value}' for name, value in said.items())
         measured = 'not run'
-        if runner.state(run).metrics:
-            record = runner.record(run)
-            value = record.forms[0].metrics[record.metric]
-            measured = (f'{metric_name(record.metric)} '
-                        f'{value * to_percent(record.metric):.2f}')
+        metrics = runner.state(run).metrics
+        if metrics:
+            key = main_metric(metrics)
+            value = metrics[key] * to_percent(key)
+            measured = f'{metric_name(key)} {value:.2f}'
         console.print(f'| {run.name} | {said} | {measured} |')
 
 
@@ -173,12 +173,18 @@ def main() -> int:
         return int(any(run.missing for run in runs))
     failed = {}
     if args.only != 'table':
-        failed = work(runs, runner, args.only, console)
+        try:
+            failed = work(runs, runner, args.only, console)
+        except KeyboardInterrupt:
+            console.print('Interrupted. The same command goes on.')
+            return 130
     show_table(runs, runner, console)
     if failed:
         console.print(f'{len(failed)} of {len(runs)} failed: '
                       f'{", ".join(failed)}. The same command goes on.')
-    elif not args.sample:
+    elif args.sample:
+        console.print('These are samples: the scores say nothing.')
+    else:
         console.print('python tools/benchmarks/report.py writes the pages.')
     return int(bool(failed))
 

@@ -2,27 +2,39 @@
 
 Each model is packed, which verifies it (tools/deploy/pack.py), and tested
 three times: as it was trained, as the folded twin, and packed. Prints a row of
-a table for each; the reports of packing lie in the work dir.
+a table for each; the reports of packing lie in the work dir. With --seed, that
+of the trainings, configs of the repository also get a record in the store, of
+which report.py makes the page.
 
   python tools/benchmarks/packed.py configs/lsq/lsq_deit_w4_a4_mini.py \\
-      work_dirs/lsq_deit_w4_a4_mini/epoch_2.pth
+      work_dirs/lsq_deit_w4_a4_mini/epoch_2.pth --seed 1
 """
 import argparse
 import contextlib
+import datetime
 import io
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import torch
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.runner import load_checkpoint
 
 import mmcompress.compat  # noqa: F401
+from comparison.metrics import main_metric
+from comparison.networks import network_of
 from mmcompress.analysis.subject import load_weights
+from mmcompress.analysis.timing import machine
 from mmcompress.deploy.file.convert import pack_file
 from mmcompress.model.checkpoint import plain_weights, read_checkpoint
 from mmcompress.model.config import build_model
 from mmcompress.model.testing import measure
+from mmcompress.results.record import Form, Record, add_record, config_hash
+from mmcompress.version import __version__
+
+ROOT = Path(__file__).resolve().parents[2]
 
 COLUMNS = ('config', 'metric', 'trained', 'folded', 'packed', 'trained, bytes',
            'packed, bytes', 'ratio')
@@ -56,8 +68,8 @@ def metrics(config: str | Path, checkpoint: str | Path,
         return measure(cfg, model)
 
 
-def row(config: str, checkpoint: str, folder: Path) -> str:
-    """Pack and test one model.
+def forms(config: str, checkpoint: str, folder: Path) -> list[Form]:
+    """Pack and test one model: as trained, folded, packed.
 
     Raises:
         RuntimeError: If folded twin and packed model differ in any metric.
@@ -77,12 +89,48 @@ def row(config: str, checkpoint: str, folder: Path) -> str:
     before = sum(
         value.numel() * value.element_size()
         for value in plain_weights(read_checkpoint(checkpoint)).values())
-    after = out.stat().st_size
+    return [
+        Form('as trained', config, metrics=trained, bytes=before),
+        Form('folded', config, metrics=folded),
+        Form('packed', config, metrics=packed, bytes=out.stat().st_size)
+    ]
+
+
+def row(found: list[Form]) -> str:
+    """Of the table."""
+    trained, _, packed = found
     # the config's first
-    key = next(iter(trained))
-    values = (f'{m[key]:.4g}' for m in (trained, folded, packed))
-    return (f'| {name} | {key} | {" | ".join(values)} | '
-            f'{before:,} | {after:,} | {before / after:.1f} |')
+    key = next(iter(trained.metrics))
+    values = (f'{form.metrics[key]:.4g}' for form in found)
+    return (f'| {Path(trained.config).stem} | {key} | {" | ".join(values)} | '
+            f'{trained.bytes:,} | {packed.bytes:,} | '
+            f'{trained.bytes / packed.bytes:.1f} |')
+
+
+def keep(found: list[Form], seed: int, store: Path) -> None:
+    """Write a record into the store."""
+    path = Path(found[0].config).resolve()
+    network = network_of(path, ROOT)
+    config = path.relative_to(ROOT).as_posix()
+    record = Record(
+        kind='mini',
+        task=network.task,
+        model=network.model,
+        methods=network.methods,
+        config=config,
+        config_hash=config_hash(Config.fromfile(path)),
+        forms=[replace(f, config=config, bits=network.bits) for f in found],
+        seed=seed,
+        metric=main_metric(found[0].metrics),
+        data='mini data',
+        machine=machine('cpu'),
+        versions=dict(mmcompress=__version__, torch=torch.__version__),
+        date=datetime.date.today().isoformat(),
+        settings=dict(task='packed', method=path.stem.removesuffix('_mini')))
+    add_record(
+        record,
+        store / 'packed.json',
+        key=lambda r: (r.config, r.seed, r.settings['method']))
 
 
 def parse_args() -> argparse.Namespace:
@@ -96,6 +144,10 @@ def parse_args() -> argparse.Namespace:
         metavar='CONFIG CHECKPOINT',
         help='of trained models, in turn')
     parser.add_argument('--work-dir', type=Path, default='work_dirs/packed')
+    parser.add_argument(
+        '--seed', type=int, help='of the trainings; writes records')
+    parser.add_argument(
+        '--store', type=Path, default=ROOT / 'docs' / 'results')
     args = parser.parse_args()
     if len(args.files) % 2:
         parser.error(f'{args.files[-1]} has no checkpoint: give a config and '
@@ -110,8 +162,11 @@ def main() -> int:
     wrong, rows = 0, [HEADER]
     for config, checkpoint in zip(args.files[::2], args.files[1::2]):
         try:
-            rows.append(row(config, checkpoint, args.work_dir))
+            found = forms(config, checkpoint, args.work_dir)
+            rows.append(row(found))
             print(rows[-1], flush=True)
+            if args.seed is not None:
+                keep(found, args.seed, args.store)
         except (RuntimeError, ValueError) as error:
             wrong = 1
             print(f'{config}: {error}', file=sys.stderr, flush=True)

@@ -1,5 +1,7 @@
 """Compile the 1-bit kernels: ``mmcompress/ops/_C*.so``.
 
+Of the same kernels it makes operators for ONNX Runtime,
+``mmcompress/ops/libmmcompress_ort.so``, which needs nothing of that to build.
 ``make`` runs it in a checkout, ``setup.py`` for installations. Only the
 standard library is used, and torch is not imported: its headers and libraries
 are enough. Which files there are, and their flags, stands in
@@ -34,6 +36,8 @@ SOURCES = ROOT / 'ops' / 'csrc'
 TARGET = ROOT / 'mmcompress' / 'ops'
 # the first whose stable interface has what binding.cpp uses
 OLDEST_TORCH = (2, 10)
+# the same kernels as operators for ONNX Runtime
+ORT_LIBRARY = 'libmmcompress_ort.so'
 START = time.time()
 
 
@@ -169,7 +173,39 @@ def build_cpu(target: Path, manylinux: str | None = None) -> Path:
             f'-L{folder}', *(f'-l{name}' for name in libraries)
         ], 'linking')
         replace(Path(temp) / '_C.so', library)
+        kernels = [
+            output for output, source in zip(objects, sources)
+            if not source.get('needs_torch')
+        ]
+        link_for_onnxruntime(target, plan, compiler, kernels, complete)
     return library
+
+
+def link_for_onnxruntime(target: Path, plan: dict, compiler: str,
+                         kernels: list[str], options: list[str]) -> None:
+    """Make operators for ONNX Runtime of the kernels that are compiled.
+
+    Args:
+        target (Path): Folder of the library.
+        plan (dict): ``sources.json``.
+        compiler (str): That they were compiled with.
+        kernels (list[str]): Their object files.
+        options (list[str]): For linking.
+
+    Raises:
+        BuildError: If that doesn't work.
+    """
+    folder = Path(kernels[0]).parent
+    binding = [f'{folder}/onnxruntime.o']
+    run([
+        compiler, *plan['flags'], '-I.', '-c', plan['onnxruntime'], '-o',
+        *binding
+    ], f'compiling {plan["onnxruntime"]}')
+    run([
+        compiler, '-shared', *options, *kernels, *binding, '-o',
+        f'{folder}/{ORT_LIBRARY}', '-pthread'
+    ], 'linking for ONNX Runtime')
+    replace(folder / ORT_LIBRARY, target / ORT_LIBRARY)
 
 
 def replace(source: Path, target: Path) -> None:
@@ -275,12 +311,13 @@ def try_build(target: Path = TARGET,
 
 def is_current() -> bool:
     """Whether the checkout's library is newer than its sources."""
-    library = TARGET / '_C.so'
+    libraries = [TARGET / '_C.so', TARGET / ORT_LIBRARY]
     kinds = ('.json', '.cpp', '.h', '.cu', '.cuh')
     files = [f for f in SOURCES.rglob('*') if f.suffix in kinds]
     files.append(Path(__file__))
-    return library.exists() and library.stat().st_mtime >= max(
-        f.stat().st_mtime for f in files)
+    newest = max(f.stat().st_mtime for f in files)
+    return all(library.exists() and library.stat().st_mtime >= newest
+               for library in libraries)
 
 
 if __name__ == '__main__':

@@ -19,10 +19,11 @@ from pathlib import Path
 import yaml
 from build_wheel import build
 from check_wheel import problems_of
-from list_methods import render
 from lock import differences, disagreements, locked
 from manylinux import MACHINES
 from wheel_trial import try_wheel
+
+from list_methods import render
 
 ROOT = Path(__file__).resolve().parents[2]
 SEMANTIC = re.compile(r'\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?')

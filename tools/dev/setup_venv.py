@@ -122,7 +122,7 @@ def requirement_names(args: argparse.Namespace) -> list[str]:
     names = ['runtime', 'tests', 'onnx']
     if args.wheel is None and not args.onedl:
         # 120 MB; the other environments show that the rest does without
-        names += ['multimodal', 'hub']
+        names += ['multimodal', 'hub', 'tutorials']
     return names
 
 

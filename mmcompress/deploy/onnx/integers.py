@@ -3,11 +3,12 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
+from .nodes import PACKED
 from .packages import needs
 from .session import Session
 
 _INTEGER = ('QLinearConv', 'ConvInteger', 'MatMulIntegerToFloat',
-            'MatMulInteger', 'QLinearMatMul', 'QGemm')
+            'MatMulInteger', 'QLinearMatMul', 'QGemm', *PACKED)
 _FLOAT = ('Conv', 'FusedConv', 'NhwcFusedConv', 'ConvTranspose', 'MatMul',
           'FusedMatMul', 'MatMulNBits', 'Gemm', 'FusedGemm')
 

@@ -33,6 +33,24 @@ def _input_of(model: nn.Module, size: tuple[int, int]) -> dict:
         pad_size_divisor=getattr(preprocessor, 'pad_size_divisor', 1))
 
 
+def before_preprocessing(described: dict) -> dict:
+    """How images have to be, if a file prepares them itself.
+
+    Args:
+        described (dict): ``input`` of :func:`metadata_of`.
+    """
+    # mm libraries load BGR; what they turn is RGB afterwards
+    return dict(
+        layout='NHWC',
+        type='uint8',
+        size=described['size'],
+        channels='BGR',
+        mean=None,
+        std=None,
+        pad_value=None,
+        pad_size_divisor=1)
+
+
 def _classes(cfg: Config, meta: dict) -> list[str] | None:
     """Names of classes, or of keypoints."""
     stored = meta.get('dataset_meta') or {}

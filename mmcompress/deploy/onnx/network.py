@@ -140,6 +140,17 @@ class Network(nn.Module):
         generator = torch.Generator().manual_seed(0)
         return torch.randn(1, 3, *self.size, generator=generator)
 
+    def examples(self) -> tuple[Tensor, ...]:
+        """All inputs."""
+        return (self.example(), )
+
+    def input_names(self) -> list[str]:
+        """One for each input."""
+        return ['images']
+
+    def dynamic_shapes(self) -> tuple | None:
+        """Which sizes of inputs are free; None: none is."""
+
     def _samples(self) -> list:
         from mmdet.structures import DetDataSample
         shape = self.size
@@ -174,6 +185,10 @@ class Network(nn.Module):
     def output_names(self) -> list[str]:
         """One for each output, by its place in what the head returns."""
         return _names(self.structure)
+
+    def comparable(self, outs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Those outputs of which differences of all values say something."""
+        return outs
 
     def reads(self, images: Tensor) -> Tensor:
         """Images as the exported network takes them.

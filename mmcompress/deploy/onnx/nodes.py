@@ -11,6 +11,10 @@ if TYPE_CHECKING:
 
 #: Convolutions, and where their weights have output channels.
 CONVS = dict(Conv=0, ConvTranspose=1)
+#: Packed layers, of our own domain.
+PACKED = ('BinaryConv2d', 'BinaryConv2dBits', 'BinaryConv2dFused',
+          'BinaryConv2dFusedBits', 'BinaryLinear', 'BinaryLinearBits',
+          'BinaryLinearFused', 'BinaryLinearFusedBits')
 #: Ends the names of codes of activations.
 CODES = '.codes'
 # of what the exporter notes of a node
@@ -99,7 +103,7 @@ def name_nodes(graph: 'ir.Graph', prefix: str,
         node.metadata_props.clear()
         for output in node.outputs:
             output.metadata_props.clear()
-        is_layer = node.op_type in (*CONVS, 'MatMul', 'Gemm')
+        is_layer = node.op_type in (*CONVS, 'MatMul', 'Gemm', *PACKED)
         is_quantizer = dequantizer(node.outputs[0], False) is node
         if not scopes or not (is_layer or is_quantizer):
             continue

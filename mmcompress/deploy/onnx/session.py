@@ -3,6 +3,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .custom_ops import custom_ops_library, uses_custom_ops
 from .packages import needs
 
 
@@ -26,14 +27,25 @@ class Session:
         options.inter_op_num_threads = 1
         # it warns of shapes that are not known
         options.log_severity_level = 3
+        if uses_custom_ops(model):
+            options.register_custom_ops_library(custom_ops_library())
         if optimized is not None:
             options.optimized_model_filepath = optimized
         self.session = runtime.InferenceSession(
             model, options, providers=['CPUExecutionProvider'])
         self.input_name = self.session.get_inputs()[0].name
 
-    def __call__(self, images: Tensor) -> list[Tensor]:
-        """Compute the outputs of preprocessed images, shape (1, 3, H, W)."""
+    def __call__(self, images: Tensor, **others: Tensor) -> list[Tensor]:
+        """Compute the outputs of images, as the written network takes them.
+
+        Args:
+            images (Tensor): Preprocessed, shape (1, 3, H, W).
+            others (Tensor): Optional inputs, by their names.
+        """
+        inputs = {self.input_name: images, **others}
         outs = self.session.run(
-            None, {self.input_name: np.ascontiguousarray(images.numpy())})
+            None, {
+                name: np.ascontiguousarray(value.numpy())
+                for name, value in inputs.items()
+            })
         return [torch.from_numpy(out) for out in outs]

@@ -1,5 +1,7 @@
 """Write the network of a model as ONNX."""
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
@@ -8,6 +10,8 @@ import torch.nn as nn
 from mmcompress.ops import reference
 from .activations import clip_codes, merge_quantizers
 from .conversion import Converted, convert
+from .custom_ops import custom_ops_library
+from .deformable import without_deformable_operators
 from .integer_convs import write_integer_convs
 from .integers import Found, find_layers
 from .metadata import as_texts
@@ -16,6 +20,9 @@ from .nodes import is_quantized, name_nodes
 from .norms import fold_norms, keep_biases, widen_biases
 from .operators import translations
 from .packages import needs
+from .packed import as_nodes, is_packed, packed_layers, read_channels_last
+from .postprocess import operators as predictions
+from .postprocess.whole import WholeNetwork
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -114,9 +121,12 @@ def _without_match_merge(
 def _write(network: Network) -> 'ir.Model':
     """The graph of a network, as the exporter of PyTorch writes it."""
     try:
-        with torch.no_grad():
+        with torch.no_grad(), as_nodes(network):
             program = torch.export.export(
-                network, (network.example(), ), strict=False)
+                network,
+                network.examples(),
+                dynamic_shapes=network.dynamic_shapes(),
+                strict=False)
             program = _without_match_merge(program)
     except Exception as error:
         _refuse(network, _where(error, network), error)
@@ -125,9 +135,12 @@ def _write(network: Network) -> 'ir.Model':
             program,
             dynamo=True,
             opset_version=OPSET,
-            input_names=['images'],
+            input_names=network.input_names(),
             output_names=network.output_names(),
-            custom_translation_table=translations(),
+            custom_translation_table={
+                **translations(),
+                **predictions.translations()
+            },
             verbose=False)
     except Exception as error:
         _refuse(network, _of_operator(program, error), error)
@@ -144,13 +157,26 @@ def _all_names(model: nn.Module) -> list[tuple[str, nn.Module]]:
     return list(model.named_modules(remove_duplicate=False))
 
 
+def _give_defaults(graph: 'ir.Graph', network: Network) -> None:
+    """Let all inputs behind the images be optional."""
+    ir = needs('onnx_ir')
+    for value, example in zip(graph.inputs[1:], network.examples()[1:]):
+        value.const_value = ir.tensor(example.numpy(), name=value.name)
+        graph.register_initializer(value)
+
+
 def export(model: nn.Module,
            size: tuple[int, int],
-           metadata: dict[str, Any] | None = None) -> Exported:
-    """Write the network of a model, float or quantized, as ONNX.
+           metadata: dict[str, Any] | None = None,
+           *,
+           postprocess: bool = False,
+           preprocessing: bool = False,
+           flip_indices: Sequence[int] | None = None) -> Exported:
+    """Write the network of a model, float, quantized or packed, as ONNX.
 
     Norms are folded into convolutions. Layers with quantizers are written so
-    that onnxruntime computes them in integers.
+    that onnxruntime computes them in integers; packed 1-bit layers as
+    operators of :func:`~.custom_ops.custom_ops_library`.
 
     Args:
         model (nn.Module): A model of an mm library, in eval mode; not
@@ -159,8 +185,19 @@ def export(model: nn.Module,
         metadata (dict[str, Any] | None): Kept in the file, see
             :func:`~.metadata.metadata_of`, with the bits of layers and what
             is not exported.
+        postprocess (bool): Whether to write what the model predicts of what
+            its network returns, too: decoding, suppression, scores.
+        preprocessing (bool): With ``postprocess``, whether to write what the
+            data preprocessor does, too; images are uint8 then, as the
+            pipeline gives them, with channels behind.
+        flip_indices (Sequence[int] | None): Of keypoints, for pose estimators
+            that also look at the flipped image.
 
     Raises:
+        FileNotFoundError: If the model is packed and the library of its
+            operators is not built.
+        NoPostprocess: If predictions of the model are not known; names the
+            module.
         ImportError: If ``mmcompress[onnx]`` is not installed.
         RuntimeError: If a quantizer has no scales yet.
         ValueError: If something of the network can not be exported; names
@@ -168,10 +205,25 @@ def export(model: nn.Module,
     """
     for package in ('onnx', 'onnxscript', 'onnxruntime'):
         needs(package)
+    packed = packed_layers(model)
+    if packed:
+        custom_ops_library()
+    make = Network
+    if postprocess:
+        make = partial(
+            WholeNetwork,
+            flip_indices=flip_indices,
+            preprocessing=preprocessing)
+    elif preprocessing:
+        raise ValueError('preprocessing is written together with the '
+                         'predictions: postprocess=True (--postprocess)')
+    model = without_deformable_operators(model)
     # runs it: one that has no scales, and gets more than zeros, says so
-    Network(model, size)
+    make(model, size)
     converted = convert(model)
-    network = Network(converted.model, size).eval()
+    converted.layers.update(packed)
+    network = make(converted.model, size)
+    network.eval()
     written = _write(network)
     graph = written.graph
     names = {m: name for name, m in reversed(_all_names(network.model))}
@@ -184,10 +236,14 @@ def export(model: nn.Module,
     clip_codes(graph)
     keep_biases(graph)
     widen_biases(graph)
-    nodes = [node.name for node in graph if is_quantized(node)]
+    read_channels_last(graph)
+    nodes = [
+        node.name for node in graph if is_quantized(node) or is_packed(node)
+    ]
     found = find_layers(_bytes(written), nodes)
     if write_integer_convs(graph, set(found.float)):
         found = find_layers(_bytes(written), nodes)
+    _give_defaults(graph, network)
     written.producer_name = 'mmcompress'
     written.metadata_props.clear()
     written.metadata_props.update(

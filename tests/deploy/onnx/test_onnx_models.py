@@ -97,10 +97,13 @@ def test_a_quantized_model(name):
 
 
 @torch.no_grad()
-def test_deformable_attention_is_refused_by_name():
+def test_operators_of_mmcv_are_refused_by_name():
+    from mmcv.ops import ModulatedDeformConv2dPack
     with DefaultScope.overwrite_default_scope('mmdet'):
-        model, image = build('deformable_detr', None)
+        model, image = build('retinanet', None)
+        model.backbone.layer2[0].conv2 = ModulatedDeformConv2dPack(
+            16, 16, 3, padding=1)
         with pytest.raises(
                 ValueError,
-                match=r'encoder.layers.0.self_attn \(MultiScaleDeformable'):
+                match=r'backbone.layer2.0.conv2 \(ModulatedDeformConv2dPack'):
             export(model, image.shape[-2:])

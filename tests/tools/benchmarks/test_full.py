@@ -250,9 +250,13 @@ def test_what_is_done_is_not_done_again(work, tools, tmp_path):
     config = tmp_path / 'work/ida_det_r18/config/ida_det_r18.py'
     assert 'work/ida_det_teacher_r101/epoch_1.pth' in config.read_text()
     tools.asked.clear()
+    store = tmp_path / 'store' / 'full.json'
+    store.rename(tmp_path / 'kept.json')
     assert work()[0] == {}
     assert tools.asked == []
-    # and has one record
+    # nor recorded again, with another date
+    assert not store.exists()
+    (tmp_path / 'kept.json').rename(store)
     teacher, student = read_records(tmp_path / 'store' / 'full.json')
     assert student.kind == 'full'
     assert student.config == 'configs/ida_det/ida_det_r18.py'

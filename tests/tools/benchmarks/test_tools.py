@@ -10,6 +10,7 @@ from mmengine.config import Config
 from rich.console import Console
 
 from comparison import Records, TrainingFailed
+from comparison.networks import Network
 
 ROOT = Path(__file__).parents[3]
 
@@ -88,6 +89,8 @@ def test_goes_on_where_it_was_and_says_what_failed(mini, monkeypatch,
         ]
 
     monkeypatch.setattr(mini, 'ensure_trained', fake)
+    network = Network('classification', 'ResNet', ['NKD'], 'float', 10)
+    monkeypatch.setattr(mini, 'network_of', lambda *_: network)
     out = StringIO()
     failed = mini.run(trainings, records, tmp_path, Console(file=out))
     assert failed == [trainings[3]]

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from comparison import Table
+from comparison import Records, Table, is_origin, summarize, verdict
 from comparison.dashboard import render_dashboard
 from comparison.metrics import to_percent
 from comparison.networks import methods_of, network_of
@@ -232,3 +232,26 @@ def test_a_network_says_its_bits(config, bits, methods):
     network = network_of(ROOT / 'configs' / f'{config}.py', ROOT)
     assert (network.bits, network.methods) == (bits, methods)
     assert network.task == 'classification'
+
+
+def test_the_dashboard_and_the_page_of_the_comparison_agree():
+    table = Table(ROOT)
+    rows = make_rows(read_store(ROOT / 'docs' / 'results'))
+    baselines = Baselines(rows, table.compared_with, table.float_of)
+    records = Records(ROOT / 'docs' / 'results' / 'mini.json').read()
+    words = {
+        'no clear difference': 'within noise',
+        'too few seeds': 'one seed'
+    }
+    seen = 0
+    for row in (row for row in rows if row.source == 'mini.json'):
+        summaries = summarize(records, row.group)
+        other = table.compared_with(row.group, row.method)
+        if not is_origin(row.method) and other in summaries:
+            says = verdict(summaries[other], summaries[row.method])
+            found = {v.baseline: v.says for v in baselines.of(row)}
+            # of what was trained once, the page says nothing
+            if says and other != row.method:
+                assert found[other] == words.get(says, says), row.method
+                seen += 1
+    assert seen > 20

@@ -51,12 +51,14 @@ class State:
         checkpoint (str): The last, when training is done.
         metrics (dict): Of the test, when that is done.
         seconds (float): That training and testing took.
+        recorded (str): The store's file that has the record.
     """
     folder: Path
     hash: str = ''
     checkpoint: str = ''
     metrics: dict = None
     seconds: float = 0.0
+    recorded: str = ''
 
     @classmethod
     def read(cls, folder: Path) -> 'State':
@@ -201,11 +203,24 @@ class Runner:
             if not state.metrics:
                 raise RunFailed(
                     f'the test gave no metric; see {folder}/test.log')
+            state.recorded = ''
             state.write()
 
-    def record(self, run: Run) -> Record:
-        """What the run gave, also written into the store."""
+    def record(self, run: Run) -> None:
+        """Write what the run gave into the store, once."""
+        sample = self.settings.sample is not None
+        path = self.out.resolve() / ('samples.json' if sample else 'full.json')
         state = self.state(run)
+        if state.recorded == str(path):
+            return
+        add_record(
+            self._record(run, state, sample),
+            path,
+            key=lambda r: (r.config, r.config_hash, r.seed))
+        state.recorded = str(path)
+        state.write()
+
+    def _record(self, run: Run, state: State, sample: bool) -> Record:
         network = network_of(
             self.folder(run) / 'config' / f'{run.name}.py', self.settings.root)
         weights = plain_weights(read_checkpoint(state.checkpoint)).values()
@@ -216,8 +231,7 @@ class Runner:
             metrics=state.metrics,
             parameters=network.parameters,
             bytes=sum(w.numel() * w.element_size() for w in weights))
-        sample = self.settings.sample is not None
-        record = Record(
+        return Record(
             kind='real' if sample else 'full',
             task=network.task,
             model=network.model,
@@ -245,9 +259,3 @@ class Runner:
             remarks=[
                 REMARK.format(images=self.settings.images, data=run.data)
             ] if sample else [])
-        name = 'samples.json' if sample else 'full.json'
-        add_record(
-            record,
-            self.out / name,
-            key=lambda r: (r.config, r.config_hash, r.seed))
-        return record

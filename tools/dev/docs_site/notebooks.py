@@ -27,9 +27,10 @@ def _output(output: dict) -> str:
         raise ValueError('an output is an error: '
                          f'{output["ename"]}: {output["evalue"]}')
     data = output['data']
-    if 'image/png' in data:
-        image = _join(data['image/png']).replace('\n', '')
-        return f'<img alt="output" src="data:image/png;base64,{image}">'
+    for kind in ('image/png', 'image/jpeg'):
+        if kind in data:
+            image = _join(data[kind]).replace('\n', '')
+            return f'<img alt="output" src="data:{kind};base64,{image}">'
     if 'text/markdown' in data:
         return _join(data['text/markdown'])
     return _fenced(_join(data.get('text/plain', '')), 'text')

@@ -31,7 +31,7 @@ _LANGUAGES = {
 }
 _UNSEARCHED = '---\nsearch:\n  exclude: true\n---\n\n'
 # relative paths of sources
-_QUOTED = re.compile(r'(?<=")(?:\.\./|\w)[\w./-]*\.py(?=")')
+_QUOTED = re.compile(r'(?<=")(?:\.\./|\w)[\w./-]*\.(?:py|md|json|txt)(?=")')
 
 
 def _html_links(text: str) -> str:
