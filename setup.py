@@ -41,9 +41,10 @@ class BuildWithMim(build_py):
         if self.editable_mode:
             return
         # read at every start of Python, see mmcompress/config_prefix.py
-        lines = ('import mmcompress.config_prefix as _p; _p.install()\n'
-                 # operators for an mmcv without, where they are asked for
-                 'import mmcompress.light_ops.hook as _l; _l.install()\n')
+        lines = (
+            'import mmcompress.config_prefix as _p; _p.install()\n'
+            # operators for an mmcv without, where they are asked for
+            'import mmcompress.light_ops.hook as _l; _l.install()\n')
         Path(self.build_lib, 'mmcompress.pth').write_text(lines)
         target = Path(self.build_lib) / 'mmcompress' / '.mim'
         shutil.rmtree(target, ignore_errors=True)

@@ -70,9 +70,7 @@ def _test_loader(cfg: Config) -> dict:
                      '`val_dataloader`, whose pipeline prepares the images')
 
 
-def training_images(cfg: Config,
-                    num: int,
-                    fewer: bool = False) -> list[dict]:
+def training_images(cfg: Config, num: int, fewer: bool = False) -> list[dict]:
     """Images of the training data, prepared by the test pipeline.
 
     They are spread evenly over the data, which may be sorted by class, in its
