@@ -153,10 +153,14 @@ def raw_batch(model: nn.Module, scope: str, size: tuple[int, int],
     Raises:
         ValueError: If the library is none that is known.
     """
+    _check_scope(scope)
+    return _MAKERS[scope](model, size, num)
+
+
+def _check_scope(scope: str) -> None:
     if scope not in _MAKERS:
         raise ValueError(f'default_scope is {scope!r}; inputs can be made up '
                          f'for {", ".join(_MAKERS)}')
-    return _MAKERS[scope](model, size, num)
 
 
 def made_up_batch(model: nn.Module,
@@ -179,6 +183,7 @@ def made_up_batch(model: nn.Module,
     Raises:
         ValueError: If the library is another one.
     """
+    _check_scope(scope)
     make = partial(raw_batch, model, scope)
     size = tuple(size or default_size(model, scope))
     preprocessor = model.data_preprocessor

@@ -106,6 +106,8 @@ def test_balanced_losses_stay_as_they_are(folder):
     assert apply(after, again) == after
 
 
+@pytest.mark.slow
+@pytest.mark.gate
 def test_the_largest_factor_of_a_schedule_counts(folder):
     warmup = dict(
         type='mmcompress.PiecewiseLinear', points=[[0, 0.0], [0.1, 2.0]])
@@ -120,6 +122,8 @@ def test_a_loss_without_a_gradient_is_said_in_words(folder):
     assert 'no gradient' in zero.sentence()
 
 
+@pytest.mark.slow
+@pytest.mark.gate
 def test_random_numbers_go_on_as_if_nothing_had_been(folder):
 
     def states():
@@ -132,6 +136,8 @@ def test_random_numbers_go_on_as_if_nothing_had_been(folder):
     assert states() == expected
 
 
+@pytest.mark.slow
+@pytest.mark.gate
 def test_it_measures_the_same_twice(folder):
     first, second = (measured(folder, loss_kd=KD)[0] for _ in range(2))
     assert first.gradient == pytest.approx(second.gradient, rel=1e-3)

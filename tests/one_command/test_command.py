@@ -47,6 +47,8 @@ def here(folder, monkeypatch):
     return folder
 
 
+@pytest.mark.slow
+@pytest.mark.gate
 def test_8_bits_without_training(here, monkeypatch, capsys):
     record = compress('small.py', 'small.pth', bits=8, images=8, work_dir='a')
     assert [form.name
@@ -100,6 +102,8 @@ def test_a_dry_run_says_and_writes_nothing(here, capsys, monkeypatch):
     assert not Path('dry').exists()
 
 
+@pytest.mark.slow
+@pytest.mark.gate
 def test_slow_layers_stay_float(here, monkeypatch):
     monkeypatch.setattr(
         stages, 'slower', lambda times:
@@ -180,6 +184,8 @@ def test_a_checkpoint_of_another_model_is_refused(here):
         compress('small.py', 'big.pth', bits=8)
 
 
+@pytest.mark.slow
+@pytest.mark.gate
 def test_compressed_models_are_not_compressed_again(here):
     compress(
         'small.py',

@@ -6,6 +6,7 @@ from mmcompress.deploy.onnx import export, metadata_of
 from mmcompress.results import Subject, measure_forms
 from mmcompress.results.subjects import load
 
+pytestmark = [pytest.mark.slow, pytest.mark.gate]
 pytest.importorskip('onnxruntime')
 pytest.importorskip('onnxscript')
 

@@ -20,8 +20,11 @@ FOLDER = ROOT / 'requirements'
 LOCK = FOLDER / 'lock.txt'
 # ours, and what an environment begins with
 LEFT_OUT = {'mmcompress', 'pip'}
-# an environment of its own; only the gate's second one
-OTHERS = {'lock.txt', 'onedl.txt', 'onedl_needs.txt', 'mim.txt'}
+# environments of their own; only the gate's second one
+OTHERS = {
+    'lock.txt', 'onedl.txt', 'onedl_needs.txt', 'mim.txt', 'docs.txt',
+    'light.txt'
+}
 HEAD = """\
 # the environment that the tests pass in, on Python {}; by tools/dev/lock.py
 # torch and torchvision: the builds for CPUs

@@ -3,6 +3,7 @@
 ``check_wheel.py --no-compiler`` runs :func:`try_wheel`, which runs this file
 in another Python, with nothing on ``PATH``.
 """
+import argparse
 import os
 import shutil
 import subprocess
@@ -126,4 +127,6 @@ def trial(site: Path) -> None:
 
 
 if __name__ == '__main__':
-    trial(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('site', type=Path, help='where the wheel is unpacked')
+    trial(parser.parse_args().site)
