@@ -153,8 +153,7 @@ def _predictions(samples: list) -> list[float]:
     for sample in samples:
         found = sample.get('pred_instances')
         if found is not None:
-            # a random network's places of keypoints turn with a rounding
-            for key in ('scores', 'bboxes', 'keypoint_scores'):
+            for key in ('scores', 'bboxes'):
                 if key in found:
                     values = torch.as_tensor(found[key])
                     numbers += [len(values), float(values.sum())]
