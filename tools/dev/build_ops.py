@@ -177,18 +177,19 @@ def build_cpu(target: Path, manylinux: str | None = None) -> Path:
             output for output, source in zip(objects, sources)
             if not source.get('needs_torch')
         ]
-        link_for_onnxruntime(target, plan, compiler, kernels, complete)
+        link_for_onnxruntime(target, [compiler, *flags], plan['onnxruntime'],
+                             kernels, complete)
     return library
 
 
-def link_for_onnxruntime(target: Path, plan: dict, compiler: str,
+def link_for_onnxruntime(target: Path, compiler: list[str], source: str,
                          kernels: list[str], options: list[str]) -> None:
     """Make operators for ONNX Runtime of the kernels that are compiled.
 
     Args:
         target (Path): Folder of the library.
-        plan (dict): ``sources.json``.
-        compiler (str): That they were compiled with.
+        compiler (list[str]): That they were compiled with, and its flags.
+        source (str): Of the operators.
         kernels (list[str]): Their object files.
         options (list[str]): For linking.
 
@@ -196,13 +197,10 @@ def link_for_onnxruntime(target: Path, plan: dict, compiler: str,
         BuildError: If that doesn't work.
     """
     folder = Path(kernels[0]).parent
-    binding = [f'{folder}/onnxruntime.o']
+    binding = f'{folder}/onnxruntime.o'
+    run([*compiler, '-I.', '-c', source, '-o', binding], f'compiling {source}')
     run([
-        compiler, *plan['flags'], '-I.', '-c', plan['onnxruntime'], '-o',
-        *binding
-    ], f'compiling {plan["onnxruntime"]}')
-    run([
-        compiler, '-shared', *options, *kernels, *binding, '-o',
+        compiler[0], '-shared', *options, *kernels, binding, '-o',
         f'{folder}/{ORT_LIBRARY}', '-pthread'
     ], 'linking for ONNX Runtime')
     replace(folder / ORT_LIBRARY, target / ORT_LIBRARY)
