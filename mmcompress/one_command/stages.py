@@ -24,7 +24,7 @@ from mmcompress.results import Subject
 from .balance import apply, balance
 from .low_bit import steps_for_bits
 from .pays import slower, what_pays
-from .plan import Plan
+from .plan import Plan, losses_of_pruned
 from .state import State
 from .training import train
 from .written import write_model_config, write_training_config
@@ -232,12 +232,15 @@ class Stages:
             return None
 
         def work() -> dict:
-            config = write_training_config(self.plan, start, scales)
+            losses = self.plan.distillation.losses
+            if self.options.prune:
+                losses = losses_of_pruned(self.plan, self._float_twin())
+            config = write_training_config(self.plan, start, scales, losses)
             cfg = read_config(str(config))
             found = balance(cfg, device=self.options.device)
             for one in found:
                 self.say(one.sentence())
-            return apply(self.plan.distillation.losses, found)
+            return apply(losses, found)
 
         return self._once('balance', work)
 
@@ -281,6 +284,9 @@ class Stages:
         if not self.options.export:
             return
 
+        if 'export' in self.state and not self.state['export']['file']:
+            # what was missing may be there now
+            self.state.finish('export', self._exported())
         for sentence in self._once('export', self._exported)['said']:
             self.say(sentence)
 
