@@ -16,7 +16,7 @@ from mmcompress.model.plain_file import plain_content
 from mmcompress.model.training_images import training_images
 from mmcompress.pruning.prune_file import Choice, prune_file
 from mmcompress.pruning.pruned_config import dense_parts
-from mmcompress.quantization.calibration import calibrate
+from mmcompress.quantization.calibration import begin_scales, calibrate
 from mmcompress.quantization.post_training import (post_training, rounding_of,
                                                    scale_names)
 from mmcompress.quantization.quantizer import Quantizer, bypassed
@@ -135,7 +135,8 @@ class Stages:
         cfg = read_config(str(self._path('.py')))
         model, _ = self._build()
         if any(isinstance(m, Quantizer) for m in model.modules()):
-            calibrate(model, training_images(cfg, _PROBE_IMAGES))
+            begin = calibrate if self.options.calibrates else begin_scales
+            begin(model, training_images(cfg, _PROBE_IMAGES))
         self.say('Timing the low-bit layers against the float ones')
         times = what_pays(self._float_twin(), model, cfg, self.options.device)
         names, sentences = slower(times)

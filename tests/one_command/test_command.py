@@ -13,8 +13,10 @@ from mmcompress.analysis.subject import build_subject
 from mmcompress.lowbit import LowBitModule
 from mmcompress.one_command import command, stages
 from mmcompress.one_command.options import Options, Refused
-from mmcompress.one_command.plan import Plan
+from mmcompress.one_command.plan import Plan, make_plan
 from mmcompress.one_command.state import State
+from mmcompress.one_command.written import (write_model_config,
+                                            write_training_config)
 from mmcompress.results import read_record
 
 
@@ -189,6 +191,18 @@ def test_configs_that_can_not_be_built(here, text, said):
     Path('wrong.py').write_text(text)
     with pytest.raises(Refused, match=said):
         compress('wrong.py', 'small.pth', bits=8)
+
+
+def test_gradients_are_clipped_where_the_config_says_none(here):
+    """mmengine merges no dict with a None of a base."""
+    Path('none.py').write_text("_base_ = 'small.py'\n"
+                               'optim_wrapper = dict(clip_grad=None)')
+    plan = make_plan(
+        Options('none.py', 'small.pth', bits='1', epochs=1, work_dir='clip'))
+    Path('clip').mkdir()
+    write_model_config(plan, plan.low_bit.steps)
+    cfg = Config.fromfile(write_training_config(plan, 'small.pth', None))
+    assert cfg.optim_wrapper.clip_grad == dict(max_norm=35, norm_type=2)
 
 
 def test_a_file_that_is_no_checkpoint(here):
