@@ -122,6 +122,25 @@ def test_slow_layers_stay_float(here, monkeypatch):
     assert low and not any(name.startswith('neck') for name in low)
 
 
+def test_where_all_layers_are_slow_they_stay_low_bit(here, monkeypatch):
+    options = Options('small.py', 'small.pth', bits='8', work_dir='all_slow')
+    run = stages.Stages(
+        make_plan(options), State(Path('all_slow'), options), print)
+    monkeypatch.setattr(stages, 'what_pays', lambda twin, model, *_: model)
+
+    def all_of_them(model):
+        low = [
+            name for name, module in model.named_modules()
+            if isinstance(module, LowBitModule)
+        ]
+        return low, ['slower']
+
+    monkeypatch.setattr(stages, 'slower', all_of_them)
+    run.write_config()
+    assert run.state['config'] == []
+    assert run.remarks()[0].startswith('All layers are slower')
+
+
 @pytest.mark.slow
 @pytest.mark.gate
 def test_pruned_distilled_and_quantized(here, capsys):
