@@ -1,4 +1,5 @@
 """What the data of a config hands to its model, read from the config."""
+import os.path as osp
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -58,6 +59,24 @@ def pipeline_of(dataset: Mapping) -> list[dict]:
     own = list(dataset.get('pipeline') or [])
     # which hands its own to a data set that has none
     return first or own if name_of(dataset) == 'Rendered' else first + own
+
+
+def place_of(dataset: Mapping) -> str:
+    """Which data a dataset reads, as ``'CocoDataset data/annotations.json'``.
+
+    Args:
+        dataset (Mapping): Config of a dataset; of several in each other, the
+            innermost counts, of those beside each other the first.
+    """
+    while inner := [d for d in _inner(dataset) if isinstance(d, Mapping)]:
+        dataset = inner[0]
+    file = dataset.get('ann_file')
+    prefix = dataset.get('data_prefix') or ''
+    if isinstance(prefix, Mapping):
+        prefix = next(iter(prefix.values()), '')
+    parts = [dataset.get('data_root'), file or prefix]
+    path = osp.join('', *(p for p in parts if isinstance(p, str)))
+    return f'{name_of(dataset)} {path}'.strip()
 
 
 def _only(values: set) -> str | None:

@@ -15,11 +15,13 @@ from mmengine.registry import DefaultScope
 import mmcompress.compat  # noqa: F401
 from mmcompress.analysis.timing import machine
 from mmcompress.model.config import read_config
+from mmcompress.model.data import dataset_of, place_of
 from mmcompress.quantization.post_training import Report
 from mmcompress.results import (Record, measure_forms, render,
                                 side_by_side_picture, table, write_record)
 from mmcompress.results.metrics import describe, main_metric
 from mmcompress.results.record import config_hash
+from mmcompress.results.subjects import PARTS
 from mmcompress.results.versions import versions
 from .options import Options
 from .plan import Plan, make_plan
@@ -139,10 +141,12 @@ def _dry_run(plan: Plan) -> None:
         say(stages.sizes())
         steps = stages.steps(options.exclude)
     plan.folder = there
-    config = options.config
-    if '::' not in config:
-        config = os.path.relpath(config, there)
-    text = model_config(plan, steps, config)
+    base = options.config
+    if options.cfg_options:
+        base = f'{plan.name}_base.py'
+    elif '::' not in base:
+        base = os.path.relpath(base, there)
+    text = model_config(plan, steps, base)
     say(f'\n{there / plan.name}.py would be:\n{text}')
 
 
@@ -167,9 +171,9 @@ def _run(plan: Plan, start: float) -> Record:
                              if f.name in (subjects[0].name, last.name)
                          ],
                          metric=record.metric)
-    render([record], folder, plan=plan.describe().splitlines())
     say(table(record))
     (folder / 'log.txt').write_text(say.text)
+    render([record], folder, plan=plan.describe().splitlines())
     print(f'Written to {folder}: {plan.name}.py, {plan.name}.pth, '
           'record.json, report.md, report.html, picture.png'
           f'{", packed.py, packed.pth" * ("pack" in state)}'
@@ -199,6 +203,9 @@ def _measure(plan: Plan, stages: Stages, start: float, say: Report) -> Record:
         seed=options.seed,
         metric=metric,
         higher_is_better=describe(metric).higher_is_better,
+        data=place_of(
+            dataset_of(plan.cfg, [f'{p}_dataloader'
+                                  for p in PARTS])) if metric else '',
         machine=machine(options.device),
         versions=versions(),
         date=datetime.date.today().isoformat(),

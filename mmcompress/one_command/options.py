@@ -1,4 +1,5 @@
 """What a user asks for, checked before anything is read."""
+import shlex
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -105,7 +106,7 @@ class Options:
 
     def command(self) -> str:
         """The command line that says the same."""
-        words = ['python tools/compress.py', self.config, self.checkpoint]
+        words = ['python', 'tools/compress.py', self.config, self.checkpoint]
         for key, value in self.asked().items():
             name = '--' + key.replace('_', '-')
             if key in ('config', 'checkpoint', 'cfg_options'):
@@ -121,4 +122,4 @@ class Options:
         if self.cfg_options:
             words.append('--cfg-options')
             words += [f'{k}={v}' for k, v in self.cfg_options.items()]
-        return ' '.join(words)
+        return shlex.join(words)

@@ -1,6 +1,8 @@
 """What is going to be done to a model, decided before anything is computed."""
+import copy
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch.nn as nn
 from mmengine.config import Config
@@ -136,17 +138,21 @@ def _mostly_units(model: nn.Module) -> bool:
     return inside > sum(p.numel() for p in model.parameters()) / 2
 
 
-def _merges(model: nn.Module, options: Options) -> None:
-    """Try the step that merges tokens, on a copy.
+def _merged(model: nn.Module, options: Options) -> nn.Module:
+    """A copy of a model that merges tokens, if they are to be merged.
 
     Raises:
         Refused: With the reason, if the model is not one that can.
     """
+    if not options.tokens:
+        return model
+    model = copy.deepcopy(model)
     step = dict(type='mmcompress.MergeTokens', r=options.tokens)
     try:
         STEPS.build(step)(model)
     except (ValueError, TypeError) as error:
         raise Refused(f'--tokens {options.tokens}: {error}') from error
+    return model
 
 
 def _name(options: Options, low_bit: LowBit | None,
@@ -165,16 +171,59 @@ def _name(options: Options, low_bit: LowBit | None,
     return '_'.join(parts)
 
 
+def _read(config: str,
+          options: dict | None = None,
+          key: str = 'config') -> Config:
+    """A config as it is read, or in words what is wrong with it."""
+    try:
+        return read_config(config, options, key=key)
+    except (SyntaxError, ImportError, NameError, KeyError, TypeError,
+            AttributeError) as error:
+        said = str(error).strip().partition('\n')[0]
+        raise Refused(f'{key}: {config} can not be read: '
+                      f'{type(error).__name__}: {said}') from error
+
+
+def _loaded(config: str, cfg: Config,
+            checkpoint: str) -> tuple[nn.Module, dict]:
+    """A model with its weights, and the meta of its checkpoint."""
+    try:
+        model = build_untrained(cfg)
+    except (KeyError, TypeError, AttributeError, AssertionError) as error:
+        said = error.args[0] if error.args else ''
+        raise Refused(f'the model of {config} can not be built: '
+                      f'{type(error).__name__}: {said}') from error
+    try:
+        meta = load_weights(model, checkpoint).get('meta', {})
+    except (UnpicklingError, TypeError, EOFError) as error:
+        said = str(error).partition('\n')[0]
+        raise Refused(f'{checkpoint} is no checkpoint that can be read: '
+                      f'{type(error).__name__}: {said}') from error
+    model.eval()
+    return model, meta
+
+
 def _teacher(options: Options) -> tuple[Config, nn.Module]:
     config, checkpoint = options.distill_from
-    cfg = read_config(config, key='--distill-from')
+    cfg = _read(config, key='--distill-from')
     if 'default_scope' not in cfg:
         raise Refused(f'--distill-from: {config} has no `default_scope`, so '
                       'it is unknown which library it is of')
-    model = build_untrained(cfg)
-    load_weights(model, checkpoint)
-    model.eval()
-    return cfg, model
+    return cfg, _loaded(config, cfg, checkpoint)[0]
+
+
+def losses_of_pruned(plan: Plan, pruned: nn.Module) -> dict[str, dict]:
+    """Losses of the plan's recipe for a student with fewer channels.
+
+    Args:
+        plan (Plan): With a teacher.
+        pruned (nn.Module): What is left of the plan's model, in float.
+    """
+    options = plan.options
+    teacher, teacher_model = _teacher(options)
+    student = _merged(pruned, options)
+    return distillation(plan.family, plan.distillation.recipe, plan.cfg,
+                        student, teacher, teacher_model).losses
 
 
 def make_plan(options: Options) -> Plan:
@@ -203,24 +252,24 @@ def _check_data(cfg: Config, options: Options) -> None:
 
 
 def _make_plan(options: Options) -> Plan:
-    cfg = read_config(options.config, options.cfg_options)
+    cfg = _read(options.config, options.cfg_options)
     if 'default_scope' not in cfg:
         raise Refused(f'{options.config} has no `default_scope`, so it is '
                       'unknown which library it is of (mmdet, mmpose, '
                       'mmpretrain, mmseg)')
     _check_data(cfg, options)
     # of what a search or a teacher adds, the model alone is meant
-    model = build_untrained(cfg)
-    meta = load_weights(model, options.checkpoint).get('meta', {})
-    model.eval()
+    model, meta = _loaded(options.config, cfg, options.checkpoint)
     _refuse_compressed(options, model, cfg)
     family = find_family(cfg, model)
     low_bit = recipe = teacher = None
     if options.bits:
-        low_bit = steps_for_bits(family, options.bits, model, options.exclude)
+        low_bit = steps_for_bits(family, options.bits, model, options.exclude,
+                                 options.export == 'onnx')
+    merged = _merged(model, options)
     if options.distill_from:
         teacher, teacher_model = _teacher(options)
-        recipe = distillation(family, options.recipe, cfg, model, teacher,
+        recipe = distillation(family, options.recipe, cfg, merged, teacher,
                               teacher_model)
     length = None
     if options.trains:
@@ -229,9 +278,6 @@ def _make_plan(options: Options) -> Plan:
         length = budget(cfg, bool(learns), options.epochs, learns)
     name = _name(options, low_bit, recipe)
     folder = Path(options.work_dir or f'work_dirs/{name}')
-    plan = Plan(options, cfg, folder, name, family, model, meta, low_bit,
+    return Plan(options, cfg, folder, name, family, model, meta, low_bit,
                 bool(options.prune) and _mostly_units(model), recipe, teacher,
                 length)
-    if options.tokens:
-        _merges(build_untrained(cfg), options)
-    return plan

@@ -15,6 +15,7 @@ _LEARNING = 1.0, 2000, 1
 # many times the config's own epochs help nobody
 _MOST = 4
 _WARM_UP = 500
+_SWITCHES = 'switch_epoch', 'num_last_epochs'
 
 
 @dataclass(frozen=True)
@@ -100,11 +101,11 @@ def _switches(cfg: Config, epochs: int) -> list[dict] | None:
     own = (cfg.get('train_cfg') or {}).get('max_epochs')
     if not hooks or not own:
         return None
-    moved = [
-        dict(hook, switch_epoch=round(hook['switch_epoch'] * epochs /
-                                      own)) if 'switch_epoch' in hook else hook
-        for hook in hooks
-    ]
+    # counted from the beginning, or as of YOLOX from the end
+    moved = [{
+        key: round(value * epochs / own) if key in _SWITCHES else value
+        for key, value in hook.items()
+    } for hook in hooks]
     return moved if moved != hooks else None
 
 

@@ -9,6 +9,7 @@ from mmcompress.analysis.complexity import complexity, total
 from mmcompress.analysis.subject import load_weights
 from mmcompress.atomic import replacing
 from mmcompress.deploy.file.convert import pack_file
+from mmcompress.lowbit import LowBitLayer
 from mmcompress.model.checkpoint import fill, read_checkpoint, weights_of
 from mmcompress.model.config import build_untrained, read_config
 from mmcompress.model.inputs import noise_batch
@@ -16,7 +17,7 @@ from mmcompress.model.plain_file import plain_content
 from mmcompress.model.training_images import training_images
 from mmcompress.pruning.prune_file import Choice, prune_file
 from mmcompress.pruning.pruned_config import dense_parts
-from mmcompress.quantization.calibration import calibrate
+from mmcompress.quantization.calibration import begin_scales, calibrate
 from mmcompress.quantization.post_training import (post_training, rounding_of,
                                                    scale_names)
 from mmcompress.quantization.quantizer import Quantizer, bypassed
@@ -24,7 +25,7 @@ from mmcompress.results import Subject
 from .balance import apply, balance
 from .low_bit import steps_for_bits
 from .pays import slower, what_pays
-from .plan import Plan
+from .plan import Plan, losses_of_pruned
 from .state import State
 from .training import train
 from .written import write_model_config, write_training_config
@@ -33,6 +34,8 @@ from .written import write_model_config, write_training_config
 _PROBE_IMAGES = 2
 # a training of so many seconds is worth another one, to compare with
 _CONTROL_SECONDS = 900
+_ALL_SLOWER = ('All layers are slower than in float here; they have few bits '
+               'nevertheless, for a smaller file')
 
 
 class Stages:
@@ -135,10 +138,14 @@ class Stages:
         cfg = read_config(str(self._path('.py')))
         model, _ = self._build()
         if any(isinstance(m, Quantizer) for m in model.modules()):
-            calibrate(model, training_images(cfg, _PROBE_IMAGES))
+            begin = calibrate if self.options.calibrates else begin_scales
+            begin(model, training_images(cfg, _PROBE_IMAGES))
         self.say('Timing the low-bit layers against the float ones')
         times = what_pays(self._float_twin(), model, cfg, self.options.device)
         names, sentences = slower(times)
+        if all(n in names for n, m in model.named_modules()
+               if isinstance(m, LowBitLayer)):
+            names, sentences = [], [_ALL_SLOWER]
         self.state.finish('slower', sentences)
         for sentence in sentences:
             self.say(sentence)
@@ -232,12 +239,15 @@ class Stages:
             return None
 
         def work() -> dict:
-            config = write_training_config(self.plan, start, scales)
+            losses = self.plan.distillation.losses
+            if self.options.prune:
+                losses = losses_of_pruned(self.plan, self._float_twin())
+            config = write_training_config(self.plan, start, scales, losses)
             cfg = read_config(str(config))
             found = balance(cfg, device=self.options.device)
             for one in found:
                 self.say(one.sentence())
-            return apply(self.plan.distillation.losses, found)
+            return apply(losses, found)
 
         return self._once('balance', work)
 
@@ -281,6 +291,9 @@ class Stages:
         if not self.options.export:
             return
 
+        if 'export' in self.state and not self.state['export']['file']:
+            # what was missing may be there now
+            self.state.finish('export', self._exported())
         for sentence in self._once('export', self._exported)['said']:
             self.say(sentence)
 

@@ -142,6 +142,12 @@ def write_training_config(plan: Plan,
     own = cfg.get('optim_wrapper') or {}
     if plan.budget.rate == 1 and not own.get('clip_grad') and own:
         wrapper['clip_grad'] = _CLIP
+    # nothing can be merged with a None of the base
+    wrapper = {
+        key:
+        dict(_delete_=True, **value) if own.get(key, {}) is None else value
+        for key, value in wrapper.items()
+    }
     if wrapper:
         keys['optim_wrapper'] = wrapper
     schedule = training_keys(cfg, plan.budget)

@@ -108,6 +108,29 @@ def _calibrated(model: nn.Module) -> dict[str, LSQ | Observed | QNActivation]:
     return chosen
 
 
+@torch.enable_grad()
+def begin_scales(model: nn.Module, batches: Iterable[dict]) -> None:
+    """Give all quantizers the scales that a training would begin with.
+
+    Also those that calibration doesn't know. Nothing else changes.
+
+    Args:
+        model (nn.Module): A model of an mm library; in eval mode afterwards.
+        batches (Iterable[dict]): Of a test loader.
+    """
+    model.eval()
+    trained = [p for p in model.parameters() if p.requires_grad]
+    # quantizers begin where gradients are enabled, of which none is needed
+    for parameter in trained:
+        parameter.requires_grad_(False)
+    try:
+        for batch in batches:
+            model.test_step(copy.deepcopy(batch))
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
+
+
 @torch.no_grad()
 def calibrate(model: nn.Module,
               batches: Iterable[dict],

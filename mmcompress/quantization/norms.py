@@ -130,6 +130,17 @@ def _end_of(downsample: nn.Sequential | None) -> list[nn.Module]:
     return [] if downsample is None else [downsample[-1]]
 
 
+def can_quantize_branches(model: nn.Module) -> bool:
+    """Whether a model has blocks that :func:`quantize_branches` takes.
+
+    Args:
+        model (nn.Module): In float.
+    """
+    rules = [(branch_ends.find(block), block) for block in model.modules()]
+    ends = [norm for rule, block in rules if rule for norm in rule(block)]
+    return bool(ends) and all(type(norm) in _QUANT_OUTPUT for norm in ends)
+
+
 def quantize_branches(model: nn.Module, cfg: dict) -> list[str]:
     """Quantize what the sums of residual blocks add.
 

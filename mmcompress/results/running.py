@@ -50,7 +50,9 @@ def command_of(record: Record) -> str:
         return ''
     words = [record.config, record.forms[0].checkpoint]
     for key, value in record.settings.items():
-        words += _option(key, value)
+        words += ['--no-metric'] if (key, value) == ('metric',
+                                                     False) else _option(
+                                                         key, value)
     return f'python tools/compress.py {shlex.join(words)}'
 
 

@@ -12,7 +12,11 @@ from mmcompress import compress
 from mmcompress.analysis.subject import build_subject
 from mmcompress.lowbit import LowBitModule
 from mmcompress.one_command import command, stages
-from mmcompress.one_command.options import Refused
+from mmcompress.one_command.options import Options, Refused
+from mmcompress.one_command.plan import Plan, make_plan
+from mmcompress.one_command.state import State
+from mmcompress.one_command.written import (write_model_config,
+                                            write_training_config)
 from mmcompress.results import read_record
 
 
@@ -58,6 +62,7 @@ def test_8_bits_without_training(here, monkeypatch, capsys):
     assert 'coco/bbox_mAP' in packed.metrics and record.metric
     assert any('packed is what to deploy' in said for said in record.remarks)
     assert read_record('a/record.json') == record
+    assert record.data == 'CocoDataset annotations/val.json'
     names = {path.name for path in Path('a').iterdir()}
     assert {
         'small_w8a8.py', 'small_w8a8.pth', 'packed.py', 'packed.pth',
@@ -121,6 +126,25 @@ def test_slow_layers_stay_float(here, monkeypatch):
     assert low and not any(name.startswith('neck') for name in low)
 
 
+def test_where_all_layers_are_slow_they_stay_low_bit(here, monkeypatch):
+    options = Options('small.py', 'small.pth', bits='8', work_dir='all_slow')
+    run = stages.Stages(
+        make_plan(options), State(Path('all_slow'), options), print)
+    monkeypatch.setattr(stages, 'what_pays', lambda twin, model, *_: model)
+
+    def all_of_them(model):
+        low = [
+            name for name, module in model.named_modules()
+            if isinstance(module, LowBitModule)
+        ]
+        return low, ['slower']
+
+    monkeypatch.setattr(stages, 'slower', all_of_them)
+    run.write_config()
+    assert run.state['config'] == []
+    assert run.remarks()[0].startswith('All layers are slower')
+
+
 @pytest.mark.slow
 @pytest.mark.gate
 def test_pruned_distilled_and_quantized(here, capsys):
@@ -177,6 +201,60 @@ def test_refusals(here, asked, said):
     with pytest.raises(Refused, match=said):
         compress('small.py', 'small.pth', work_dir='refused', **asked)
     assert not Path('refused').exists()
+
+
+@pytest.mark.parametrize('text, said', [
+    ('model = (', 'can not be read: SyntaxError'),
+    ("custom_imports = dict(imports=['nowhere'])\nmodel = dict(type='A')",
+     'can not be read: ImportError'),
+    ("default_scope = 'mmdet'\nmodel = dict(type='Nothing')",
+     'can not be built: KeyError: Nothing is not in'),
+])
+def test_configs_that_can_not_be_built(here, text, said):
+    Path('wrong.py').write_text(text)
+    with pytest.raises(Refused, match=said):
+        compress('wrong.py', 'small.pth', bits=8)
+
+
+def test_gradients_are_clipped_where_the_config_says_none(here):
+    """mmengine merges no dict with a None of a base."""
+    Path('none.py').write_text("_base_ = 'small.py'\n"
+                               'optim_wrapper = dict(clip_grad=None)')
+    plan = make_plan(
+        Options('none.py', 'small.pth', bits='1', epochs=1, work_dir='clip'))
+    Path('clip').mkdir()
+    write_model_config(plan, plan.low_bit.steps)
+    cfg = Config.fromfile(write_training_config(plan, 'small.pth', None))
+    assert cfg.optim_wrapper.clip_grad == dict(max_norm=35, norm_type=2)
+
+
+def test_a_file_that_is_no_checkpoint(here):
+    with pytest.raises(Refused, match='small.py is no checkpoint that can'):
+        compress('small.py', 'small.py', bits=8)
+
+
+def test_an_export_is_tried_again(here, monkeypatch):
+    """What was missing, such as a package, may be there now."""
+    options = Options('small.py', 'small.pth', bits='8', export='onnx')
+    state = State(Path('again'), options)
+    state.finish('export', dict(file=None, said=['No ONNX file: onnx']))
+    run = stages.Stages(
+        Plan(options, Config(), Path('again'), 'a', None, None, {}), state,
+        print)
+    monkeypatch.setattr(run, '_exported', lambda: dict(file='a', said=[]))
+    run.export()
+    assert state['export']['file'] == 'a' and run.remarks() == []
+
+
+def test_a_dry_run_names_the_base_that_has_the_options(here, capsys):
+    compress(
+        'small.py',
+        'small.pth',
+        bits='8',
+        dry_run=True,
+        work_dir='dry',
+        cfg_options={'optim_wrapper.optimizer.lr': 0.1})
+    assert "_base_ = 'small_w8a8_base.py'" in capsys.readouterr().out
 
 
 def test_a_checkpoint_of_another_model_is_refused(here):

@@ -86,13 +86,14 @@ def test_a_recipe_is_found_and_trains(name):
         assert any(k == key or k.startswith(f'{key}.') for k in result)
 
 
+@pytest.mark.parametrize('onnx', [False, True])
 @pytest.mark.parametrize('bits', BITS)
 @pytest.mark.parametrize('name', each())
-def test_steps_for_bits_change_the_model(name, bits):
+def test_steps_for_bits_change_the_model(name, bits, onnx):
     model, cfg = small_models.build(name), config(name)
     if name == 'rtmpose' and bits == '1':
         pytest.skip('its small twin has hardly a layer of 32 channels')
-    made = steps_for_bits(find_family(cfg, model), bits, model)
+    made = steps_for_bits(find_family(cfg, model), bits, model, for_onnx=onnx)
     kinds = {type(m) for m in model.modules()}
     for step in made.steps:
         STEPS.build(copy.deepcopy(step))(model)

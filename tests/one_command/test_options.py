@@ -40,14 +40,14 @@ def test_the_command_says_what_was_asked():
         bits='8',
         distill_from=('t.py', 't.pth'),
         prune=0.5,
-        exclude=['neck'],
+        exclude=['neck.*'],
         metric=False,
         keep_slow=True,
         export='onnx',
         cfg_options={'work_dir': 'x'})
     assert options.command() == (
         'python tools/compress.py a.py a.pth --distill-from t.py t.pth '
-        '--bits 8 --prune 0.5 --export onnx --exclude neck --keep-slow '
+        "--bits 8 --prune 0.5 --export onnx --exclude 'neck.*' --keep-slow "
         '--no-metric --cfg-options work_dir=x')
 
 

@@ -76,9 +76,12 @@ def test_switches_move_with_the_end(images):
     cfg = _config(max_epochs=300)
     cfg.custom_hooks = [
         dict(type='EMAHook'),
-        dict(type='PipelineSwitchHook', switch_epoch=280)
+        dict(type='PipelineSwitchHook', switch_epoch=280),
+        dict(type='YOLOXModeSwitchHook', num_last_epochs=15)
     ]
     keys = training_keys(cfg, budget(cfg, False))
     assert keys['train_cfg']['max_epochs'] == 30
-    assert [h.get('switch_epoch') for h in keys['custom_hooks']] == [None, 28]
+    assert [h.get('switch_epoch')
+            for h in keys['custom_hooks']] == [None, 28, None]
+    assert keys['custom_hooks'][-1]['num_last_epochs'] == 2
     assert cfg.custom_hooks[1].switch_epoch == 280

@@ -4,7 +4,7 @@ import torch.nn as nn
 from quantization.ptq_models import Runs, Twice, batches, quantized
 
 from mmcompress.quantization import ActBi, Observed, Product
-from mmcompress.quantization.calibration import calibrate
+from mmcompress.quantization.calibration import begin_scales, calibrate
 from mmcompress.quantization.observers import scale_of_range
 
 METHODS = ('minmax', 'moving_average', 'percentile', 'mse')
@@ -147,3 +147,14 @@ def test_errors_say_what_is_allowed():
         calibrate(quantized(nn.Linear(2, 2)), [], 'kl')
     with pytest.raises(ValueError, match='has no quantizers'):
         calibrate(Runs(nn.Linear(2, 2)), [])
+
+
+def test_scales_begin_as_in_training():
+    """Also of quantizers that calibration refuses."""
+    model = quantized(nn.Linear(6, 3))
+    model.network.input_quant = ActBi()
+    with pytest.raises(TypeError, match='has to be trained'):
+        calibrate(model, batches(5, 6))
+    begin_scales(model, batches(5, 6))
+    assert model.network.input_quant.is_initialized
+    assert all(p.requires_grad and p.grad is None for p in model.parameters())

@@ -88,6 +88,8 @@ def test_errors_name_what_is_wrong(tmp_path):
 def test_the_command_has_the_options_that_were_given():
     assert command_of(record()) == (
         'python tools/compress.py my.py my.pth --bits 8 --exclude bbox_head')
+    blind = replace(record(), settings=dict(bits='8', metric=False))
+    assert command_of(blind).endswith('--bits 8 --no-metric')
     told = replace(record(), settings=dict(command='mim run x'))
     assert command_of(told) == 'mim run x'
     assert command_of(replace(record(), kind='mini')) == ''
