@@ -166,8 +166,11 @@ def _name(options: Options, low_bit: LowBit | None,
         parts.append(low_bit.label.partition(' ')[0])
     if recipe:
         parts.append(recipe.recipe)
+    elif options.trains and options.bits not in _ANEW:
+        # beside what the same bits give without
+        parts.append('trained')
     if len(parts) == 1:
-        parts.append('tuned' if options.trains else 'exported')
+        parts.append('exported')
     return '_'.join(parts)
 
 

@@ -12,7 +12,7 @@ from .options import Options, Refused
 
 _FILE = 'state.json'
 # what may differ when a run goes on: where it computes, and what is looked at
-_FREE = ('device', 'control', 'export', 'metric')
+_FREE = ('device', 'control', 'metric')
 
 
 def _digits_of(path: str) -> str:

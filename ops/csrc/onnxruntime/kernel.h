@@ -5,7 +5,7 @@
 // node says so, (N, H, W, C), which is what these operators give.
 #pragma once
 
-#include <exception>
+#include <stdexcept>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -208,10 +208,10 @@ class Call {
     parallel.num_threads = processors;
     parallel.run = [this](int64_t size,
                           const std::function<void(int64_t, int64_t)>& body) {
-      Parts parts{&body, {}};
+      Parts parts{&body};
       check(api_, api_.KernelContext_ParallelFor(context_, &Parts::run,
                                                  size_t(size), 0, &parts));
-      if (parts.failure) std::rethrow_exception(parts.failure);
+      if (parts.has_failed) throw std::runtime_error(parts.failure);
     };
     return parallel;
   }
@@ -220,16 +220,18 @@ class Call {
   // No exception may pass through ONNX Runtime.
   struct Parts {
     const std::function<void(int64_t, int64_t)>* body;
-    std::exception_ptr failure;
-    std::atomic_flag has_failed = ATOMIC_FLAG_INIT;
+    // its words: an exception_ptr is not as portable as the wheels are
+    std::string failure;
+    std::atomic<bool> has_failed{false};
 
     static void run(void* data, size_t i) {
       Parts& self = *static_cast<Parts*>(data);
       try {
         (*self.body)(int64_t(i), int64_t(i) + 1);
+      } catch (const std::exception& error) {
+        if (!self.has_failed.exchange(true)) self.failure = error.what();
       } catch (...) {
-        if (!self.has_failed.test_and_set())
-          self.failure = std::current_exception();
+        if (!self.has_failed.exchange(true)) self.failure = "unknown failure";
       }
     }
   };
