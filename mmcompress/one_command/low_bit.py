@@ -11,6 +11,7 @@ from mmcompress.lowbit import LowBitLayer
 from mmcompress.lowbit.replace import own_forward
 from mmcompress.quantization.calibrated_config import step_arguments
 from mmcompress.quantization.first_last import first_and_last
+from mmcompress.quantization.norms import has_branches
 from mmcompress.selection import selects
 from .families import Family, class_names, fits, part_of, row_of, table
 
@@ -293,7 +294,7 @@ def steps_for_bits(family: Family,
             weight,
             activation,
             attention=8 if for_onnx else 32,
-            residual=for_onnx,
+            residual=for_onnx and has_branches(model),
             exclude=list(stays))
         if not for_onnx and _has_attention(model):
             stays['products in attentions'] = (

@@ -217,7 +217,8 @@ def _make_plan(options: Options) -> Plan:
     family = find_family(cfg, model)
     low_bit = recipe = teacher = None
     if options.bits:
-        low_bit = steps_for_bits(family, options.bits, model, options.exclude)
+        low_bit = steps_for_bits(family, options.bits, model, options.exclude,
+                                 options.export == 'onnx')
     if options.distill_from:
         teacher, teacher_model = _teacher(options)
         recipe = distillation(family, options.recipe, cfg, model, teacher,

@@ -130,6 +130,13 @@ def _end_of(downsample: nn.Sequential | None) -> list[nn.Module]:
     return [] if downsample is None else [downsample[-1]]
 
 
+def has_branches(model: nn.Module) -> bool:
+    """Whether :func:`quantize_branches` finds what it can quantize."""
+    rules = ((branch_ends.find(block), block) for block in model.modules())
+    ends = [norm for rule, block in rules if rule for norm in rule(block)]
+    return bool(ends) and all(type(norm) in _QUANT_OUTPUT for norm in ends)
+
+
 def quantize_branches(model: nn.Module, cfg: dict) -> list[str]:
     """Quantize what the sums of residual blocks add.
 
