@@ -214,6 +214,7 @@ def summarize(forms: list[Form], picture: Path) -> None:
     """
     from mmcompress.analysis.timing import machine
     from mmcompress.ops import build_info
+    from mmcompress.results.metrics import Metric
     dataset = validation_data()
     measure(forms, dataset)
     plots = plot_packed()
@@ -233,7 +234,7 @@ def summarize(forms: list[Form], picture: Path) -> None:
         plots.Form(form.label, size, statistics.median(form.seconds),
                    statistics.median(form.ratios(forms[0])), form.ap)
         for form, size in zip(forms, sizes)
-    ], 'box AP', where, picture, '.1f')
+    ], Metric('box AP', digits=1), where, picture)
 
 
 def draw(forms: list[Form], path: Path, num_images: int = 3) -> None:

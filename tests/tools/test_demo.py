@@ -70,10 +70,11 @@ def test_table_compares_with_the_first_form(demo):
 
 
 def test_picture_writes_numbers_as_the_table_does(demo, tmp_path):
+    from mmcompress.results.metrics import Metric
     plots = demo.plot_packed()
     picture = tmp_path / 'bars.svg'
     plots.draw([plots.Form('packed', 2_400_000, 0.00251, 4.0, 64.96)],
-               'box AP', 'a machine', picture, '.1f')
+               Metric('box AP', digits=1), 'a machine', picture)
     text = picture.read_text()
     for number in ('2.40', '2.5 (4.00 x)', '65.0'):
         assert f'>{number}<' in text

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from mmcompress.model.checkpoint import plain_weights, read_checkpoint
+from mmcompress.results.metrics import Metric, describe
 from mmcompress.results.plots import Panel, panels_in_a_row
 from mmcompress.results.subjects import state_dict_bytes
 from mmcompress.tables import format_table
@@ -91,23 +92,19 @@ def timed_form(latency: dict, name: str) -> dict:
     return forms[name]
 
 
-def draw(forms: list[Form],
-         metric: str,
-         title: str,
-         path: Path,
-         digits: str = '.3f') -> None:
+def draw(forms: list[Form], metric: Metric, title: str, path: Path) -> None:
     """Bars of size, latency and accuracy, one row per form.
 
     Args:
         forms (list[Form]): From top to bottom.
-        metric (str): Name of the accuracy.
+        metric (Metric): How accuracies are written.
         title (str): Line above the bars.
         path (Path): Where to write it; the suffix says the format.
-        digits (str): How accuracies are written.
     """
     sizes = [form.size / 1e6 for form in forms]
     times = [1000 * form.latency for form in forms]
-    scores = [form.accuracy for form in forms]
+    scores = [metric.factor * form.accuracy for form in forms]
+    texts = [metric.text(form.accuracy) for form in forms]
     # the same figures as in the table
     panels_in_a_row([form.label for form in forms], [
         Panel('size of the file, MB', sizes, [f'{x:.2f}' for x in sizes]),
@@ -115,20 +112,20 @@ def draw(forms: list[Form],
             f'{x:.1f} ({form.speed_up:.2f} x)'
             for x, form in zip(times, forms)
         ], 'C1'),
-        Panel(metric, scores, [f'{x:{digits}}' for x in scores], 'C2')
+        Panel(metric.name, scores, texts, 'C2')
     ], title, str(path))
 
 
-def as_table(forms: list[Form], metric: str, title: str) -> str:
+def as_table(forms: list[Form], metric: Metric, title: str) -> str:
     """The numbers, and their ratios to those of the first form."""
     first = forms[0]
-    return format_table(
-        title,
-        ['form', 'bytes', 'smaller', 'latency ms', 'times as fast', metric], [[
-            form.label, f'{form.size:,}', f'{first.size / form.size:.1f} x',
-            f'{1000 * form.latency:.1f}', f'{form.speed_up:.2f}',
-            f'{form.accuracy:.3f}'
-        ] for form in forms])
+    return format_table(title, [
+        'form', 'bytes', 'smaller', 'latency ms', 'times as fast', metric.name
+    ], [[
+        form.label, f'{form.size:,}', f'{first.size / form.size:.1f} x',
+        f'{1000 * form.latency:.1f}', f'{form.speed_up:.2f}',
+        metric.text(form.accuracy)
+    ] for form in forms])
 
 
 def parse_args() -> argparse.Namespace:
@@ -175,9 +172,10 @@ def main() -> None:
     shape = ' x '.join(map(str, latency['shape']))
     title = (f'{Path(latency["config"]).stem}, {shape}, '
              f'{latency["machine"]}')
-    print(as_table(forms, metric, title))
+    shown = describe(metric)
+    print(as_table(forms, shown, title))
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    draw(forms, metric, title, args.out)
+    draw(forms, shown, title, args.out)
     record = {k: v for k, v in latency.items() if k != 'forms'}
     record.update(metric=metric, forms=[asdict(form) for form in forms])
     numbers = args.out.with_suffix('.json')

@@ -6,7 +6,6 @@
 #pragma once
 
 #include <stdexcept>
-#include <stdexcept>
 #include <string>
 #include <thread>
 #include <vector>
@@ -208,7 +207,8 @@ class Call {
     parallel.num_threads = processors;
     parallel.run = [this](int64_t size,
                           const std::function<void(int64_t, int64_t)>& body) {
-      Parts parts{&body};
+      Parts parts;
+      parts.body = &body;
       check(api_, api_.KernelContext_ParallelFor(context_, &Parts::run,
                                                  size_t(size), 0, &parts));
       if (parts.has_failed) throw std::runtime_error(parts.failure);
@@ -219,7 +219,7 @@ class Call {
  private:
   // No exception may pass through ONNX Runtime.
   struct Parts {
-    const std::function<void(int64_t, int64_t)>* body;
+    const std::function<void(int64_t, int64_t)>* body = nullptr;
     // its words: an exception_ptr is not as portable as the wheels are
     std::string failure;
     std::atomic<bool> has_failed{false};
