@@ -126,7 +126,8 @@ def files_of(folder: Path) -> list[Block]:
         for end, what in (('py', 'how it was trained, to train on'), )
     }
     for path in sorted(folder.glob('*.pth')):
-        if path.with_suffix('.py').is_file() and path.name not in _FILES:
+        if (path.with_suffix('.py').is_file() and path.name not in _FILES
+                and not path.stem.endswith('_pruned')):
             own[path.name] = 'the compressed model, for any tool'
             own[f'{path.stem}.py'] = 'its config'
     found = [
