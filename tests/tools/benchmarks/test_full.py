@@ -2,6 +2,7 @@
 import os
 import subprocess
 import sys
+import time
 from copy import deepcopy
 from io import StringIO
 from pathlib import Path
@@ -184,8 +185,19 @@ def test_a_process_is_ended_with_all_that_it_started(tmp_path):
         execute(['bash', '-c', script], tmp_path / 'log', dict(os.environ),
                 interrupt)
     status = Path(f'/proc/{pid.read_text().strip()}/status')
-    # gone, or a zombie that nobody has waited for yet
-    assert not status.exists() or 'Z (zombie)' in status.read_text()
+
+    def is_gone():
+        # or a zombie that nobody has waited for yet
+        try:
+            return 'Z (zombie)' in status.read_text()
+        except OSError:
+            return True
+
+    # the signal is sent; a busy machine delivers it when it gets to it
+    until = time.time() + 20
+    while not is_gone() and time.time() < until:
+        time.sleep(0.05)
+    assert is_gone()
 
 
 class Tools:
