@@ -18,6 +18,9 @@ from mmcompress.model.config import build_model, read_config
 from mmcompress.pruning.structure import PrunedTensor
 from mmcompress.results import Form, Latency, Record, write_record
 
+# through whole models and files: beside the suite
+pytestmark = [pytest.mark.slow, pytest.mark.gate]
+
 pytest.importorskip('huggingface_hub')
 pytest.importorskip('safetensors')
 

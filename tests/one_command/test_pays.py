@@ -12,6 +12,9 @@ from mmcompress.one_command import pays
 from mmcompress.one_command.pays import LayerTime, slower, what_pays
 from mmcompress.ops import build_info
 
+# through whole models and files: beside the suite
+pytestmark = [pytest.mark.slow, pytest.mark.gate]
+
 
 def classifier():
     return MODELS.build(

@@ -15,6 +15,9 @@ from mmcompress.results import Subject, measure_forms
 from mmcompress.results.subjects import load, state_dict_bytes
 from mmcompress.results.timing import num_rounds
 
+# through whole models and files: beside the suite
+pytestmark = [pytest.mark.slow, pytest.mark.gate]
+
 ONE_BIT = '''
 _base_ = './classifier.py'
 model = dict(_delete_=True, type='mmcompress.Compress', model=_base_.model,

@@ -9,6 +9,9 @@ from mmcompress.results.picture import _threshold, _titles
 from mmcompress.results.scenes import SCENES
 from mmcompress.results.subjects import load, validation_data
 
+# through whole models and files: beside the suite
+pytestmark = [pytest.mark.slow, pytest.mark.gate]
+
 MAKE = dict(
     mmdet=detector,
     mmpretrain=classifier,
@@ -17,11 +20,7 @@ MAKE = dict(
 )
 
 
-@pytest.mark.parametrize('library', [
-    'mmpretrain', 'mmdet',
-    *(pytest.param(name, marks=[pytest.mark.slow, pytest.mark.gate])
-      for name in ('mmseg', 'mmpose'))
-])  # yapf: disable
+@pytest.mark.parametrize('library', MAKE)
 def test_every_task_has_a_picture(library, tmp_path):
     config, checkpoint = MAKE[library](tmp_path)
     subjects = [
