@@ -177,12 +177,12 @@ def _run(plan: Plan, start: float) -> Record:
     print(f'Written to {folder}: {plan.name}.py, {plan.name}.pth, '
           'record.json, report.md, report.html, picture.png'
           f'{", packed.py, packed.pth" * ("pack" in state)}'
-          f'{", model.onnx" * ("export" in state)}')
+          f'{", model.onnx" * (subjects[-1].onnx is not None)}')
     return record
 
 
 def _measure(plan: Plan, stages: Stages, start: float, say: Report) -> Record:
-    """What the table shows; measured again only for what is new."""
+    """What the table shows."""
     options = plan.options
     said = stages.remarks()
     forms = measure_forms(

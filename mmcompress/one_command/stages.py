@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 import torch.nn as nn
+from mmengine.config import Config
 
 from mmcompress.analysis.complexity import complexity, total
 from mmcompress.analysis.subject import load_weights
@@ -92,13 +93,15 @@ class Stages:
             return self.state['prune']
         return self.options.checkpoint
 
+    def _start_config(self) -> Config:
+        """The config of the float weights."""
+        if 'prune' in self.state:
+            return read_config(self.state['prune'].replace('.pth', '.py'))
+        return self.plan.cfg
+
     def steps(self, exclude: list[str]) -> list[dict]:
         """All steps that change the dense model, without slow layers."""
-        if 'prune' in self.state:
-            pruned = read_config(self.state['prune'].replace('.pth', '.py'))
-            _, steps = dense_parts(pruned)
-        else:
-            _, steps = dense_parts(self.plan.cfg)
+        _, steps = dense_parts(self._start_config())
         steps = [*steps, *self.plan.token_steps()]
         if self.plan.low_bit:
             for_onnx = self.options.export == 'onnx'
@@ -153,10 +156,7 @@ class Stages:
 
     def _float_twin(self) -> nn.Module:
         """The float model, pruned if the other one is."""
-        cfg = self.plan.cfg
-        if 'prune' in self.state:
-            cfg = read_config(self.state['prune'].replace('.pth', '.py'))
-        model = build_untrained(cfg)
+        model = build_untrained(self._start_config())
         load_weights(model, self._start())
         model.eval()
         return model
