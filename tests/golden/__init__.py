@@ -2,7 +2,8 @@
 
 ``tests/golden/<method>.py`` holds the adapter of a method: a function
 ``run(case)`` that computes with this package what a fixture stores. The same
-adapters serve the test suite and ``tools/dev/check_golden.py``.
+adapters serve the test suite and ``tools/dev/check_golden.py``. A project has
+its adapter and its fixtures in its own tests, under ``golden/``.
 """
 import importlib
 import importlib.util
@@ -16,6 +17,10 @@ import torch
 from torch import Tensor
 
 FOLDER = Path(__file__).parent.parent / 'data' / 'golden'
+PROJECTS = sorted(FOLDER.parents[2].glob('projects/*/tests/golden'))
+
+# `golden.<method>` is also what a project has in its `tests/golden`
+__path__ += [str(folder) for folder in PROJECTS]
 
 
 @dataclass
@@ -104,8 +109,10 @@ def load(file: Path) -> Case:
 
 def golden(method: str):
     """Parametrize a test over the committed fixtures ``<method>__*.npz``."""
-    files = sorted(FOLDER.glob(f'{method}__*.npz'))
-    assert files, f'no fixture {method}__*.npz in {FOLDER}'
+    files = sorted(
+        file for folder in (FOLDER, *PROJECTS)
+        for file in folder.glob(f'{method}__*.npz'))
+    assert files, f'no fixture {method}__*.npz in {FOLDER} or in a project'
     return pytest.mark.parametrize(
         'case', [load(file) for file in files], ids=[f.stem for f in files])
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / 'tests')]
+# adapters of projects import the project's package
+sys.path += [str(file.parent) for file in ROOT.glob('projects/*/README.md')]
 
 import golden  # noqa: E402
 
