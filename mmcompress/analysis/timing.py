@@ -5,6 +5,7 @@ import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 
 import torch
 
@@ -75,6 +76,28 @@ def interleaved(parts: dict[str, Callable[[], None]],
                 seconds[name].append(clock() - start)
         names = names[1:] + names[:1]
     return seconds
+
+
+def against(seconds: dict[str, list[float]], base: str) -> dict[str, dict]:
+    """How fast each part is, and how many times as fast as another one.
+
+    Args:
+        seconds (dict[str, list[float]]): Of :func:`interleaved`.
+        base (str): The part that others are compared with.
+
+    Returns:
+        dict[str, dict]: By name: ``ms``, the median in milliseconds;
+        ``ratio``, the median over the rounds of the ratio in one round; and
+        its 95 % ``interval``.
+    """
+    found = {}
+    for name, values in seconds.items():
+        ratios = [a / b for a, b in zip(seconds[base], values)]
+        found[name] = dict(
+            ms=1e3 * median(values),
+            ratio=median(ratios),
+            interval=median_interval(ratios))
+    return found
 
 
 def device_clock(device: str,

@@ -151,7 +151,8 @@ def _dry_run(plan: Plan) -> None:
 
 
 def _run(plan: Plan, start: float) -> Record:
-    state = State(plan.folder, plan.options, contents(plan.options, plan.cfg))
+    holds = contents(plan.options, plan.cfg, plan.teacher)
+    state = State(plan.folder, plan.options, holds)
     say = Report()
     say(plan.describe())
     stages = Stages(plan, state, say)

@@ -107,7 +107,10 @@ class Options:
     def command(self) -> str:
         """The command line that says the same."""
         words = ['python', 'tools/compress.py', self.config, self.checkpoint]
-        for key, value in self.asked().items():
+        asked = self.asked()
+        if self.work_dir:
+            asked['work_dir'] = self.work_dir
+        for key, value in asked.items():
             name = '--' + key.replace('_', '-')
             if key in ('config', 'checkpoint', 'cfg_options'):
                 continue

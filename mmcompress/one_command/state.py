@@ -24,23 +24,33 @@ def _digits_of(path: str) -> str:
     return digest.hexdigest()[:12]
 
 
-def contents(options: Options, cfg: Config) -> dict[str, str]:
-    """What the config and the files of a run hold, as digits.
+def contents(options: Options,
+             cfg: Config,
+             teacher: Config | None = None) -> dict[str, str]:
+    """What the configs and the files of a run hold, as digits.
 
     Args:
         options (Options): What is asked for.
         cfg (Config): The user's config, with all that it inherits.
+        teacher (Config | None): The teacher's, likewise.
     """
+    configs = dict(config=cfg)
+    if teacher is not None:
+        configs['config of the teacher'] = teacher
     files = dict(checkpoint=options.checkpoint)
     if options.distill_from:
         files['checkpoint of the teacher'] = options.distill_from[1]
     # a URL stands for itself
-    return dict(
-        config=config_hash(cfg),
+    return {
+        **{
+            name: config_hash(one)
+            for name, one in configs.items()
+        },
         **{
             name: _digits_of(path)
             for name, path in files.items() if Path(path).is_file()
-        })
+        }
+    }
 
 
 class State:

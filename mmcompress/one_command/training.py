@@ -74,6 +74,17 @@ def _shown(what: str, total: int) -> Iterator[Callable[[int, str], None]]:
 
 
 @contextmanager
+def _timed(file: Path) -> Iterator[None]:
+    """Add the seconds that something takes to those of earlier calls."""
+    before = float(file.read_text()) if file.exists() else 0
+    start = time.time()
+    try:
+        yield
+    finally:
+        file.write_text(f'{before + time.time() - start:.1f}')
+
+
+@contextmanager
 def _child(command: list[str]) -> Iterator[subprocess.Popen]:
     """A process that ends with this one, also when that is terminated."""
 
@@ -126,7 +137,8 @@ def train(config: Path,
         say (Callable): Gets sentences.
 
     Returns:
-        tuple[Path, float]: The last checkpoint, and the seconds it took.
+        tuple[Path, float]: The last checkpoint, and the seconds it took,
+        those of stopped calls as well.
 
     Raises:
         TrainingFailed: If the tool stops with an error.
@@ -137,12 +149,15 @@ def train(config: Path,
     if last.exists():
         say(f'{what} goes on from {last.read_text().strip()}')
         arguments.append('--resume')
-    start = time.time()
+    seconds = work_dir / 'seconds.txt'
+    if not last.exists():
+        # an earlier call left nothing to go on from
+        seconds.unlink(missing_ok=True)
     log = work_dir / 'output.log'
     tail: deque[str] = deque(maxlen=_LAST_LINES)
     command = [sys.executable, '-c', _RUN, *arguments]
     with open(log, 'a') as out, _shown(what, iterations) as shown, \
-            _child(command) as process:
+            _timed(seconds), _child(command) as process:
         for line in process.stdout:
             out.write(line)
             tail.append(line)
@@ -157,4 +172,4 @@ def train(config: Path,
             f'lines:\n{"".join(tail)}')
     if not last.exists():
         raise TrainingFailed(f'{what} wrote no checkpoint; see {log}')
-    return Path(last.read_text().strip()), time.time() - start
+    return Path(last.read_text().strip()), float(seconds.read_text())

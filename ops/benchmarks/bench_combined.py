@@ -12,7 +12,6 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
-from statistics import median
 
 import torch
 
@@ -67,17 +66,10 @@ def measure(models: dict[str, torch.nn.Module], x: torch.Tensor,
     """
     calls = {name: partial(model, x) for name, model in models.items()}
     seconds = timing.interleaved(calls, rounds, clock=time.thread_time)
-    cases = []
-    for name, values in seconds.items():
-        ratios = [a / b for a, b in zip(seconds['dense'], values)]
-        cases.append(
-            dict(
-                variant=name,
-                batch=len(x),
-                ms=1e3 * median(values),
-                ratio=median(ratios),
-                interval=timing.median_interval(ratios)))
-    return cases
+    return [
+        dict(variant=name, batch=len(x), **found)
+        for name, found in timing.against(seconds, 'dense').items()
+    ]
 
 
 def as_markdown(cases: list[dict], about: dict) -> str:

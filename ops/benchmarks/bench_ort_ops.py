@@ -16,7 +16,6 @@ import warnings
 from functools import partial
 from importlib import metadata
 from pathlib import Path
-from statistics import median
 
 import torch
 from mmengine.logging import MMLogger
@@ -78,17 +77,10 @@ def measure(calls: dict, subject: str, rounds: int) -> list[dict]:
         it is as the float network on onnxruntime, with the interval.
     """
     seconds = timing.interleaved(calls, rounds, clock=time.thread_time)
-    cases = []
-    for name, values in seconds.items():
-        ratios = [a / b for a, b in zip(seconds[BASE], values)]
-        cases.append(
-            dict(
-                network=subject,
-                form=name,
-                ms=1e3 * median(values),
-                ratio=median(ratios),
-                interval=timing.median_interval(ratios)))
-    return cases
+    return [
+        dict(network=subject, form=name, **found)
+        for name, found in timing.against(seconds, BASE).items()
+    ]
 
 
 def as_markdown(cases: list[dict], about: dict) -> str:

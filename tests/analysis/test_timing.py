@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mmcompress.analysis.timing import interleaved, median_interval
+from mmcompress.analysis.timing import against, interleaved, median_interval
 
 
 @pytest.mark.parametrize('num, k', [(6, 1), (15, 4), (30, 10), (100, 40)])
@@ -45,3 +45,11 @@ def test_parts_are_interleaved_in_rotating_order():
         clock=lambda: now[0])
     assert ''.join(order) == 'abc' 'bca' 'cab' 'abc'
     assert seconds == dict(a=[1] * 3, b=[2] * 3, c=[3] * 3)
+
+
+def test_ratios_are_those_of_the_same_round():
+    """A machine that slows down slows both."""
+    slow = [1, 2, 4, 8, 16, 32, 64]
+    found = against(dict(base=slow, half=[x / 2 for x in slow]), 'base')
+    assert found['half'] == dict(ms=4000, ratio=2, interval=(2, 2))
+    assert found['base']['ratio'] == 1

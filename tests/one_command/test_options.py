@@ -81,6 +81,20 @@ def test_a_run_of_other_weights_does_not_go_on(tmp_path):
         State(folder, options, contents(options, cfg))
 
 
+def test_a_run_of_another_teacher_does_not_go_on(tmp_path):
+    options = Options('a.py', 'a.pth', distill_from=('t.py', 't.pth'))
+    cfg, teacher = Config(dict(model=1)), Config(dict(model=2))
+    State(tmp_path / 'run', options, contents(options, cfg, teacher))
+    teacher.model = 3
+    with pytest.raises(Refused, match='before the config of the teacher'):
+        State(tmp_path / 'run', options, contents(options, cfg, teacher))
+
+
+def test_the_command_names_the_folder():
+    said = Options('a.py', 'a.pth', bits='8', work_dir='there').command()
+    assert said.endswith('--bits 8 --work-dir there')
+
+
 def test_a_folder_that_can_not_be_made(tmp_path):
     (tmp_path / 'file').touch()
     with pytest.raises(Refused, match='--work-dir: .* can not be made'):

@@ -36,10 +36,13 @@ def test_the_last_checkpoint_and_what_was_printed(tmp_path, monkeypatch,
 
 
 def test_it_goes_on_where_it_was(tmp_path):
-    said = []
+    said, seconds = [], []
     for _ in range(2):
-        train(
+        _, taken = train(
             tmp_path / 'a.py', tmp_path / 'w', 40, 'training', say=said.append)
+        seconds.append(taken)
+    # what a stopped call took counts
+    assert seconds[1] > seconds[0]
     assert 'resumed' in (tmp_path / 'w/output.log').read_text()
     assert said == [f'training goes on from {tmp_path / "w/epoch_2.pth"}']
 
