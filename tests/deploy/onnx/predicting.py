@@ -89,8 +89,13 @@ def build(name, steps=None):
             module.weight.data.uniform_(.5, 1.5)
     # more, and scores of 1 would tie
     spread = 0.05 if hasattr(model, 'roi_head') else 0.15
+    heads = ('bbox_head', 'rpn_head', 'roi_head')
+    if name == 'heatmap':
+        # as they are initialized, heatmaps hardly depend on the image, and
+        # where they are highest is a matter of rounding
+        heads = ('head.deconv_layers', 'head.final_layer')
     for key, parameter in model.named_parameters():
-        is_head = key.startswith(('bbox_head', 'rpn_head', 'roi_head'))
+        is_head = key.startswith(heads)
         if is_head and parameter.dim() > 1:
             parameter.data.normal_(0, spread)
         if is_head and key.endswith('bias'):
