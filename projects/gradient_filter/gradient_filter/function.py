@@ -79,8 +79,8 @@ def _input_means(x: Tensor, rows: Axis, cols: Axis) -> Tensor:
         # more than the pooling itself can pad
         x = F.pad(x, [
             size for axis, length in ((cols, x.shape[3]), (rows, x.shape[2]))
-            for size in (axis.in_offset, axis.num * axis.side - length -
-                         axis.in_offset)
+            for size in (axis.in_offset,
+                         axis.num * axis.side - length - axis.in_offset)
         ])
         offsets = 0, 0
     return F.avg_pool2d(x, sides, sides, offsets)

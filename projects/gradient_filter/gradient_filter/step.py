@@ -181,8 +181,7 @@ class FilterGradients:
                              'select')
         return {n: p for n, p in patches.items() if n not in left_out}
 
-    def _reasons(self, model: nn.Module,
-                 patches: dict[str, int]) -> dict[str, str]:
+    def _reasons(self, model: nn.Module, patches: dict) -> dict[str, str]:
         """Why layers stay exact, by name."""
         reasons = {
             name: reason

@@ -122,12 +122,12 @@ def test_freezing_follows_the_order_of_the_list():
     trained = {n for n, p in model.named_parameters() if p.requires_grad}
     assert trained == {
         name
-        for name, _ in model.named_parameters() if name.startswith(
-            ('backbone.layer4.1.', 'backbone.layer4.0.bn1.'))
+        for name, _ in model.named_parameters()
+        if name.startswith(('backbone.layer4.1.', 'backbone.layer4.0.bn1.'))
     }
     train_step(model)
-    assert all((p.grad is not None) == p.requires_grad
-               for p in model.parameters())
+    assert all(
+        (p.grad is not None) == p.requires_grad for p in model.parameters())
 
 
 def test_without_layers_it_only_chooses_what_trains():
@@ -192,8 +192,8 @@ def test_a_student_learns_from_a_teacher():
 
 def low_bit(model):
     ReplaceConvs(
-        dict(type='mmcompress.IDaDetConv2d'),
-        ['backbone.layer4.1.conv1'])(model)
+        dict(type='mmcompress.IDaDetConv2d'), ['backbone.layer4.1.conv1'])(
+            model)
     return 'IDaDetConv2d is a low-bit layer'
 
 
@@ -278,8 +278,8 @@ def test_layers_that_stay_exact_are_named_in_the_log(capfd):
     (dict(exclude=['backbone.layer3']), ValueError,
      "exclude: 'backbone.layer3' selects none of what layers select"),
     (dict(exclude=['backbone']), ValueError, 'takes away everything'),
-    (dict(layers={}, exclude=['backbone'], norm_eval=True), ValueError,
-     'no layers to exclude from'),
+    (dict(layers={}, exclude=['backbone'],
+          norm_eval=True), ValueError, 'no layers to exclude from'),
     (dict(layers={
         'backbone.layer4': 2,
         'backbone.layer4.1': 4
@@ -308,5 +308,6 @@ def test_later_steps_do_not_take_such_layers_for_ordinary_ones():
     model = compress()
     with pytest.raises(ValueError, match='GradientFilterConv2d has a forward'):
         ReplaceConvs(
-            dict(type='mmcompress.IDaDetConv2d'), ['backbone.layer4'])(model)
+            dict(type='mmcompress.IDaDetConv2d'), ['backbone.layer4'])(
+                model)
     assert not any(isinstance(m, IDaDetConv2d) for m in model.modules())

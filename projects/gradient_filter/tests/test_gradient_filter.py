@@ -16,9 +16,8 @@ from mmcompress.analysis.timing import interleaved
 def tensors(size, weight_size, **options):
     generator = torch.Generator().manual_seed(0)
     x, weight = (
-        torch.randn(
-            *shape, generator=generator,
-            dtype=torch.double).requires_grad_()
+        torch.randn(*shape, generator=generator,
+                    dtype=torch.double).requires_grad_()
         for shape in (size, weight_size))
     y = gradient_filter_conv2d(x, weight, **options)
     grad = torch.randn(*y.shape, generator=generator, dtype=torch.double)
@@ -75,7 +74,8 @@ def test_matches_the_official_numbers(case):
 
 
 @pytest.mark.parametrize(
-    'size, kernel, stride, padding, dilation, groups, patch', [
+    'size, kernel, stride, padding, dilation, groups, patch',
+    [
         ((5, 7), (3, 3), (1, 1), (1, 1), (1, 1), 1, 2),
         ((6, 5), (3, 3), (1, 1), 'same', (1, 1), 1, 4),
         ((3, 3), (3, 3), (1, 1), (1, 1), (1, 1), 1, 7),
@@ -169,11 +169,9 @@ def test_is_linear_in_the_gradient_of_the_output():
     other = torch.randn_like(grad)
 
     def back(upstream):
-        return torch.autograd.grad(
-            y, [x, weight], upstream, retain_graph=True)
+        return torch.autograd.grad(y, [x, weight], upstream, retain_graph=True)
 
-    for total, a, b in zip(
-            back(2 * grad - other), back(grad), back(other)):
+    for total, a, b in zip(back(2 * grad - other), back(grad), back(other)):
         torch.testing.assert_close(total, 2 * a - b)
 
 
@@ -181,7 +179,8 @@ def test_keeps_the_mean_of_the_gradient():
     x, weight, y, grad = tensors((2, 3, 8, 8), (4, 3, 3, 3), padding=(1, 1))
     y.backward(grad)
     torch.testing.assert_close(
-        x.grad.sum((2, 3)), grad.sum((2, 3)) @ weight.detach().sum((2, 3)))
+        x.grad.sum((2, 3)),
+        grad.sum((2, 3)) @ weight.detach().sum((2, 3)))
 
 
 def test_with_a_stride_it_has_the_size_of_the_exact_gradient():
@@ -333,8 +332,8 @@ def test_is_a_conv_cfg_of_mm_backbones():
                 depth=18,
                 base_channels=8,
                 stem_channels=8,
-                conv_cfg=dict(
-                    type='mmcompress.GradientFilterConv2d', patch=4)))
+                conv_cfg=dict(type='mmcompress.GradientFilterConv2d',
+                              patch=4)))
     convs = [m for m in backbone.modules() if isinstance(m, nn.Conv2d)]
     assert len(convs) == 20
     assert all(isinstance(m, GradientFilterConv2d) for m in convs)

@@ -26,9 +26,7 @@ def test_every_config_builds(file):
             cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
         model = MODELS.build(cfg.model)
     without_downloads(model)
-    convs = [
-        m for m in model.modules() if isinstance(m, GradientFilterConv2d)
-    ]
+    convs = [m for m in model.modules() if isinstance(m, GradientFilterConv2d)]
     step, = cfg.model.steps
     assert bool(convs) == bool(step['layers'])
     assert all(m.weight.requires_grad for m in convs)
@@ -68,7 +66,8 @@ def test_the_mini_config_trains(tmp_path, monkeypatch):
     # the statistics of norms among them are not
     assert changed == {
         f'backbone.layer3.{i}.conv{j}.weight'
-        for i in (0, 1) for j in (1, 2)
+        for i in (0, 1)
+        for j in (1, 2)
     } | {'head.fc.weight', 'head.fc.bias'}
     name = 'backbone.layer3.1.conv1.weight'
     moved = after[name] - before[name]
@@ -125,8 +124,8 @@ def test_it_learns_more_than_the_classifier_and_less_than_exact_gradients():
     train(pretrained, images, labels, 3, 0.1, norms_train=True)
     assert accuracy(pretrained, test_images, test_labels) > 0.8
     # dark on light, and turned
-    shifted, shifted_test = (
-        -x.rot90(1, (2, 3)) for x in (images, test_images))
+    shifted, shifted_test = (-x.rot90(1, (2, 3))
+                             for x in (images, test_images))
     last_two = ['9', '12']
     steps = dict(
         classifier=FilterGradients({}, freeze=['*', '~17']),

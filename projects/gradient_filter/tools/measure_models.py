@@ -5,7 +5,6 @@ exactly, and with their gradients filtered.
 """
 import argparse
 import copy
-from functools import partial
 from statistics import median
 
 import torch
@@ -64,8 +63,7 @@ def steps_of(subject: dict) -> dict[str, list[dict]]:
 
 def build(subject: dict, steps: list[dict]) -> nn.Module:
     """A model with random weights, in training mode."""
-    cfg = read_config(subject['cfg'],
-                      dict(model=subject.get('changes', {})))
+    cfg = read_config(subject['cfg'], dict(model=subject.get('changes', {})))
     if 'data_preprocessor' in cfg:
         cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
     model = MODELS.build(
@@ -104,13 +102,19 @@ def measure(subject: dict, rounds: int) -> dict:
         result[name] = dict(
             saved_bytes=saved_bytes(loss, model), peak_bytes=peak_bytes(train))
         print(name, result[name], flush=True)
-    seconds = interleaved(
-        {('step', n): f for n, f in steps.items()}
-        | {('forward', n): f for n, f in forwards.items()}, rounds, 1)
+    seconds = interleaved({
+        ('step', n): f
+        for n, f in steps.items()
+    }
+                          | {
+                              ('forward', n): f
+                              for n, f in forwards.items()
+                          }, rounds, 1)
     for name, numbers in result.items():
         ratios = [
-            a / b for a, b in zip(seconds['step', 'last, exact'],
-                                  seconds['step', name])
+            a / b
+            for a, b in zip(seconds['step', 'last, exact'], seconds['step',
+                                                                    name])
         ]
         numbers.update(
             step_ms=1e3 * median(seconds['step', name]),

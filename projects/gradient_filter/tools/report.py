@@ -39,7 +39,9 @@ def layers() -> None:
             f'{side["forward_ms"] / sides["exact"]["forward_ms"]:.2f}'
             for name, side in sides.items() if name != 'exact'
         ]
-        row += [f'{side["saved_bytes"] / 1024:,.0f}' for side in sides.values()]
+        row += [
+            f'{side["saved_bytes"] / 1024:,.0f}' for side in sides.values()
+        ]
         rows.append(row)
     table([
         'layer', 'exact, ms', 'r2', 'r4', 'speed-up r2', 'r4', 'forward r2',

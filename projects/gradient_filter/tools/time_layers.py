@@ -46,7 +46,8 @@ def measure(case: tuple[int, int, int], batch: int, rounds: int) -> dict:
     outputs = {name: conv(x) for name, conv in sides.items()}
     backward = interleaved(
         {
-            name: partial(
+            name:
+            partial(
                 torch.autograd.grad,
                 outputs[name], [x, conv.weight],
                 grad,
@@ -54,13 +55,13 @@ def measure(case: tuple[int, int, int], batch: int, rounds: int) -> dict:
             for name, conv in sides.items()
         }, rounds)
     forward = interleaved(
-        {name: partial(conv, x)
-         for name, conv in sides.items()}, rounds)
+        {
+            name: partial(conv, x)
+            for name, conv in sides.items()
+        }, rounds)
     result = dict(case=case, batch=batch, rounds=rounds, sides={})
     for name, conv in sides.items():
-        ratios = [
-            e / s for e, s in zip(backward['exact'], backward[name])
-        ]
+        ratios = [e / s for e, s in zip(backward['exact'], backward[name])]
         result['sides'][name] = dict(
             backward_ms=1e3 * median(backward[name]),
             backward_speed_up=median(ratios),

@@ -3,8 +3,7 @@
 _base_ = [
     'mmseg::_base_/datasets/pascal_voc12_aug.py',
     'mmseg::_base_/default_runtime.py',
-    'mmseg::_base_/schedules/schedule_20k.py',
-    'mmcompress::_base_/runtime.py'
+    'mmseg::_base_/schedules/schedule_20k.py', 'mmcompress::_base_/runtime.py'
 ]
 
 custom_imports = dict(

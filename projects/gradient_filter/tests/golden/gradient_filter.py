@@ -39,8 +39,9 @@ def _conv(case: Case) -> dict[str, Tensor]:
         f'grad/{key}': leaf.grad
         for key, leaf in leaves.items() if leaf is not None
     }
-    x, weight, bias = (leaf if leaf is None else leaf.detach().clone()
-                       for leaf in leaves.values())
+    x, weight, bias = (
+        leaf if leaf is None else leaf.detach().clone()
+        for leaf in leaves.values())
     exact = [x.requires_grad_(), weight.requires_grad_()]
     ordinary = torch.nn.functional.conv2d(
         *exact, bias, **options, groups=hyper.get('groups', 1))
