@@ -19,7 +19,9 @@ _UNSUPPORTED = ('error', 'exact')
 
 
 def _convolves(module: nn.Module) -> bool:
-    """Whether a module looks like a convolution of any class."""
+    """Whether a module is, or looks like, a convolution of any class."""
+    if isinstance(module, nn.Conv2d):
+        return True
     weight = module._parameters.get('weight')
     return (weight is not None and not is_lazy(weight) and weight.dim() > 2)
 

@@ -197,7 +197,7 @@ def test_with_a_stride_it_has_the_size_of_the_exact_gradient():
         sizes['exact'] = weight.grad, x.grad[..., 2:-2, 2:-2].mean()
     for i in range(2):
         torch.testing.assert_close(sizes[True][i], sizes['exact'][i],
-                                   rtol=0.1, atol=0)  # yapf: disable
+                                   rtol=0.2, atol=0)  # yapf: disable
         torch.testing.assert_close(sizes[False][i], 4 * sizes[True][i])
 
 

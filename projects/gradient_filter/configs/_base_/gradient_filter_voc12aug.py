@@ -13,7 +13,9 @@ custom_imports = dict(
 train_dataloader = dict(batch_size=8)
 
 optim_wrapper = dict(
-    optimizer=dict(lr=0.01, momentum=0.9, weight_decay=5e-4),
+    _delete_=True,
+    type='OptimWrapper',
+    optimizer=dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=5e-4),
     clip_grad=dict(max_norm=1.0))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=1000),
