@@ -23,4 +23,4 @@ model = dict(
             norm_eval=True)
     ])
 
-load_from = 'work_dirs/gradient_filter_deeplabv3_r18_calibrate_1k_voc12aug/iter_1000.pth'
+load_from = 'work_dirs/gradient_filter_deeplabv3_r18_calibrate_1k_voc12aug/iter_1000.pth'  # noqa: E501

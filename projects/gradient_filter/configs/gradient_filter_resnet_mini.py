@@ -27,13 +27,15 @@ pipeline = [
     dict(type='Rotate', angle=90.0, prob=1.0, random_negative_prob=0.0),
     dict(type='PackInputs')
 ]
-train_dataloader = dict(dataset=dict(dataset=dict(pipeline=pipeline)))
+# half of the images
+train_dataloader = dict(
+    dataset=dict(dataset=dict(pipeline=pipeline, indices=2500)))
 val_dataloader = dict(dataset=dict(dataset=dict(pipeline=pipeline)))
 test_dataloader = val_dataloader
 
 train_cfg = dict(max_epochs=3, val_interval=3)
 optim_wrapper = dict(
-    optimizer=dict(_delete_=True, type='SGD', lr=0.05),
+    optimizer=dict(_delete_=True, type='SGD', lr=0.1),
     clip_grad=dict(max_norm=2.0))
 param_scheduler = dict(end=3)
 default_hooks = dict(checkpoint=dict(interval=3), keep=dict(name=None))

@@ -55,6 +55,7 @@ def test_the_mini_config_trains(tmp_path, monkeypatch):
                    cfg.test_dataloader):
         loader.dataset.settings = settings
         loader.batch_size = 8
+    cfg.train_dataloader.dataset.dataset.indices = 16
     cfg.train_cfg.update(max_epochs=1, val_interval=1)
     cfg.default_hooks.checkpoint.interval = 1
     cfg.work_dir = str(tmp_path / 'work')
@@ -63,6 +64,9 @@ def test_the_mini_config_trains(tmp_path, monkeypatch):
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         plain = MODELS.build(cfg.model.model)
         plain.init_weights()
+    # norms behind a residual branch start at zero, and pass no gradient
+    for i in (0, 1):
+        plain.backbone.layer3[i].bn2.weight.data.fill_(1)
     before = copy.deepcopy(plain.state_dict())
     torch.save(dict(state_dict=before, meta={}), cfg.load_from)
     Runner.from_cfg(cfg).train()
@@ -93,7 +97,7 @@ def digits():
 
 def network():
     layers, last = [], 1
-    for channels, stride in ((8, 1), (16, 2), (16, 1), (32, 1), (32, 1)):
+    for channels, stride in ((8, 2), (16, 1), (16, 1), (24, 1), (24, 1)):
         layers += [
             nn.Conv2d(last, channels, 3, stride, 1, bias=False),
             nn.BatchNorm2d(channels),
@@ -128,7 +132,7 @@ def test_it_learns_more_than_the_classifier_and_less_than_exact_gradients():
     torch.manual_seed(0)
     (images, labels), (test_images, test_labels) = digits()
     pretrained = network()
-    train(pretrained, images, labels, 6, 0.2, norms_train=True)
+    train(pretrained, images, labels, 5, 0.2, norms_train=True)
     assert accuracy(pretrained, test_images, test_labels) > 0.8
     # dark on light, and turned
     shifted, shifted_test = (-x.rot90(1, (2, 3))
@@ -143,7 +147,7 @@ def test_it_learns_more_than_the_classifier_and_less_than_exact_gradients():
     for name, step in steps.items():
         model = copy.deepcopy(pretrained)
         step(model)
-        train(model, shifted, labels, 5, 0.1)
+        train(model, shifted, labels, 4, 0.1)
         scores[name] = accuracy(model, shifted_test, test_labels)
     assert scores['classifier'] + 0.02 < scores['filtered']
     assert scores['filtered'] < scores['exact'] + 0.05

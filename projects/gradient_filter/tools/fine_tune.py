@@ -92,15 +92,18 @@ def main() -> None:
     name, head, metric = TASKS[args.task]
     cfg = Config.fromfile(CONFIGS / f'{name}.py')
     step = cfg.model.steps[0].to_dict()
-    for seed in range(args.seeds):
-        for variant, changed in variants(step, head).items():
-            key = f'{args.task}/{variant}/{seed}'
-            results = read('accuracy')
-            if key in results or (changed is None and seed):
-                continue
-            results[key] = run(cfg, changed, seed, metric)
-            print(key, results[key], flush=True)
-            write('accuracy', results)
+    runs = [(seed, *item) for seed in range(args.seeds)
+            for item in variants(step, head).items()]
+    # the longest ones last
+    for seed, variant, changed in sorted(runs, key=lambda r: 'all' in r[1]):
+        key = f'{args.task}/{variant}/{seed}'
+        results = read('accuracy')
+        if key in results or (changed is None and seed):
+            continue
+        results[key] = run(cfg, changed, seed, metric)
+        print(key, results[key], flush=True)
+        # another task may have been written meanwhile
+        write('accuracy', read('accuracy') | {key: results[key]})
 
 
 if __name__ == '__main__':

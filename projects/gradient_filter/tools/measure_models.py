@@ -5,6 +5,7 @@ exactly, and with their gradients filtered.
 """
 import argparse
 import copy
+import time
 from statistics import median
 
 import torch
@@ -102,14 +103,10 @@ def measure(subject: dict, rounds: int) -> dict:
         result[name] = dict(
             saved_bytes=saved_bytes(loss, model), peak_bytes=peak_bytes(train))
         print(name, result[name], flush=True)
-    seconds = interleaved({
-        ('step', n): f
-        for n, f in steps.items()
-    }
-                          | {
-                              ('forward', n): f
-                              for n, f in forwards.items()
-                          }, rounds, 1)
+    parts = {('step', name): part for name, part in steps.items()}
+    parts |= {('forward', name): part for name, part in forwards.items()}
+    # of one thread, on a machine where others compute
+    seconds = interleaved(parts, rounds, 1, clock=time.process_time)
     for name, numbers in result.items():
         ratios = [
             a / b
@@ -128,9 +125,8 @@ def main() -> None:
     """Measure all models."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--rounds', type=int, default=7)
-    parser.add_argument('--threads', type=int, default=1)
     args = parser.parse_args()
-    torch.set_num_threads(args.threads)
+    torch.set_num_threads(1)
     keep_freed_memory()
     numbers = {}
     for name, subject in MODELS_MEASURED.items():

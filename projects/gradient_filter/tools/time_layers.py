@@ -5,6 +5,7 @@ is a median, its ratio the median of the ratios of the rounds.
 """
 import argparse
 import copy
+import time
 from functools import partial
 from statistics import median
 
@@ -21,6 +22,8 @@ from mmcompress.analysis.timing import (interleaved, keep_freed_memory,
 CASES = [(64, 56, 56), (128, 28, 28), (256, 14, 14), (512, 14, 14),
          (256, 60, 80)]
 PATCHES = (2, 4)
+# of one thread, on a machine where others compute
+CLOCK = time.process_time
 
 
 def _sides(channels: int) -> dict[str, nn.Conv2d]:
@@ -53,12 +56,16 @@ def measure(case: tuple[int, int, int], batch: int, rounds: int) -> dict:
                 grad,
                 retain_graph=True)
             for name, conv in sides.items()
-        }, rounds)
+        },
+        rounds,
+        clock=CLOCK)
     forward = interleaved(
         {
             name: partial(conv, x)
             for name, conv in sides.items()
-        }, rounds)
+        },
+        rounds,
+        clock=CLOCK)
     result = dict(case=case, batch=batch, rounds=rounds, sides={})
     for name, conv in sides.items():
         ratios = [e / s for e, s in zip(backward['exact'], backward[name])]
@@ -76,9 +83,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--batch', type=int, default=8)
     parser.add_argument('--rounds', type=int, default=11)
-    parser.add_argument('--threads', type=int, default=1)
     args = parser.parse_args()
-    torch.set_num_threads(args.threads)
+    torch.set_num_threads(1)
     torch.manual_seed(0)
     keep_freed_memory()
     cases = []
