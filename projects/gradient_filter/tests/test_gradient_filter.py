@@ -44,7 +44,6 @@ def written_out(x, weight, grad, stride, dilation, groups, patch):
         rows = [i for i, patch_ in enumerate(out_h) if patch_ == p]
         cols = [j for j, patch_ in enumerate(out_w) if patch_ == q]
         means[:, :, p, q] = grad[:, :, rows][..., cols].mean((2, 3))
-    grad_weight = torch.zeros_like(weight)
     z = torch.zeros(n, channels, num_h, num_w, dtype=x.dtype)
     shift = [0, 0]
     if dilation[0] > 1 and dilation[0] >= patch:
@@ -55,16 +54,16 @@ def written_out(x, weight, grad, stride, dilation, groups, patch):
             there = p - (u - 1) * shift[0], q - (v - 1) * shift[1]
             if 0 <= there[0] < num_h and 0 <= there[1] < num_w:
                 z[:, c, p, q] += weight[o, i, u, v] * means[:, o, *there]
-        for row, col in itertools.product(range(len(in_h)), range(len(in_w))):
-            p, q = in_h[row], in_w[col]
-            if p < num_h and q < num_w:
-                grad_weight[o, i, u, v] += (means[:, o, p, q] *
-                                            x[:, c, row, col]).sum()
-    grad_x = torch.zeros_like(x)
+    sums, grad_x = torch.zeros_like(z), torch.zeros_like(x)
     for row, col in itertools.product(range(len(in_h)), range(len(in_w))):
         p, q = in_h[row], in_w[col]
         if p < num_h and q < num_w:
+            sums[:, :, p, q] += x[:, :, row, col]
             grad_x[:, :, row, col] = z[:, :, p, q]
+    grad_weight = torch.zeros_like(weight)
+    for o, i in itertools.product(*map(range, weight.shape[:2])):
+        c = i if groups == 1 else o
+        grad_weight[o, i] = (means[:, o] * sums[:, c]).sum()
     return grad_x, grad_weight
 
 

@@ -94,8 +94,8 @@ def main() -> None:
     step = cfg.model.steps[0].to_dict()
     runs = [(seed, *item) for seed in range(args.seeds)
             for item in variants(step, head).items()]
-    # the longest ones last
-    for seed, variant, changed in sorted(runs, key=lambda r: 'all' in r[1]):
+    # those beside the comparison last
+    for seed, variant, changed in sorted(runs, key=lambda r: len(r[1]) > 11):
         key = f'{args.task}/{variant}/{seed}'
         results = read('accuracy')
         if key in results or (changed is None and seed):
