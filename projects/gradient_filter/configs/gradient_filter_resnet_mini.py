@@ -28,8 +28,7 @@ pipeline = [
 ]
 # half of the images, in small batches
 train_dataloader = dict(
-    batch_size=32,
-    dataset=dict(dataset=dict(pipeline=pipeline, indices=2500)))
+    batch_size=32, dataset=dict(dataset=dict(pipeline=pipeline, indices=2500)))
 val_dataloader = dict(dataset=dict(dataset=dict(pipeline=pipeline)))
 test_dataloader = val_dataloader
 

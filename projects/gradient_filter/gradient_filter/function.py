@@ -115,7 +115,8 @@ def _spread(z: Tensor, rows: Axis, cols: Axis, size: torch.Size) -> Tensor:
     n, c, p_h, p_w = z.shape
     # one row of pixels, which is copied as a whole
     full = z.repeat_interleave(cols.side, 3)[:, :, :, None]
-    full = full.expand(-1, -1, -1, rows.side, -1).reshape(n, c, p_h * rows.side, p_w * cols.side)
+    full = full.expand(-1, -1, -1, rows.side,
+                       -1).reshape(n, c, p_h * rows.side, p_w * cols.side)
     full = full[:, :, rows.in_offset:rows.in_offset + size[0],
                 cols.in_offset:cols.in_offset + size[1]]
     missing = size[0] - full.shape[2], size[1] - full.shape[3]

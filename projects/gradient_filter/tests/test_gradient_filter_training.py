@@ -16,7 +16,7 @@ from mmcompress.model.config import without_downloads
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
 FILES = sorted(CONFIGS.glob('*.py'))
-QUICK = ('_mini', '_10l_voc12aug')
+QUICK = ('_mini', 'deeplabv3_r18_10l_voc12aug')
 
 
 # reading the configs of mmseg takes long
