@@ -1,5 +1,6 @@
-# The mini teacher was trained on coloured digits. Here it is fine-tuned on
-# grey ones that stand on their heads; the last stage and the head learn.
+# The mini teacher was trained on digits that stand upright. Here it is
+# fine-tuned on digits that stand on their heads; the last stage and the head
+# learn.
 _base_ = 'mmcompress::cwd/cwd_pspnet_mini_teacher.py'
 
 custom_imports = dict(
@@ -27,7 +28,6 @@ pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations'),
     dict(type='RandomFlip', prob=1.0, direction='vertical'),
-    dict(type='RGB2Gray'),
     dict(type='PackSegInputs')
 ]
 train_dataloader = dict(dataset=dict(dataset=dict(pipeline=pipeline)))

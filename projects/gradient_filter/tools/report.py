@@ -131,7 +131,8 @@ def draw() -> None:
     axes[1].set_xticks(ticks, labels, fontsize=7)
     axes[1].set_title('whole training step, last layers exact = 1')
     variants = ('classifier', 'exact', 'r2', 'r4')
-    for k, task in enumerate(('classification', 'segmentation')):
+    tasks = [t for t in ('classification', 'segmentation') if scores(t)]
+    for k, task in enumerate(tasks):
         found = scores(task)
         for i, variant in enumerate(variants):
             if variant not in found:
@@ -144,8 +145,7 @@ def draw() -> None:
                 yerr=stdev(values) if len(values) > 1 else None,
                 color=COLOURS.get(variant, '#cfd5dc'),
                 label=None if k else variant)
-    axes[2].set_xticks([0.3, 1.3], ['classification\ntop-1',
-                                    'segmentation\nmIoU'])  # yapf: disable
+    axes[2].set_xticks([k + 0.3 for k in range(len(tasks))], tasks)
     axes[2].set_title('after fine-tuning on the shifted mini data, %')
     axes[2].legend(frameon=False, ncols=2, fontsize=7)
     for one in axes:
@@ -158,5 +158,6 @@ if __name__ == '__main__':
     layers()
     models()
     for name in ('classification', 'segmentation'):
-        accuracy(name)
+        if scores(name):
+            accuracy(name)
     draw()
