@@ -17,8 +17,11 @@ def selects(pattern: str, name: str) -> bool:
             or fnmatchcase(name, pattern))
 
 
-def match_modules(model: nn.Module, kinds: type | tuple[type, ...],
-                  include: list[str], exclude: list[str]) -> list[str]:
+def match_modules(model: nn.Module,
+                  kinds: type | tuple[type, ...],
+                  include: list[str],
+                  exclude: list[str],
+                  key: str = 'include') -> list[str]:
     """Names of the modules of some kinds that patterns select.
 
     Args:
@@ -26,6 +29,8 @@ def match_modules(model: nn.Module, kinds: type | tuple[type, ...],
         kinds (type | tuple[type, ...]): Classes of the modules.
         include (list[str]): Patterns of what is wanted, see :func:`selects`.
         exclude (list[str]): Patterns of what is left out.
+        key (str): What the caller's option is called that ``include`` comes
+            from, for messages.
 
     Raises:
         ValueError: If a pattern selects nothing.
@@ -62,7 +67,7 @@ def match_modules(model: nn.Module, kinds: type | tuple[type, ...],
             selected |= found
         return selected
 
-    wanted = select(include, 'include') - select(exclude, 'exclude')
+    wanted = select(include, key) - select(exclude, 'exclude')
     if not wanted:
-        raise ValueError('exclude takes away everything that include selects')
+        raise ValueError(f'exclude takes away everything that {key} selects')
     return [name for name in names if name in wanted]

@@ -5,6 +5,7 @@ from distill.models import build, distill, retinanet
 
 from mmcompress.binary import IDaDetConv2d
 from mmcompress.lowbit import ReplaceConvs
+from mmcompress.selection import match_modules
 
 STEP = dict(
     type='mmcompress.ReplaceConvs',
@@ -82,6 +83,14 @@ def test_survives_init_weights_and_trains():
 def test_patterns_that_select_nothing(changes, message):
     with pytest.raises(ValueError, match=message):
         compress(**changes)
+
+
+def test_an_error_names_the_option_of_the_caller():
+    with pytest.raises(ValueError, match="^freeze: 'neck' selects no Linear"):
+        match_modules(
+            nn.Sequential(nn.Linear(1, 1)),
+            nn.Linear, ['neck'], [],
+            key='freeze')
 
 
 def test_keys_of_a_base_config_that_were_not_deleted():
