@@ -1,0 +1,268 @@
+import copy
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from diswot import Candidate, StageResNet, StageResNetCIFAR
+from diswot.batch import draw_batch
+from diswot.detection import StageDetResNet
+from diswot.observe import observe
+from diswot.search import main, prepare, search
+from mmengine.config import Config
+from mmengine.registry import MODELS, DefaultScope
+
+import mmcompress.compat  # noqa: F401
+from mmcompress.backbones import CifarResNet
+from mmcompress.model.config import build_model, read_config
+from mmcompress.model.inputs import made_up_batch
+
+CONFIGS = Path(__file__).parents[1] / 'configs'
+# random weights do for what these tests ask
+UNTRAINED = {
+    'model.teacher.checkpoint': None,
+    'model.teacher.allow_random': True
+}
+FEW = {
+    f'{split}_dataloader.dataset.settings': dict(num_train=10, num_val=10)
+    for split in ('train', 'val', 'test')
+}
+QUICK = {
+    **FEW, 'diswot.batch_size': 4,
+    'diswot.num_inits': 1,
+    'diswot.evaluations': 4,
+    'diswot.population': 2
+}
+
+
+@pytest.fixture(autouse=True, scope='module')
+def cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('MMCOMPRESS_CACHE', str(tmp_path_factory.mktemp('cache')))
+        yield
+
+
+def classifier(**backbone):
+    cfg = Config.fromfile(CONFIGS / 'diswot_depth_mini.py')
+    cfg.merge_from_dict(dict(model=dict(student=dict(backbone=backbone))))
+    return build_model(cfg), cfg
+
+
+def take_a_step(cfg, size):
+    """Losses of one training step of a config, on made-up images."""
+    cfg = copy.deepcopy(cfg)
+    cfg.merge_from_dict(UNTRAINED)
+    if 'data_preprocessor' in cfg:
+        cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
+    scope = cfg.default_scope
+    with DefaultScope.overwrite_default_scope(scope):
+        model = MODELS.build(cfg.model).train()
+        batch = made_up_batch(model, scope, size, 4)
+        losses = model(**batch, mode='loss')
+    model.parse_losses(losses)[0].backward()
+    weight = model.backbone.layer1[0].conv1.weight
+    assert weight.grad.isfinite().all() and weight.grad.any()
+    return losses
+
+
+def test_stages_are_those_of_the_libraries_own_nets():
+    with torch.device('meta'):
+        own = StageResNetCIFAR((9, 9, 9), base_channels=16, stem_channels=16)
+        thin = CifarResNet(56)
+        large = StageResNet((3, 4, 6, 3), 'Bottleneck')
+    assert own.depth == 56 and large.depth == 50
+    shapes = [{
+        k: v.shape
+        for k, v in net.state_dict().items()
+    } for net in (own, thin)]
+    assert shapes[0] == shapes[1]
+    with pytest.raises(ValueError, match='each at least 1'):
+        StageResNet((2, 0))
+    with pytest.raises(ValueError, match='none of BasicBlock'):
+        StageDetResNet((2, 2), 'Basic')
+
+
+def test_a_look_leaves_the_model_as_it_was():
+    model, cfg = classifier()
+    model.eval()
+    model.backbone.train()
+    modes = [m.training for m in model.modules()]
+    state = copy.deepcopy(model.state_dict())
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    observe(model, cfg, torch.randn(4, 3, 16, 16, generator=torch.Generator()),
+            torch.tensor([0, 1, 2, 3]))
+    assert torch.equal(torch.rand(3), expected)
+    assert [m.training for m in model.modules()] == modes
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, state[key]), key
+    for module in model.modules():
+        assert not module._forward_hooks and not module._backward_hooks
+    assert all(p.grad is None and p.requires_grad for p in model.parameters())
+
+
+def test_a_look_depends_on_its_seed_and_on_nothing_else():
+    model, cfg = classifier()
+    images = torch.randn(4, 3, 16, 16)
+    labels = torch.tensor([0, 1, 2, 3])
+    first = observe(model, cfg, images, labels, seed=1)
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        again = observe(model.eval(), cfg, images, labels, seed=1)
+    other = observe(model, cfg, images, labels, seed=2)
+    assert again.features[0].dtype == torch.float32
+    assert torch.equal(first.features[0], again.features[0])
+    assert torch.equal(first.gradient, again.gradient)
+    assert not torch.equal(first.features[0], other.features[0])
+
+
+@pytest.mark.parametrize('init', ['normal', 'config'])
+def test_frozen_statistics_are_those_of_the_batch_all_the_same(init):
+    model, cfg = classifier()
+    frozen, _ = classifier(norm_eval=True)
+    images = torch.randn(4, 3, 16, 16)
+    seen = [
+        observe(m, cfg, images, init=init).features for m in (model, frozen)
+    ]
+    torch.testing.assert_close(seen[0], seen[1])
+
+
+def test_the_depth_shows_with_the_configs_own_initialisation():
+    """Residual branches would be multiplied by 0."""
+    images = torch.randn(4, 3, 16, 16)
+    model, cfg = classifier(stage_blocks=(1, 1, 2))
+    seen = observe(model, cfg, images, init='config', seed=1).features[0]
+    branch = model.backbone.layer3[1].conv2
+    with torch.no_grad():
+        branch.register_forward_hook(lambda *args: args[-1] * 0)
+    without = observe(model, cfg, images, init='config', seed=1).features[0]
+    assert not torch.allclose(seen, without)
+
+
+def test_no_batch_norm_is_an_error_in_words():
+    model, cfg = classifier(norm_cfg=dict(type='IN'), stage_blocks=(4, 4, 4))
+    images = torch.full((2, 3, 16, 16), float('inf'))
+    with pytest.raises(FloatingPointError, match="init='config'"):
+        observe(model, cfg, images)
+
+
+def test_a_batch_is_drawn_from_the_training_data():
+    cfg = read_config(str(CONFIGS / 'diswot_depth_mini.py'), FEW)
+    model = build_model(cfg)
+    batch = draw_batch('train', cfg, model, 6, 0)
+    assert batch.inputs(model).shape == (6, 3, 32, 32)
+    assert batch.labels.shape == (6, )
+    prints = [
+        draw_batch(source, cfg, model, 6, seed).fingerprint(model)
+        for source, seed in (('train', 0), ('train', 1), ('noise', 0))
+    ]
+    assert prints[0] == batch.fingerprint(model)
+    assert len(set(prints)) == 3
+    with pytest.raises(ValueError, match='12 images.* gives 10'):
+        draw_batch('train', cfg, model, 12, 0)
+    with pytest.raises(ValueError, match='at least 2'):
+        draw_batch('train', cfg, model, 1, 0)
+
+
+def scores_of(folder):
+    stored = json.loads((folder / 'scores.json').read_text())
+    for entry in stored['evaluations']:
+        del entry['seconds']
+    return stored
+
+
+def test_a_search_goes_on_and_ends_as_if_it_had_not_stopped(tmp_path, capsys):
+    config = str(CONFIGS / 'diswot_depth_mini.py')
+    whole, halves = tmp_path / 'whole', tmp_path / 'halves'
+    path = search(config, whole, QUICK)
+    search(config, halves, {**QUICK, 'diswot.evaluations': 3})
+    half = scores_of(halves)
+    assert len(half['evaluations']) == 3
+    with pytest.raises(FileExistsError, match='--resume'):
+        search(config, halves, QUICK)
+    capsys.readouterr()
+    search(config, halves, QUICK, resume=True)
+    assert capsys.readouterr().out.count('| known |') == 3
+    assert scores_of(whole) == scores_of(halves)
+    for key, value in (('batch_size', 5), ('num_inits', 2), ('seed', 1)):
+        with pytest.raises(ValueError, match=f'{key}: .* now'):
+            search(
+                config, halves, {
+                    **QUICK, f'diswot.{key}': value
+                }, resume=True)
+    # best score, and no other criterion
+    stored = scores_of(whole)['evaluations']
+    assert all(e['distances']['semantic'] > 0 for e in stored)
+    assert '<svg' in (whole / 'search.svg').read_text()
+    assert 'most MACs' in (whole / 'table.txt').read_text()
+    chosen = Config.fromfile(path)
+    student = chosen.model.student
+    first = (whole / 'table.txt').read_text().split('|    1 |')[-1]
+    name = Candidate(student.backbone.block, student.backbone.base_channels,
+                     tuple(student.backbone.stage_blocks)).name
+    assert name in (whole / 'table.txt').read_text() and first
+    assert 'loss_kd' in take_a_step(chosen, (32, 32))
+
+
+def test_a_detector_is_searched_by_relations_and_trains(tmp_path):
+    config = str(CONFIGS / 'diswot_retinanet_mini.py')
+    options = {
+        **QUICK, 'diswot.data': 'noise',
+        'diswot.batch_size': 2,
+        'diswot.algorithm': 'random',
+        'diswot.evaluations': 2
+    }
+    path = search(config, tmp_path, options)
+    stored = scores_of(tmp_path)['evaluations']
+    assert all(e['distances']['semantic'] is None for e in stored)
+    assert all(e['cost']['params'] <= 5.8e5 for e in stored)
+    assert take_a_step(Config.fromfile(path), (64, 64))['loss_fgd']
+
+
+def test_the_two_distances_train_a_student():
+    cfg = Config.fromfile(CONFIGS / 'diswot_distances_mini.py')
+    losses = take_a_step(cfg, (32, 32))
+    assert losses['loss_relation'] > 0 and losses['loss_semantic'] > 0
+
+
+def test_undefined_distances_and_limits_are_errors_in_words(tmp_path):
+    config = str(CONFIGS / 'diswot_resnet_mini.py')
+    noise = {**QUICK, 'diswot.data': 'noise'}
+    _, running = prepare(config, tmp_path / 'a', {
+        **noise, 'diswot.w_semantic': 1.0
+    })
+    with pytest.raises(ValueError, match='w_semantic=0'):
+        running.run()
+    _, running = prepare(config, tmp_path / 'b', {
+        **noise, 'diswot.max_flops': 10
+    })
+    with pytest.raises(RuntimeError, match='no candidate is within'):
+        running.run()
+
+
+def test_options_are_checked(tmp_path):
+    config = str(CONFIGS / 'diswot_depth_mini.py')
+    for options, message in ((dict(batches=3), 'unknown keys batches'),
+                             (dict(algorithm='grid'), 'evolution, random'),
+                             (dict(max_flops=-1), 'must be positive'),
+                             (dict(combine='max'), 'sum, rank_sum')):
+        options = {f'diswot.{k}': v for k, v in options.items()}
+        with pytest.raises(ValueError, match=message):
+            prepare(config, tmp_path, options)
+    with pytest.raises(ValueError, match='has no `diswot'):
+        prepare(str(CONFIGS / 'diswot_distances_mini.py'), tmp_path)
+
+
+@pytest.mark.parametrize(
+    'name', ['diswot_s1_cifar100.py', 'diswot_s1_teacher_cifar100.py'])
+def test_full_configs_build(name):
+    cfg = read_config(str(CONFIGS / name))
+    model = build_model(cfg)
+    assert model.head.fc.weight.shape == (100, 64)
+
+
+def test_the_command_line(tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(['--help'])
+    assert ended.value.code == 0
+    assert 'diswot.max_flops' in capsys.readouterr().out
