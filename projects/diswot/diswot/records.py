@@ -63,7 +63,7 @@ def conditions(evaluator: Evaluator) -> dict:
     initialisation: what was measured under other conditions can not be
     compared.
     """
-    batch = evaluator.batch
+    batch, teacher = evaluator.batch, evaluator.teacher_cfg
     return dict(
         batch_size=batch.size,
         data=batch.source,
@@ -71,7 +71,10 @@ def conditions(evaluator: Evaluator) -> dict:
         seed=evaluator.seed,
         num_inits=evaluator.num_inits,
         init=evaluator.init,
-        teacher=_digest(without_distillation(evaluator.teacher_cfg.model)),
+        teacher=_digest([
+            without_distillation(teacher.model),
+            teacher.get('data_preprocessor')
+        ]),
         student=_digest(without_distillation(evaluator.cfg.model)))
 
 

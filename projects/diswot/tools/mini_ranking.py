@@ -49,7 +49,8 @@ SCORINGS = {
 def train(evaluator: Evaluator, candidate: Candidate, seed: int) -> float:
     """Distil a student; top-1 accuracy in percent."""
     cfg = evaluator.config_of(candidate)
-    cfg.train_cfg.update(max_epochs=EPOCHS, val_interval=EPOCHS)
+    # validated below, once
+    cfg.train_cfg.update(max_epochs=EPOCHS, val_interval=EPOCHS + 1)
     cfg.param_scheduler.end = EPOCHS
     cfg.randomness = dict(seed=seed)
     cfg.default_hooks.checkpoint = None
