@@ -14,4 +14,6 @@ diswot = dict(
         stage_blocks=[[1, 2, 3, 4]] * 3),
     combine='rank_sum',
     evaluations=40,
-    population=12)
+    population=8,
+    tournament=4,
+    num_parents=1)

@@ -27,4 +27,6 @@ diswot = dict(
     # channels of candidates differ from each other and from the teacher's
     w_semantic=0.0,
     evaluations=60,
-    population=16)
+    population=8,
+    tournament=4,
+    num_parents=1)

@@ -30,4 +30,6 @@ diswot = dict(
     w_semantic=0.0,
     batch_size=16,
     evaluations=60,
-    population=16)
+    population=8,
+    tournament=4,
+    num_parents=1)

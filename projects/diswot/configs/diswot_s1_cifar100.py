@@ -38,4 +38,6 @@ diswot = dict(
         stage_blocks=[[1, 3, 5, 7], [1, 3, 5, 7], [1, 3, 5, 7]]),
     batch_size=64,
     evaluations=40,
-    population=12)
+    population=8,
+    tournament=4,
+    num_parents=1)

@@ -1,5 +1,7 @@
 import copy
 import json
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -8,11 +10,12 @@ from diswot import (Candidate, Distances, ResNetSpace, Scoring, StageResNet,
                     StageResNetCIFAR)
 from diswot.batch import draw_batch
 from diswot.detection import StageDetResNet
-from diswot.evaluate import Cost
+from diswot.evaluate import Cost, Evaluator
 from diswot.observe import observe
-from diswot.records import Record
+from diswot.records import Record, Records, conditions
 from diswot.report import write_config
 from diswot.search import main, prepare, search
+from diswot.settings import settings_of
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
@@ -35,19 +38,26 @@ QUICK = {
     **FEW, 'diswot.batch_size': 4,
     'diswot.num_inits': 1,
     'diswot.evaluations': 4,
-    'diswot.population': 2
+    'diswot.population': 2,
+    'diswot.space.stage_blocks': [[1, 2], [1], [1, 2]]
 }
 
 
 @pytest.fixture(autouse=True, scope='module')
-def cache(tmp_path_factory):
+def cache_folder(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv('MMCOMPRESS_CACHE', str(tmp_path_factory.mktemp('cache')))
         yield
 
 
+@cache
+def config_of(name):
+    return Config.fromfile(CONFIGS / name)
+
+
 def classifier(**backbone):
-    cfg = Config.fromfile(CONFIGS / 'diswot_depth_mini.py')
+    cfg = copy.deepcopy(config_of('diswot_depth_mini.py'))
+    backbone.setdefault('stage_blocks', (1, 1, 1))
     cfg.merge_from_dict(dict(model=dict(student=dict(backbone=backbone))))
     return build_model(cfg), cfg
 
@@ -70,16 +80,14 @@ def take_a_step(cfg, size):
 
 
 def test_stages_are_those_of_the_libraries_own_nets():
-    with torch.device('meta'):
-        own = StageResNetCIFAR((9, 9, 9), base_channels=16, stem_channels=16)
-        thin = CifarResNet(56)
-        large = StageResNet((3, 4, 6, 3), 'Bottleneck')
-    assert own.depth == 56 and large.depth == 50
+    own = StageResNetCIFAR((9, 9, 9), base_channels=16, stem_channels=16)
     shapes = [{
         k: v.shape
         for k, v in net.state_dict().items()
-    } for net in (own, thin)]
+    } for net in (own, CifarResNet(56))]
     assert shapes[0] == shapes[1]
+    large = StageResNet((3, 4, 6, 3), 'Bottleneck', base_channels=4)
+    assert own.depth == 56 and large.depth == 50
     with pytest.raises(ValueError, match='each at least 1'):
         StageResNet((2, 0))
     with pytest.raises(ValueError, match='none of BasicBlock'):
@@ -168,7 +176,7 @@ def test_a_batch_is_drawn_from_the_training_data():
         draw_batch('train', cfg, model, 1, 0)
 
 
-def scores_of(folder):
+def stored_in(folder):
     stored = json.loads((folder / 'scores.json').read_text())
     for entry in stored['evaluations']:
         del entry['seconds']
@@ -179,32 +187,54 @@ def test_a_search_goes_on_and_ends_as_if_it_had_not_stopped(tmp_path, capsys):
     config = str(CONFIGS / 'diswot_depth_mini.py')
     whole, halves = tmp_path / 'whole', tmp_path / 'halves'
     path = search(config, whole, QUICK)
-    search(config, halves, {**QUICK, 'diswot.evaluations': 3})
-    half = scores_of(halves)
-    assert len(half['evaluations']) == 3
-    with pytest.raises(FileExistsError, match='--resume'):
-        search(config, halves, QUICK)
+    _, running = prepare(config, halves, {**QUICK, 'diswot.evaluations': 3})
+    running.run()
+    assert len(stored_in(halves)['evaluations']) == 3
     capsys.readouterr()
-    search(config, halves, QUICK, resume=True)
+    _, running = prepare(config, halves, QUICK, resume=True)
+    running.run()
     assert capsys.readouterr().out.count('| known |') == 3
-    assert scores_of(whole) == scores_of(halves)
-    for key, value in (('batch_size', 5), ('num_inits', 2), ('seed', 1)):
-        with pytest.raises(ValueError, match=f'{key}: .* now'):
-            search(
-                config, halves, {
-                    **QUICK, f'diswot.{key}': value
-                }, resume=True)
-    chosen = Config.fromfile(path)
-    backbone = chosen.model.student.backbone
-    # the best score, and no other criterion
-    stored = scores_of(whole)['evaluations']
+    assert stored_in(whole) == stored_in(halves)
+    # what was written: the best score, and no other criterion
+    stored = stored_in(whole)['evaluations']
     scores = Scoring(combine='rank_sum').scores(
         [Distances(**e['distances']) for e in stored])
     best = stored[scores.index(max(scores))]['candidate']
+    chosen = Config.fromfile(path)
+    backbone = chosen.model.student.backbone
     assert {key: backbone[key] for key in best} == best
     assert '<svg' in (whole / 'search.svg').read_text()
     assert 'most MACs' in (whole / 'table.txt').read_text()
     assert 'loss_kd' in take_a_step(chosen, (32, 32))
+
+
+def test_results_of_other_conditions_are_refused(tmp_path):
+    path = tmp_path / 'scores.json'
+    record = Record(
+        Candidate('Bottleneck', 8, (4, 1, 2)), Cost(1000, 2000),
+        Distances(0.1), [Distances(0.1)], 0.0)
+    Records(path, dict(batch_size=4, seed=0), False).add(record)
+    again = Records(path, dict(batch_size=4, seed=0), True)
+    assert again.records == {record.candidate: record}
+    with pytest.raises(FileExistsError, match='--resume'):
+        Records(path, dict(batch_size=4, seed=0), False)
+    with pytest.raises(ValueError, match='batch_size: 4 there, 5 now'):
+        Records(path, dict(batch_size=5, seed=0), True)
+    path.write_text(path.read_text()[:50])
+    with pytest.raises(ValueError, match='can not be read'):
+        Records(path, dict(batch_size=4, seed=0), True)
+
+
+def test_conditions_are_all_that_distances_depend_on():
+    cfg = read_config(str(CONFIGS / 'diswot_depth_mini.py'), FEW)
+    space = ResNetSpace([[1, 2], [1], [1]], [8], ['Bottleneck'])
+    first = conditions(Evaluator(cfg, space, data='noise', batch_size=4))
+    changes = dict(batch_size=3, seed=1, num_inits=2, init='config')
+    cfg.model.student.backbone.stem_channels = 4
+    teacher = cfg.model.student.to_dict()
+    other = conditions(Evaluator(cfg, space, teacher, data='train', **changes))
+    assert {key: other[key] for key in changes} == changes
+    assert all(first[key] != other[key] for key in first)
 
 
 def test_the_written_config_inherits_the_searched_one(tmp_path):
@@ -217,9 +247,9 @@ def test_the_written_config_inherits_the_searched_one(tmp_path):
         for k, v in cfg.diswot.space.items() if k != 'type'
     })
     options = space.options(candidate, cfg.model.student)
-    conditions = dict(batch_size=4, data='train', seed=0, num_inits=1)
+    measured = dict(batch_size=4, data='train', seed=0, num_inits=1)
     path = write_config(cfg, str(config), False,
-                        dict(model=dict(student=options)), record, conditions,
+                        dict(model=dict(student=options)), record, measured,
                         tmp_path)
     assert len(path.read_text().splitlines()) < 15
     written = Config.fromfile(path)
@@ -228,18 +258,22 @@ def test_the_written_config_inherits_the_searched_one(tmp_path):
 
 
 def test_a_detector_is_searched_by_relations_and_trains(tmp_path):
-    config = str(CONFIGS / 'diswot_retinanet_mini.py')
     options = {
         **QUICK, 'diswot.data': 'noise',
         'diswot.batch_size': 2,
         'diswot.algorithm': 'random',
-        'diswot.evaluations': 2
+        'diswot.evaluations': 2,
+        'diswot.space.stage_blocks': [[1, 2], [1], [1], [1]]
     }
-    path = search(config, tmp_path, options)
-    stored = scores_of(tmp_path)['evaluations']
-    assert all(e['distances']['semantic'] is None for e in stored)
-    assert all(e['cost']['params'] <= 5.8e5 for e in stored)
-    assert take_a_step(Config.fromfile(path), (64, 64))['loss_fgd']
+    config = str(CONFIGS / 'diswot_retinanet_mini.py')
+    _, running = prepare(config, tmp_path, options)
+    chosen = running.run()
+    for entry in stored_in(tmp_path)['evaluations']:
+        assert entry['distances']['semantic'] is None
+        assert entry['distances']['relation'] > 0
+        assert entry['cost']['params'] <= 5.8e5
+    cfg = running.evaluator.config_of(chosen.candidate)
+    assert take_a_step(cfg, (64, 64))['loss_fgd']
 
 
 def test_the_two_distances_train_a_student():
@@ -250,37 +284,36 @@ def test_the_two_distances_train_a_student():
 
 def test_undefined_distances_and_limits_are_errors_in_words(tmp_path):
     config = str(CONFIGS / 'diswot_resnet_mini.py')
-    noise = {**QUICK, 'diswot.data': 'noise'}
     _, running = prepare(config, tmp_path / 'a', {
-        **noise, 'diswot.w_semantic': 1.0
+        **QUICK, 'diswot.w_semantic': 1.0
     })
     with pytest.raises(ValueError, match='w_semantic=0'):
         running.run()
-    _, running = prepare(config, tmp_path / 'b', {
-        **noise, 'diswot.max_flops': 10
-    })
+    running.settings = replace(running.settings, max_flops=10)
+    running.evaluator.space = ResNetSpace([[1, 2], [1], [1]], [4])
     with pytest.raises(RuntimeError, match='no candidate is within'):
         running.run()
 
 
-def test_options_are_checked(tmp_path):
-    config = str(CONFIGS / 'diswot_depth_mini.py')
+def test_options_are_checked():
+    config = config_of('diswot_depth_mini.py')
     for options, message in ((dict(batches=3), 'unknown keys batches'),
                              (dict(algorithm='grid'), 'evolution, random'),
-                             (dict(max_flops=-1), 'must be positive'),
-                             (dict(combine='max'), 'sum, rank_sum')):
-        options = {f'diswot.{k}': v for k, v in options.items()}
+                             (dict(max_flops=-1), 'must be positive')):
+        cfg = copy.deepcopy(config)
+        cfg.diswot.update(options)
         with pytest.raises(ValueError, match=message):
-            prepare(config, tmp_path, options)
+            settings_of(cfg)
+    with pytest.raises(ValueError, match='sum, rank_sum'):
+        Scoring(combine='max')
     with pytest.raises(ValueError, match='has no `diswot'):
-        prepare(str(CONFIGS / 'diswot_distances_mini.py'), tmp_path)
+        settings_of(config_of('diswot_distances_mini.py'))
 
 
 @pytest.mark.parametrize(
     'name', ['diswot_s1_cifar100.py', 'diswot_s1_teacher_cifar100.py'])
 def test_full_configs_build(name):
-    cfg = read_config(str(CONFIGS / name))
-    model = build_model(cfg)
+    model = build_model(config_of(name))
     assert model.head.fc.weight.shape == (100, 64)
 
 

@@ -57,30 +57,24 @@ def evolve(evaluate, seed, allowed=everything, evaluations=40):
         evaluations,
         seed,
         SCORING,
-        population=8,
+        population=4,
         tournament=4,
         num_parents=1)
 
 
-def first_of_best(asked, distances):
-    """After how many evaluations one of the 5 best was met."""
-    scores = dict(zip(distances, SCORING.scores(list(distances.values()))))
-    best = sorted(scores, key=scores.get)[-5:]
-    return next((i for i, c in enumerate(asked, 1) if c in best),
-                len(asked) + 1)
-
-
 def test_evolution_finds_a_good_net_and_beats_random_search(measured):
+    scores = dict(zip(measured, SCORING.scores(list(measured.values()))))
+    good = sorted(scores, key=scores.get)[-5:]
+    # the best score after 20 evaluations
     evolved, drawn = [], []
     for seed in range(10):
         one, other = Counting(measured), Counting(measured)
         evolve(one, seed)
         random_search(S1, everything, other, 40, seed)
-        assert len(one.asked) <= 40
-        evolved.append(first_of_best(one.asked, measured))
-        drawn.append(first_of_best(other.asked, measured))
-    assert max(evolved) <= 40
-    assert statistics.mean(evolved) < statistics.mean(drawn)
+        assert len(one.asked) <= 40 and set(one.asked) & set(good)
+        evolved.append(max(scores[c] for c in one.asked[:20]))
+        drawn.append(max(scores[c] for c in other.asked[:20]))
+    assert statistics.mean(evolved) > statistics.mean(drawn)
 
 
 def test_scores_correlate_with_the_published_accuracies(measured):
@@ -90,7 +84,7 @@ def test_scores_correlate_with_the_published_accuracies(measured):
     for scoring in (Scoring(1, 0), Scoring(0, 1)):
         assert kendall_tau(scoring.scores(distances), truth) > 0.35
     depth = [sum(c.stage_blocks) for c in measured]
-    assert kendall_tau(depth, truth) == pytest.approx(0.613, abs=2e-3)
+    assert kendall_tau(depth, truth) == pytest.approx(0.657, abs=1e-3)
 
 
 def test_nothing_is_evaluated_twice(measured):
@@ -117,13 +111,16 @@ def test_parents_are_among_the_best_of_their_tournament(measured):
     scores = dict(zip(history, SCORING.scores(list(history.values()))))
     best = sorted(members, key=scores.get, reverse=True)
     rng = random.Random(0)
-    # nearly all members are drawn, several times
-    for num, expected in ((1, best[:1]), (3, best[:3])):
-        parents = {
-            parent_of(members, history, SCORING, 40 * num, num, rng)
-            for _ in range(20)
-        }
-        assert parents <= set(expected[:num])
+    # so many draws that the best one is among them, often
+    drawn = [
+        parent_of(members, history, SCORING, 200, 1, rng) for _ in range(20)
+    ]
+    assert set(drawn) == {best[0]}
+    drawn = {
+        parent_of(members, history, SCORING, 8, 2, rng)
+        for _ in range(300)
+    }
+    assert len(drawn) > 2 and not drawn & set(best[-3:])
 
 
 def test_the_best_score_is_chosen(measured):
