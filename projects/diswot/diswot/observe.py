@@ -17,6 +17,8 @@ from mmcompress.model.config import init_untrained
 from .distances import fc_gradient
 
 INITS = ('normal', 'config')
+# of modules: their mode, and what mmengine's initialisation changes
+_ATTRIBUTES = ('training', '_is_init', 'init_cfg')
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,14 @@ def seeded(seed: int) -> Iterator[None]:
 
 @contextmanager
 def left_as_it_was(model: nn.Module) -> Iterator[None]:
-    """Give a model its weights, statistics and modes back afterwards."""
-    modes = {module: module.training for module in model.modules()}
+    """Give a model back its weights, statistics and modes."""
+    attributes = {
+        module: {
+            k: vars(module)[k]
+            for k in _ATTRIBUTES if k in vars(module)
+        }
+        for module in model.modules()
+    }
     values = {
         name: value.detach().clone()
         for name, value in (*model.named_parameters(), *model.named_buffers())
@@ -66,8 +74,8 @@ def left_as_it_was(model: nn.Module) -> Iterator[None]:
     try:
         yield
     finally:
-        for module, mode in modes.items():
-            module.training = mode
+        for module, before in attributes.items():
+            vars(module).update(before)
         with torch.no_grad():
             for name, value in (*model.named_parameters(),
                                 *model.named_buffers()):
@@ -103,12 +111,29 @@ def reset_norms(model: nn.Module) -> None:
             module.reset_parameters()
 
 
+def initialize_again(model: nn.Module, cfg: Config, seed: int) -> None:
+    """The initialisation of the config, whatever the weights were before.
+
+    Args:
+        model (nn.Module): Changed in place.
+        cfg (Config): Its config.
+        seed (int): Of the numbers.
+    """
+    with seeded(seed):
+        for module in model.modules():
+            if hasattr(module, 'reset_parameters'):
+                module.reset_parameters()
+            if hasattr(module, '_is_init'):
+                # mmengine would not do it a second time
+                module._is_init = False
+        init_untrained(model, cfg)
+
+
 def _initialize(model: nn.Module, cfg: Config, init: str, seed: int) -> None:
     if init == 'normal':
         initialize_normal(model, seed)
     elif init == 'config':
-        with seeded(seed):
-            init_untrained(model, cfg)
+        initialize_again(model, cfg, seed)
         # mmpretrain's and mmdet's ResNets begin with residual branches that
         # are multiplied by 0, so that depth would not show
         reset_norms(model)

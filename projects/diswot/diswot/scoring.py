@@ -2,8 +2,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scipy.stats import kendalltau, rankdata
-
 COMBINATIONS = ('sum', 'rank_sum')
 
 
@@ -78,6 +76,8 @@ class Scoring:
                     'classifiers of equal classes on equally many channels. '
                     'Compare by the relation distance alone: w_semantic=0')
             if self.combine == 'rank_sum':
+                # takes a second to import, which trainings don't need
+                from scipy.stats import rankdata
                 values = rankdata(values).tolist()
             total = [t - weight * v for t, v in zip(total, values)]
         return total
@@ -90,4 +90,5 @@ def kendall_tau(values: Sequence[float], others: Sequence[float]) -> float:
         values (Sequence[float]): One for each candidate.
         others (Sequence[float]): The same candidates', by another measure.
     """
+    from scipy.stats import kendalltau
     return float(kendalltau(values, others).statistic)

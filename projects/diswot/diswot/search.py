@@ -130,29 +130,26 @@ class Search:
         return self.records.records[best_of(history, settings.scoring)]
 
 
-def prepare(config: str,
+def prepare(cfg: Config,
             work_dir: Path,
-            options: dict | None = None,
+            folder: str | None = None,
             resume: bool = False,
-            device: str = 'cpu') -> tuple[Config, Search]:
-    """Read a config and open its search.
+            device: str = 'cpu') -> Search:
+    """Open the search of a config.
 
     Args:
-        config (str): Path, or ``'mmcompress::folder/name.py'``.
+        cfg (Config): Whole config, with the key ``diswot``.
         work_dir (Path): Where results go.
-        options (dict | None): Keys of the config to override.
+        folder (str | None): Where a relative path of the teacher starts.
         resume (bool): Whether to go on with results there.
         device (str): Where networks run.
     """
-    cfg = read_config(config, options)
     settings = settings_of(cfg)
-    # wrong weights are an error before anything is computed
-    settings.scoring
     evaluator = Evaluator(
         cfg,
         TASK_UTILS.build(dict(settings.space)),
         settings.teacher,
-        str(Path(config).parent) if '::' not in config else None,
+        folder,
         batch_size=settings.batch_size,
         data=settings.data,
         seed=settings.seed,
@@ -161,7 +158,7 @@ def prepare(config: str,
         device=device)
     work_dir.mkdir(parents=True, exist_ok=True)
     records = Records(work_dir / 'scores.json', conditions(evaluator), resume)
-    return cfg, Search(evaluator, records, settings)
+    return Search(evaluator, records, settings)
 
 
 def search(config: str,
@@ -172,12 +169,16 @@ def search(config: str,
     """Search, print and write what was found.
 
     Args:
-        config (str): See :func:`prepare`, as the other arguments.
+        config (str): Path, or ``'mmcompress::folder/name.py'``.
+        work_dir (Path): See :func:`prepare`, as ``resume`` and ``device``.
+        options (dict | None): Keys of the config to override.
 
     Returns:
         Path: The config of the chosen student.
     """
-    cfg, running = prepare(config, work_dir, options, resume, device)
+    cfg = read_config(config, options)
+    folder = None if '::' in config else str(Path(config).parent)
+    running = prepare(cfg, work_dir, folder, resume, device)
     chosen = running.run()
     records = [running.records.records[c] for c in running.asked]
     scores = running.settings.scoring.scores([r.distances for r in records])

@@ -52,6 +52,8 @@ class Settings:
     max_flops: float | None = None
 
     def __post_init__(self) -> None:
+        # wrong weights are an error before anything is computed
+        self.scoring
         if self.algorithm not in ALGORITHMS:
             raise ValueError(f'diswot.algorithm={self.algorithm!r} is none of '
                              f'{", ".join(ALGORITHMS)}')
