@@ -149,6 +149,16 @@ def test_frozen_statistics_are_those_of_the_batch_all_the_same(init):
     torch.testing.assert_close(seen[0], seen[1])
 
 
+def test_a_model_that_was_initialised_is_initialised_again():
+    model, cfg = classifier()
+    images = torch.randn(4, 3, 16, 16)
+    first = observe(model, cfg, images, init='config').features[0]
+    model.init_weights()
+    again = observe(model, cfg, images, init='config').features[0]
+    assert torch.equal(first, again)
+    assert model.backbone.is_init
+
+
 def test_the_depth_shows_with_the_configs_own_initialisation():
     """Residual branches would be multiplied by 0."""
     images = torch.randn(4, 3, 16, 16)
