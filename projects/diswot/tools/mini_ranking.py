@@ -99,8 +99,8 @@ def taus(nets: dict, truth: dict[str, float]) -> dict[str, float]:
 def report(stored: dict) -> str:
     """Taus with the mean accuracy, and their spread over single seeds."""
     nets = stored['nets']
-    seeds = sorted(
-        set.intersection(*(set(n['accuracies']) for n in nets.values())))
+    trained = [set(net['accuracies']) for net in nets.values()]
+    seeds = sorted(set.intersection(*trained)) if trained else []
     if not seeds:
         return 'No seed was trained for all students yet'
     together = taus(
