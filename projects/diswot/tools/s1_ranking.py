@@ -6,6 +6,7 @@ what needs no score: depth, parameters, operations. Distances are stored in
 results/s1_distances.json; what is there is not computed again.
 
   PYTHONPATH=projects/diswot python projects/diswot/tools/s1_ranking.py
+  ... s1_ranking.py --name CIFAR-10 --images cifar10/train
 """
 import argparse
 import json
@@ -187,8 +188,8 @@ def report(runs: list[dict]) -> str:
 def main() -> None:
     """Measure what is missing, and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
-    parser.add_argument('--batch-sizes', type=int, nargs='+', default=[16])
+    parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2, 3, 4])
+    parser.add_argument('--batch-sizes', type=int, nargs='+', default=[16, 64])
     parser.add_argument(
         '--images', type=Path, help='folder of classes; default: noise')
     parser.add_argument('--name', default='noise', help='of the images')
