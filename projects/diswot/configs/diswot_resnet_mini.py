@@ -22,7 +22,7 @@ diswot = dict(
         block=['BasicBlock', 'Bottleneck'],
         base_channels=[4, 8, 12, 16],
         stage_blocks=[[1, 2, 3, 4]] * 3),
-    # no more operations than the student above
+    # about as many operations as the student above has
     max_flops=1.9e6,
     # channels of candidates differ from each other and from the teacher's
     w_semantic=0.0,

@@ -188,7 +188,8 @@ def report(runs: list[dict]) -> str:
 def main() -> None:
     """Measure what is missing, and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2, 3, 4])
+    parser.add_argument(
+        '--seeds', type=int, nargs='+', default=[0, 1, 2, 3, 4])
     parser.add_argument('--batch-sizes', type=int, nargs='+', default=[16, 64])
     parser.add_argument(
         '--images', type=Path, help='folder of classes; default: noise')
