@@ -18,7 +18,7 @@ model = dict(
     bpp=0.5,
     levels=levels,
     weight_quant=dict(type='mmcompress.LSQ', bits=6),
-    bias_quant=dict(type='mmcompress.LSQ', bits=8))
+    fine_quant=dict(type='mmcompress.LSQ', bits=8))
 train_dataloader = dict(
     batch_size=1,
     num_workers=0,
@@ -26,13 +26,15 @@ train_dataloader = dict(
     pin_memory=False,
     collate_fn=dict(type='pseudo_collate'),
     sampler=dict(type='InfiniteSampler', shuffle=True),
-    dataset=dict(
-        type='mmcompress.SignalBlocks', signal=signal, levels=levels))
+    dataset=dict(type='mmcompress.SignalBlocks',
+        signal=signal,
+        levels=levels,
+        pixels=8192))
 
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=2000)
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(type='Adam', lr=0.01),
+    optimizer=dict(type='Adam', lr=0.02),
     # scales are a hundredth of what they scale
     paramwise_cfg=dict(custom_keys={'_quant': dict(lr_mult=0.02)}))
 param_scheduler = [
@@ -52,8 +54,9 @@ default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=100),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    checkpoint=dict(type='CheckpointHook', interval=1000, by_epoch=False,
-                    max_keep_ckpts=1),
+    checkpoint=dict(
+        type='CheckpointHook', interval=1000, by_epoch=False,
+        max_keep_ckpts=1),
     sampler_seed=dict(type='DistSamplerSeedHook'))
 log_processor = dict(type='LogProcessor', window_size=50, by_epoch=False)
 log_level = 'INFO'

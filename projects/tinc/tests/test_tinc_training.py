@@ -102,9 +102,7 @@ def test_model_and_data_of_other_trees_are_an_error(file):
 
 def test_codes_are_trained_from_the_given_part_on(file):
     cfg = short(file, steps=10)
-    cfg.custom_hooks = [
-        dict(type='mmcompress.QuantizeFromHook', begin=0.7)
-    ]
+    cfg.custom_hooks = [dict(type='mmcompress.QuantizeFromHook', begin=0.7)]
     cfg.default_hooks.checkpoint = None
     cfg.log_level = 'WARNING'
     seen = []
@@ -149,5 +147,6 @@ def test_options_out_of_range_are_refused(file):
         with pytest.raises(ValueError, match='must be positive'):
             TINC(dict(file=file), **kwargs)
     with pytest.raises(ValueError, match='mode'):
-        TINC(dict(file=file), bpp=20., levels=1)([torch.zeros(1, 3)],
-                                                 mode='test')
+        TINC(
+            dict(file=file), bpp=20., levels=1)([torch.zeros(1, 3)],
+                                                mode='test')

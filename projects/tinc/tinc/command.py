@@ -82,8 +82,10 @@ def _info(args: argparse.Namespace) -> None:
           'per pixel')
     print(f'pixels: {" x ".join(map(str, plan.tree.shape))}, {plan.channels} '
           f'channels, {header.dtype}, from {header.low:g} to {header.high:g}')
-    print(f'codes: {header.bits[0]} bits of {plan.num_weights()} weights, '
-          f'{header.bits[1]} of {plan.num_biases()} biases')
+    fine = plan.num_biases() + plan.num_frequencies()
+    print(f'codes: {plan.num_weights() - plan.num_frequencies()} of '
+          f'{header.bits[0]} bits, {fine} of {header.bits[1]} (biases, and '
+          'weights of the coordinates)')
     for level, (layers, widths) in enumerate(zip(plan.layers, plan.widths)):
         print(f'level {level}: {len(widths)} nodes, {layers} sine layers, '
               f'widths {widths.min()} to {widths.max()}, mean '

@@ -6,7 +6,7 @@ All numbers are little endian::
     dtype, axes, channels                                  1 + 1 + 1
     pixels along each axis                                 2 each
     the values of -1 and 1, float32                        4 + 4
-    levels, bits of weights, bits of biases                1 + 1 + 1
+    levels, bits of weights, fine bits                     1 + 1 + 1
     sine layers of a node, by level                        1 each
     least and largest width of a node, by level            2 + 2 each
     of the weights and of the biases of each layer:
@@ -15,7 +15,8 @@ All numbers are little endian::
     CRC-32 of all before                                   4
 
 Shapes of layers follow from the widths. The codes are signed integers; times
-the scale they are the parameters.
+the scale they are the parameters. Those of biases and of the weights of the
+coordinates have the fine bits.
 """
 import struct
 import zlib
@@ -46,7 +47,7 @@ class Header:
         dtype (str): Of pixels.
         low (float): The pixel that -1 stands for.
         high (float): The pixel that 1 stands for.
-        bits (tuple[int, int]): Of the codes of weights and biases.
+        bits (tuple[int, int]): Of weights, and the fine ones.
         plan (Plan): Shapes.
         scales (list[float]): Of the weights and biases of each layer.
         codes (list[np.ndarray]): Likewise.
@@ -72,10 +73,11 @@ def largest_size(plan: Plan, bits: tuple[int, int]) -> int:
 
     Args:
         plan (Plan): Shapes.
-        bits (tuple[int, int]): Of weights and biases.
+        bits (tuple[int, int]): Of weights, and the fine ones.
     """
-    coded = _SPARE_BITS + bits[0] * plan.num_weights(
-    ) + bits[1] * plan.num_biases()
+    fine = plan.num_biases() + plan.num_frequencies()
+    coarse = plan.num_weights() - plan.num_frequencies()
+    coded = _SPARE_BITS + bits[0] * coarse + bits[1] * fine
     for widths in plan.widths:
         coded += len(widths) * np.log2(np.ptp(widths) + 1)
     return _num_fixed(plan) + 4 * int(np.ceil(coded / 32))
@@ -83,6 +85,11 @@ def largest_size(plan: Plan, bits: tuple[int, int]) -> int:
 
 def _range(bits: int) -> tuple[int, int]:
     return -2**(bits - 1), 2**(bits - 1) - 1
+
+
+def _is_fine(tensor: int) -> bool:
+    """Biases, and the weights of the coordinates, which come first."""
+    return tensor % 2 == 1 or tensor == 0
 
 
 def _codes_of(network: TreeSiren) -> tuple[list, list]:
@@ -100,8 +107,8 @@ def _codes_of(network: TreeSiren) -> tuple[list, list]:
         found = quantizer.quantize_int(parameter)
         low, high = _range(quantizer.bits)
         values = found.values.cpu().numpy().astype(np.int64)
-        offsets = (torch.as_tensor(o) for o in (found.zero_point,
-                                                found.offset))
+        offsets = (
+            torch.as_tensor(o) for o in (found.zero_point, found.offset))
         if found.scale.numel() != 1 or any(o.any() for o in offsets) or \
                 values.min() < low or values.max() > high:
             raise ValueError(
@@ -134,7 +141,8 @@ def encode(network: TreeSiren, signal: Signal) -> bytes:
                          f'and 255 channels, got {plan.tree.shape} and '
                          f'{plan.channels}')
     codes, scales = _codes_of(network)
-    bits = tuple(q.bits for _, q in network.tensors()[:2])
+    # of a layer behind the first
+    bits = tuple(q.bits for _, q in network.tensors()[2:4])
     parts = [
         struct.pack('<4sB3B', MAGIC, VERSION,
                     DTYPES.index(signal.pixels.dtype.name), plan.tree.dims,
@@ -149,7 +157,7 @@ def encode(network: TreeSiren, signal: Signal) -> bytes:
         parts.append(struct.pack('<2H', low, high))
         encoder.uniform(widths, low, high)
     for i, (values, scale) in enumerate(zip(codes, scales)):
-        low, high = _range(bits[i % 2])
+        low, high = _range(bits[_is_fine(i)])
         number, mean = fit_distribution(values, low, high)
         parts.append(struct.pack('<ebB', scale, mean, number))
         encoder.fitted(values, number, mean, low, high)
@@ -190,8 +198,9 @@ def _read_plan(reader: _Reader, tree: Tree, channels: int) -> tuple:
     layers = reader.take(f'<{tree.levels}B')
     edges = [reader.take('<2H') for _ in layers]
     tensors = [reader.take('<ebB') for _ in range(2 * (sum(layers) + 1))]
-    if 0 in layers or any(min(edge) < 1 for edge in edges) or any(
-            number > NUM_DISTRIBUTIONS for *_, number in tensors):
+    if 0 in layers or any(min(edge) < 1
+                          for edge in edges) or any(number > NUM_DISTRIBUTIONS
+                                                    for *_, number in tensors):
         raise FormatError('the TINC file has nodes without layers or units, '
                           'or an unknown distribution')
     decoder = Decoder(reader.rest)
@@ -227,8 +236,7 @@ def read(data: bytes) -> Header:
     for i, (_, mean, number) in enumerate(tensors):
         layer = plan.shapes()[i // 2]
         count = sum(b if i % 2 else a * b for a, b in layer)
-        codes.append(
-            decoder.fitted(count, number, mean, *_range(bits[i % 2])))
+        codes.append(decoder.fitted(count, number, mean, *_range(bits[_is_fine(i)])))
     return Header(DTYPES[kind], low, high, tuple(bits), plan,
                   [scale for scale, _, _ in tensors], codes)
 

@@ -40,7 +40,8 @@ class TINC(BaseModel):
         omega_0 (float): Of the initial weights of SIREN.
         weight_quant (dict): Quantizer of weights: signed codes times one
             scale. Its ``bits`` are what a weight counts in the budget.
-        bias_quant (dict): Of biases.
+        fine_quant (dict): Of biases and of the weights of the coordinates,
+            phases and frequencies, which are few.
         data_preprocessor (dict | None): As of the base.
 
     Raises:
@@ -59,7 +60,7 @@ class TINC(BaseModel):
                  allotment: str = 'variance',
                  omega_0: float = 30.,
                  weight_quant: dict = dict(type='LSQ', bits=6),
-                 bias_quant: dict = dict(type='LSQ', bits=8),
+                 fine_quant: dict = dict(type='LSQ', bits=8),
                  data_preprocessor: dict | None = None) -> None:
         super().__init__(data_preprocessor)
         if bpp <= 0 or omega_0 <= 0:
@@ -71,11 +72,11 @@ class TINC(BaseModel):
         layers = split_depth(depth or max(_DEPTH, levels), levels)
         values = self.signal.normalized()
         shares = shares_of(tree.variances(values), allotment)
-        bits = (weight_quant['bits'], bias_quant['bits'])
+        bits = (weight_quant['bits'], fine_quant['bits'])
         plan = plan_widths(tree, self.signal.channels, layers, shares,
                            self.budget,
                            lambda plan: file_format.largest_size(plan, bits))
-        self.network = TreeSiren(plan, omega_0, weight_quant, bias_quant)
+        self.network = TreeSiren(plan, omega_0, weight_quant, fine_quant)
         blocks, there = tree.split(values)
         self.network.begin_with_means(
             blocks.sum(1) / there.sum(1, keepdims=True))

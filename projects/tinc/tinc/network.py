@@ -36,9 +36,9 @@ class Layer(nn.Module):
         bias_quant (dict | None): The same.
     """
 
-    def __init__(self, shapes: list[tuple[int, int]],
-                 groups: list[np.ndarray], sizes: list[tuple[int, int]],
-                 weight_quant: dict | None, bias_quant: dict | None) -> None:
+    def __init__(self, shapes: list[tuple[int, int]], groups: list[np.ndarray],
+                 sizes: list[tuple[int, int]], weight_quant: dict | None,
+                 bias_quant: dict | None) -> None:
         super().__init__()
         self.shapes = shapes
         self.weight = nn.Parameter(torch.zeros(sum(a * b for a, b in shapes)))
@@ -69,8 +69,8 @@ class Layer(nn.Module):
         """Where each node has its weights and its biases."""
         spans, weights, biases = [], 0, 0
         for a, b in self.shapes:
-            spans.append((slice(weights, weights + a * b),
-                          slice(biases, biases + b)))
+            spans.append((slice(weights,
+                                weights + a * b), slice(biases, biases + b)))
             weights, biases = weights + a * b, biases + b
         return spans
 
@@ -117,14 +117,15 @@ class TreeSiren(nn.Module):
             for parameters that come from elsewhere.
         weight_quant (dict | None): Config of the quantizers of weights, one
             scale for each layer of a level; None: none.
-        bias_quant (dict | None): Of biases.
+        fine_quant (dict | None): Of biases, and of the weights of the
+            coordinates, which are frequencies.
     """
 
     def __init__(self,
                  plan: Plan,
                  omega_0: float | None = 30.,
                  weight_quant: dict | None = None,
-                 bias_quant: dict | None = None) -> None:
+                 fine_quant: dict | None = None) -> None:
         super().__init__()
         self.plan = plan
         self.layers = nn.ModuleList()
@@ -148,7 +149,8 @@ class TreeSiren(nn.Module):
                 self.layers.append(
                     Layer(
                         next(shapes), groups, list(zip(padded, outputs)),
-                        weight_quant, bias_quant))
+                        weight_quant if self.layers else fine_quant,
+                        fine_quant))
                 padded = outputs
             place = np.argsort(np.concatenate(groups))
             inputs = sizes[-1]
@@ -188,9 +190,9 @@ class TreeSiren(nn.Module):
     def tensors(self) -> list[tuple[nn.Parameter, Quantizer | None]]:
         """Weights and biases with their quantizers, as they are in a file."""
         return [(parameter, quantizer) for layer in self.layers
-                for parameter, quantizer in (
-                    (layer.weight, layer.weight_quant),
-                    (layer.bias, layer.bias_quant))]
+                for parameter, quantizer in ((layer.weight,
+                                              layer.weight_quant),
+                                             (layer.bias, layer.bias_quant))]
 
     def forward(self, coordinates: Tensor) -> Tensor:
         """Values of all leaves.
@@ -210,8 +212,8 @@ class TreeSiren(nn.Module):
                 operands.append(next(layers).operands())
             outputs = []
             for i, group in enumerate(zip(*operands)):
-                x = features.index_select(
-                    0, getattr(self, f'parents{level}_{i}'))
+                x = features.index_select(0,
+                                          getattr(self, f'parents{level}_{i}'))
                 for weight, bias in group[:num]:
                     x = torch.sin(torch.baddbmm(bias, x, weight))
                 if level == last:

@@ -9,6 +9,7 @@ from .tree import Tree
 
 # what 16 bits of the file hold
 MAX_WIDTH = 2**16 - 1
+_LARGEST_TOTAL = 2.**50
 ALLOTMENTS = ('variance', 'equal')
 
 
@@ -53,6 +54,10 @@ class Plan:
     def num_biases(self) -> int:
         return sum(b for layer in self.shapes() for _, b in layer)
 
+    def num_frequencies(self) -> int:
+        """Weights of the coordinates."""
+        return sum(a * b for a, b in self.shapes()[0])
+
 
 def split_depth(depth: int, levels: int) -> tuple[int, ...]:
     """Share the sine layers of a leaf's MLP among the levels.
@@ -69,8 +74,7 @@ def split_depth(depth: int, levels: int) -> tuple[int, ...]:
     return tuple(each + (level < rest) for level in range(levels))
 
 
-def shares_of(variances: list[np.ndarray],
-              allotment: str) -> list[np.ndarray]:
+def shares_of(variances: list[np.ndarray], allotment: str) -> list[np.ndarray]:
     """Each node's part of all parameters; together they are 1.
 
     Args:
@@ -168,8 +172,8 @@ def plan_widths(tree: Tree, channels: int, layers: tuple[int, ...],
             f'{least} bytes, {8 * least / pixels:.4f} bits per pixel, got '
             f'{budget} bytes, {8 * budget / pixels:.4f}: raise bpp or lower '
             'levels')
-    while size_of(plan(high)) <= budget and plan(
-            high).widths[0].max() < MAX_WIDTH:
+    # without variance in the leaves, nothing grows with the total
+    while high < _LARGEST_TOTAL and size_of(plan(high)) <= budget:
         low, high = high, 2 * high
     while high - low > 1e-3 * high:
         middle = (low + high) / 2
@@ -185,8 +189,7 @@ def _fill(plan: Plan, parameters: np.ndarray, budget: int,
     """Widen leaves by 1 while the budget allows it."""
     level = plan.tree.levels - 1
     shapes = plan.shapes()[sum(plan.layers[:-1]):]
-    used = sum(
-        np.array([(a + 1) * b for a, b in layer]) for layer in shapes)
+    used = sum(np.array([(a + 1) * b for a, b in layer]) for layer in shapes)
     for leaf in np.argsort(used - parameters, kind='stable'):
         widths = plan.widths[level].copy()
         widths[leaf] += 1

@@ -55,8 +55,8 @@ class Signal:
             raise ValueError('pixels must be (H, W, C) or (D, H, W, C), and '
                              f'some, got shape {pixels.shape}')
         with np.errstate(over='ignore'):
-            low, high = (float(np.float32(v))
-                         for v in (pixels.min(), pixels.max()))
+            low, high = (
+                float(np.float32(v)) for v in (pixels.min(), pixels.max()))
         if not np.isfinite([low, high]).all():
             raise ValueError('pixels must be finite numbers of float32, got '
                              f'values between {low} and {high}')
@@ -111,8 +111,7 @@ def from_normalized(values: np.ndarray, low: float, high: float,
 
 def psnr(original: Signal, other: Signal) -> float:
     """Peak signal-to-noise ratio in dB, over all pixels and channels."""
-    error = np.square(
-        original.pixels.astype(np.float64) - other.pixels).mean()
+    error = np.square(original.pixels.astype(np.float64) - other.pixels).mean()
     if error == 0:
         return float('inf')
     return float(10 * np.log10(original.peak**2 / error))

@@ -63,8 +63,8 @@ class Tree:
         if level == 0:
             return np.zeros(1, np.int64)
         grid = np.indices((2**level, ) * self.dims).reshape(self.dims, -1) // 2
-        return np.ravel_multi_index(tuple(grid), (2**(level - 1), ) *
-                                    self.dims)
+        return np.ravel_multi_index(
+            tuple(grid), (2**(level - 1), ) * self.dims)
 
     def coordinates(self) -> np.ndarray:
         """Local coordinates of positions, in [-1, 1].

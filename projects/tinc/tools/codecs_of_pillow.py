@@ -114,6 +114,6 @@ def curves(pixels: np.ndarray, is_volume: bool) -> dict[str, list[dict]]:
         }
     return {
         name + way: _front(_curve(num_pixels, parts, encoders))
-        for way, parts in ways.items() for name, encoders in _encoders(
-            8 if is_volume else 24).items()
+        for way, parts in ways.items()
+        for name, encoders in _encoders(8 if is_volume else 24).items()
     }

@@ -34,10 +34,14 @@ def draw_curves(found: dict, path: Path) -> None:
                       label=codec)
         for tree, (label, colour, line) in _STYLES.items():
             runs = sorted((r['bpp'], r['psnr']) for r in found['runs']
-                          if (r['levels'], r['allotment']) == tree and
-                          r['signal'] == signal and r['seed'] == 0)
-            axis.plot(*zip(*runs), f'{line}o', color=colour, label=label,
-                      markersize=4)
+                          if (r['levels'], r['allotment']) == tree
+                          and r['signal'] == signal and r['seed'] == 0)
+            axis.plot(
+                *zip(*runs),
+                f'{line}o',
+                color=colour,
+                label=label,
+                markersize=4)
         axis.set(
             title=title,
             xlabel='bits per pixel (whole file)',
