@@ -26,7 +26,8 @@ train_dataloader = dict(
     pin_memory=False,
     collate_fn=dict(type='pseudo_collate'),
     sampler=dict(type='InfiniteSampler', shuffle=True),
-    dataset=dict(type='mmcompress.SignalBlocks',
+    dataset=dict(
+        type='mmcompress.SignalBlocks',
         signal=signal,
         levels=levels,
         pixels=8192))

@@ -12,7 +12,7 @@ from tinc import TINC, decode, load_signal, psnr, read, save_signal
 from tinc.coding import Decoder, Encoder, FormatError, fit_distribution
 from tinc.command import main
 from tinc.file_format import encode, largest_size
-from tinc.signal import Signal
+from tinc.signal import Signal, from_normalized
 
 PROJECT = Path(__file__).parents[1]
 
@@ -113,6 +113,15 @@ def test_psnr_is_that_of_the_mean_squared_error():
     assert psnr(a, a) == float('inf')
 
 
+def test_real_values_become_the_nearest_pixels():
+    values = np.array([-1.5, -1, -0.1, 0.1, 1, 7]).reshape(1, 6, 1)
+    signal = from_normalized(values, 0., 5., 'uint8')
+    assert signal.pixels.ravel().tolist() == [0, 0, 2, 3, 5, 5]
+    signal = from_normalized(values, 0., 5., 'float32')
+    np.testing.assert_allclose(signal.pixels.ravel(),
+                               [0, 0, 2.25, 2.75, 5, 5])
+
+
 def test_the_volume_has_smooth_and_textured_parts():
     volume = load_signal('rendered:16')
     assert volume.shape == (16, 16, 16) and volume.pixels.max() == 255
@@ -170,6 +179,7 @@ def test_a_file_holds_the_networks_and_the_shape(model, kwargs):
     header = read(data)
     assert header.dtype == 'uint8'
     assert header.plan.tree.shape == model.signal.shape
+    assert header.bits == (6, 8)
     for ours, its in zip(model.network.plan.widths, header.plan.widths):
         np.testing.assert_array_equal(ours, its)
     for (parameter, quantizer), codes, scale in zip(model.network.tensors(),

@@ -236,7 +236,8 @@ def read(data: bytes) -> Header:
     for i, (_, mean, number) in enumerate(tensors):
         layer = plan.shapes()[i // 2]
         count = sum(b if i % 2 else a * b for a, b in layer)
-        codes.append(decoder.fitted(count, number, mean, *_range(bits[_is_fine(i)])))
+        codes.append(
+            decoder.fitted(count, number, mean, *_range(bits[_is_fine(i)])))
     return Header(DTYPES[kind], low, high, tuple(bits), plan,
                   [scale for scale, _, _ in tensors], codes)
 

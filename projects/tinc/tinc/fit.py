@@ -48,6 +48,8 @@ def build_config(file: str,
     if steps < 1:
         raise ValueError(f'steps must be at least 1, got {steps}')
     cfg = Config.fromfile(BASE)
+    # no library is needed without its tools/train.py
+    cfg.default_scope = 'mmengine'
     signal = dict(file=str(file), crop=None if crop is None else list(crop))
     cfg.signal = signal
     cfg.model.update(

@@ -93,7 +93,7 @@ class PrintProgressHook(Hook):
         if step % max(1, runner.max_iters // 10) and step < runner.max_iters:
             return
         # of values in [-1, 1]
-        loss = max(float(outputs['loss']), 1e-12)
+        loss = max(outputs['loss'].item(), 1e-12)
         decibels = 10 * math.log10(4 / loss)
         print(
             f'step {step:5d} of {runner.max_iters}: {decibels:5.2f} dB',

@@ -48,6 +48,12 @@ def draw_curves(found: dict, path: Path) -> None:
             ylabel='PSNR, dB',
             xlim=(0.05, 2.3),
             xscale='log')
+        # what is right of the limit sets no height
+        seen = [
+            p['psnr'] for points in found['codecs'][signal].values()
+            for p in points if 0.05 < p['bpp'] < 2.3
+        ]
+        axis.set_ylim(min(seen) - 3, max(seen) + 1)
         ticks = (0.1, 0.25, 0.5, 1, 2)
         axis.set_xticks(ticks, [f'{t:g}' for t in ticks])
         axis.minorticks_off()

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from codecs_of_pillow import curves
 from pictures import draw_curves, draw_pictures
+from tables import curve_table, spread_table
 from tinc import build_config, decode, fit, load_signal
 
 from mmcompress.atomic import replacing
@@ -107,6 +108,7 @@ def main() -> None:
     args = parser.parse_args()
     path = RESULTS / 'rate_distortion.json'
     found = json.loads(path.read_text()) if args.plot else measure(path)
+    print(curve_table(found), spread_table(found), sep='\n\n')
     draw_curves(found, RESULTS / 'rate_distortion.svg')
     data = (RESULTS / 'china.tinc').read_bytes()
     original = load_signal(**SIGNALS[SHOWN['signal']])
