@@ -118,8 +118,7 @@ def test_real_values_become_the_nearest_pixels():
     signal = from_normalized(values, 0., 5., 'uint8')
     assert signal.pixels.ravel().tolist() == [0, 0, 2, 3, 5, 5]
     signal = from_normalized(values, 0., 5., 'float32')
-    np.testing.assert_allclose(signal.pixels.ravel(),
-                               [0, 0, 2.25, 2.75, 5, 5])
+    np.testing.assert_allclose(signal.pixels.ravel(), [0, 0, 2.25, 2.75, 5, 5])
 
 
 def test_the_volume_has_smooth_and_textured_parts():

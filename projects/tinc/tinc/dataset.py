@@ -26,6 +26,9 @@ class SignalBlocks(Dataset):
         ValueError: If an item would have no pixel.
     """
 
+    # mmengine asks for it
+    metainfo: dict = {}
+
     def __init__(self,
                  signal: dict,
                  levels: int,

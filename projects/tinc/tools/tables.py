@@ -17,14 +17,13 @@ def curve_table(found: dict) -> str:
     lines = []
     for signal, codecs in found['codecs'].items():
         lines += [
-            '', f'{signal} | ' +
-            ' | '.join(f'{n} {a}'
-                       for n, a in TREES) + ' | bpp of 2 levels | ' +
-            ' | '.join(codecs)
+            '', f'{signal} | ' + ' | '.join(f'{n} {a}' for n, a in TREES) +
+            ' | bpp of 2 levels | ' + ' | '.join(codecs)
         ]
-        runs = {(r['budget'], r['levels'], r['allotment']): r
-                for r in found['runs']
-                if r['signal'] == signal and r['seed'] == 0}
+        runs = {
+            (r['budget'], r['levels'], r['allotment']): r
+            for r in found['runs'] if r['signal'] == signal and r['seed'] == 0
+        }
         for budget in sorted({key[0] for key in runs}):
             mine = [runs.get((budget, *tree)) for tree in TREES]
             bpp = runs[(budget, *TREES[1])]['bpp']
@@ -38,10 +37,9 @@ def spread_table(found: dict) -> str:
     """Mean and standard deviation over seeds, where there are several."""
     groups = {}
     for run in found['runs']:
-        key = tuple(run[k] for k in ('signal', 'budget', 'levels',
-                                     'allotment'))
+        key = tuple(run[k]
+                    for k in ('signal', 'budget', 'levels', 'allotment'))
         groups.setdefault(key, []).append(run['psnr'])
-    return '\n'.join(
-        f'{" ".join(map(str, key))}: {np.mean(values):.2f} ± '
-        f'{np.std(values, ddof=1):.2f} ({len(values)} seeds)'
-        for key, values in groups.items() if len(values) > 1)
+    return '\n'.join(f'{" ".join(map(str, key))}: {np.mean(values):.2f} ± '
+                     f'{np.std(values, ddof=1):.2f} ({len(values)} seeds)'
+                     for key, values in groups.items() if len(values) > 1)
