@@ -37,10 +37,10 @@ def model(tmp_path):
     """Not trained; its quantizers begin when they are asked for codes."""
     pytest.importorskip('constriction')
 
-    def build(pixels=None, bpp=16., **kwargs):
+    def build(pixels=None, bpp=16., levels=3, **kwargs):
         torch.manual_seed(0)
         path = saved(tmp_path, picture() if pixels is None else pixels)
-        return TINC(dict(file=path), bpp, **kwargs)
+        return TINC(dict(file=path), bpp, levels, **kwargs)
 
     return build
 
@@ -305,7 +305,10 @@ def test_the_commands_compress_tell_and_decompress(tmp_path, capsys):
     pytest.importorskip('constriction')
     source = saved(tmp_path, picture())
     target = str(tmp_path / 'a.tinc')
-    main(['compress', source, target, '--bpp', '16', '--steps', '5'])
+    main([
+        'compress', source, target, '--bpp', '16', '--steps', '5', '--levels',
+        '3'
+    ])
     main(['info', target])
     main(['decompress', target, str(tmp_path / 'b.png')])
     text = capsys.readouterr().out

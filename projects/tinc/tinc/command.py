@@ -25,7 +25,7 @@ def _add_compress(parser: argparse.ArgumentParser) -> None:
         default=0.5,
         help='bits per pixel or voxel, at most (default: %(default)s)')
     parser.add_argument(
-        '--levels', type=int, default=3, help='of the tree (default: 3)')
+        '--levels', type=int, default=2, help='of the tree (default: 2)')
     parser.add_argument(
         '--depth',
         type=int,

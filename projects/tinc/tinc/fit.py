@@ -19,7 +19,7 @@ BASE = Path(__file__).parents[1] / 'configs' / 'tinc_china_mini.py'
 def build_config(file: str,
                  bpp: float,
                  crop: Sequence[int] | None = None,
-                 levels: int = 3,
+                 levels: int = 2,
                  depth: int | None = None,
                  allotment: str = 'variance',
                  bits: int = 6,

@@ -55,7 +55,7 @@ class TINC(BaseModel):
     def __init__(self,
                  signal: dict,
                  bpp: float,
-                 levels: int = 3,
+                 levels: int = 2,
                  depth: int | None = None,
                  allotment: str = 'variance',
                  omega_0: float = 30.,
