@@ -70,9 +70,11 @@ class TwoHotFCOSHead(FCOSHead):
             raise ValueError('TwoHotFCOSHead: distances are not negative; set '
                              'one_sided=True in its loss_bbox')
         # the last level reaches to infinity
-        longest = max((end / stride for (_, end), stride in zip(
-            self.regress_ranges, self.strides) if end < 1e7),
-                      default=0)
+        longest = max(
+            (end / stride
+             for (_, end), stride in zip(self.regress_ranges, self.strides)
+             if end < 1e7),
+            default=0)
         if longest > settings['alpha']:
             print_log(
                 f'TwoHotFCOSHead: distances of up to {longest:g} strides '
@@ -100,8 +102,8 @@ class TwoHotFCOSHead(FCOSHead):
             (N, 4 * (n + 1), H, W), and centerness, in training and in
             testing.
         """
-        cls_score, logits, cls_feat, reg_feat = super(
-            FCOSHead, self).forward_single(x)
+        cls_score, logits, cls_feat, reg_feat = super(FCOSHead,
+                                                      self).forward_single(x)
         feature = reg_feat if self.centerness_on_reg else cls_feat
         return cls_score, scale(logits), self.conv_centerness(feature)
 
@@ -122,14 +124,13 @@ class TwoHotFCOSHead(FCOSHead):
             losses['loss_bbox_ur'] = loss_ur
         return losses
 
-    def loss_by_feat(
-            self,
-            cls_scores: list[Tensor],
-            bbox_preds: list[Tensor],
-            centernesses: list[Tensor],
-            batch_gt_instances: list,
-            batch_img_metas: list[dict],
-            batch_gt_instances_ignore: list | None = None) -> dict:
+    def loss_by_feat(self,
+                     cls_scores: list[Tensor],
+                     bbox_preds: list[Tensor],
+                     centernesses: list[Tensor],
+                     batch_gt_instances: list,
+                     batch_img_metas: list[dict],
+                     batch_gt_instances_ignore: list | None = None) -> dict:
         """Losses of a batch.
 
         Args:

@@ -100,7 +100,7 @@ def decode_maps(maps: list[Tensor],
         list[Tensor]: Shape (N, K, H, W) each, without gradient.
     """
     return [
-        loss.decode(
-            logits.detach().unflatten(1, (-1, loss.num_points)).movedim(2, -1))
-        for logits in maps
+        loss.decode(logits.detach().unflatten(1,
+                                              (-1, loss.num_points)).movedim(
+                                                  2, -1)) for logits in maps
     ]

@@ -190,8 +190,8 @@ class TwoHotLocalizationLoss(nn.Module):
         self.loss_weight = loss_weight
         self.reduction = reduction
         self.settings = dict(alpha=alpha, n=n, beta=beta, one_sided=one_sided)
-        self.register_buffer(
-            'grid', make_grid(**self.settings, dtype=torch.float32))
+        self.register_buffer('grid',
+                             make_grid(**self.settings, dtype=torch.float32))
         self._records: list[Record] = []
 
     @property

@@ -74,8 +74,8 @@ def perturbations(doubt: Tensor,
 
 def with_gradient(levels: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """The levels; those of a frozen neck as leaves with a gradient."""
-    return tuple(
-        x if x.requires_grad else x.detach().requires_grad_() for x in levels)
+    return tuple(x if x.requires_grad else x.detach().requires_grad_()
+                 for x in levels)
 
 
 def perturbed(record: Record, levels: Sequence[Tensor],
@@ -88,8 +88,8 @@ def perturbed(record: Record, levels: Sequence[Tensor],
         rho (float): Length of a level's perturbation.
     """
     doubt = sum(record.uncertainty)
-    return tuple(
-        x + eps for x, eps in zip(levels, perturbations(doubt, levels, rho)))
+    return tuple(x + eps
+                 for x, eps in zip(levels, perturbations(doubt, levels, rho)))
 
 
 def loss_of_rows(loss: TwoHotLocalizationLoss, rows: Sequence[Tensor],
@@ -106,8 +106,8 @@ def loss_of_rows(loss: TwoHotLocalizationLoss, rows: Sequence[Tensor],
     """
     return sum(
         loss(logits, target, weight, avg_factor)
-        for logits, (target, weight, avg_factor) in zip(
-            rows, record.inputs, strict=True))
+        for logits, (target, weight,
+                     avg_factor) in zip(rows, record.inputs, strict=True))
 
 
 def dense_losses(head, x: Sequence[Tensor],

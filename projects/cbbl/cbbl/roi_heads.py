@@ -123,9 +123,8 @@ class UGSRoIHead(StandardRoIHead):
         super().__init__(*args, **kwargs)
         self.ugs = ugs
         if not isinstance(getattr(self, 'bbox_head', None), TwoHotBBoxHead):
-            raise TypeError(
-                "UGSRoIHead needs bbox_head=dict(type='mmcompress."
-                "TwoHotBBoxHead'), whose uncertainty it measures")
+            raise TypeError("UGSRoIHead needs bbox_head=dict(type='mmcompress."
+                            "TwoHotBBoxHead'), whose uncertainty it measures")
 
     def bbox_loss(self, x: Sequence[Tensor], sampling_results: list) -> dict:
         """Losses of sampled regions; see the parent.
