@@ -51,7 +51,8 @@ def make_grid(alpha: float,
         raise ValueError('beta must be at least 0 and finite, or None for a '
                          f'uniform grid, got {beta}')
     # written as in the paper: a target on a point shall stay on it
-    i = torch.arange(n + 1, dtype=torch.float64)
+    # models are also built under `torch.device('meta')`
+    i = torch.arange(n + 1, dtype=torch.float64, device='cpu')
     grid = alpha * i / n if one_sided else -alpha + 2 * alpha * i / n
     if beta:
         # beyond 700 float64 overflows, and the check below fails anyway
