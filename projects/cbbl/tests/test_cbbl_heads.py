@@ -1,3 +1,4 @@
+import copy
 import functools
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def read(name):
     return Config.fromfile(CONFIGS / f'{name}.py')
 
 
-def build(name, **changes):
+def make(name, changes):
     cfg = Config(read(name).to_dict())
     cfg.merge_from_dict({f'model.{k}': v for k, v in changes.items()})
     torch.manual_seed(0)
@@ -35,6 +36,15 @@ def build(name, **changes):
         model = MODELS.build(cfg.model)
     model.init_weights()
     return model
+
+
+@functools.cache
+def original(name):
+    return make(name, {})
+
+
+def build(name, **changes):
+    return make(name, changes) if changes else copy.deepcopy(original(name))
 
 
 def batch(boxes=((10, 12, 34, 44), (40, 30, 60, 62)), num=2):
@@ -222,9 +232,12 @@ def test_proposals_are_those_of_the_decoded_deltas():
 
 
 def roi_pair(agnostic):
-    change = {'roi_head.bbox_head.reg_class_agnostic': agnostic}
-    return (build('cbbl_faster-rcnn_mini_um', **change).roi_head.bbox_head,
-            build('cbbl_faster-rcnn_mini_l1', **change).roi_head.bbox_head)
+    heads = []
+    for name in ('cbbl_faster-rcnn_mini_um', 'cbbl_faster-rcnn_mini_l1'):
+        cfg = read(name).model.roi_head.bbox_head.to_dict()
+        with DefaultScope.overwrite_default_scope('mmdet'):
+            heads.append(MODELS.build(dict(cfg, reg_class_agnostic=agnostic)))
+    return heads
 
 
 @pytest.mark.parametrize('agnostic', [True, False])
