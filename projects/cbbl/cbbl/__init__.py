@@ -1,5 +1,4 @@
 from .dense_heads import TwoHotRetinaHead, TwoHotRPNHead
-from .entropy_bias import two_point_minimum
 from .fcos_head import TwoHotFCOSHead
 from .grid import decode, make_grid, outside, two_hot
 from .losses import (TwoHotLocalizationLoss, cross_entropy, entropy,
@@ -11,5 +10,5 @@ __all__ = [
     'TwoHotBBoxHead', 'TwoHotFCOSHead', 'TwoHotLocalizationLoss',
     'TwoHotRPNHead', 'TwoHotRetinaHead', 'UGSRoIHead', 'cross_entropy',
     'decode', 'entropy', 'label_entropy', 'make_grid', 'outside',
-    'perturbations', 'two_hot', 'two_point_minimum', 'uncertainty'
+    'perturbations', 'two_hot', 'uncertainty'
 ]

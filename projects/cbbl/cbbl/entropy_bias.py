@@ -1,6 +1,11 @@
-"""How far minimising the entropy moves a coordinate."""
+"""How far minimising the entropy moves a coordinate.
+
+    python -m cbbl.entropy_bias
+"""
 import torch
 from torch import Tensor
+
+from .grid import make_grid
 
 
 def two_point_minimum(right_weight: Tensor, lambda_um: float) -> Tensor:
@@ -37,3 +42,24 @@ def two_point_minimum(right_weight: Tensor, lambda_um: float) -> Tensor:
         high = torch.where(slope < 0, high, q)
     q = (low + high) / 2
     return torch.where(mirrored, 1 - q, q)
+
+
+def main() -> None:
+    """Print the minima, and what they mean for the R-CNN head."""
+    t = torch.tensor([.05, .1, .2, .25, .3, .4, .5])
+    print('| lambda | ' + ' | '.join(f'{x:g}' for x in t.tolist()) + ' |')
+    print('| :-- |' + ' --: |' * len(t))
+    for lambda_um in (0.1, 0.25, 0.5):
+        q = two_point_minimum(t, lambda_um).tolist()
+        print(f'| {lambda_um} | ' + ' | '.join(f'{x:.3f}' for x in q) + ' |')
+    t = torch.linspace(0, 0.5, 1001)
+    bias = (t - two_point_minimum(t, 0.5)).max().item()
+    grid = make_grid(alpha=5.0, n=5, beta=1.0)
+    width = (grid[-1] - grid[-2]).item()
+    print(f'lambda 0.5: up to {bias:.1%} of an interval; in the outer '
+          f'interval of R-CNN, {width:.2f}, {bias * width:.2f}, which is '
+          f'{bias * width * 0.1:.1%} of the width of the box')
+
+
+if __name__ == '__main__':
+    main()

@@ -294,19 +294,28 @@ class TwoHotLocalizationLoss(nn.Module):
             record.num_outside.append(num_outside)
             record.num_targets.append(target.numel())
 
+    def _check_grid(self, prefix: str, stored: Tensor) -> None:
+        mine = self.grid.detach().to('cpu', torch.float64)
+        error = (stored.to('cpu', torch.float64) - mine).abs().max()
+        eps = max(torch.finfo(x.dtype).eps for x in (stored, self.grid))
+        if error > 4 * eps * mine.abs().max():
+            raise ValueError(
+                f'{prefix}grid: the weights belong to a head with the grid '
+                f'{stored.tolist()}, this one has {mine.tolist()} of '
+                f'{self.settings}; give alpha, n, beta and one_sided of the '
+                'config that the weights were trained with')
+
     def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
         stored = state_dict.get(prefix + 'grid')
-        if stored is not None and stored.shape == self.grid.shape:
-            mine = self.grid.detach().to('cpu', torch.float64)
-            error = (stored.to('cpu', torch.float64) - mine).abs().max()
-            tolerance = max(
-                torch.finfo(x.dtype).eps for x in (stored, self.grid))
-            if error > 4 * tolerance * mine.abs().max():
-                raise ValueError(
-                    f'{prefix}grid: the weights belong to a head with the '
-                    f'grid {stored.tolist()}, this one has {mine.tolist()} '
-                    f'of {self.settings}; give alpha, n, beta and one_sided '
-                    'of the config that the weights were trained with')
+        if stored is not None and len(stored) != len(self.grid):
+            print_log(
+                f'{prefix}grid: the checkpoint is of a head with '
+                f'{len(stored)} grid points, this one has {len(self.grid)}: '
+                'its box layer does not fit and keeps the values it has',
+                logger='current',
+                level=logging.WARNING)
+        elif stored is not None:
+            self._check_grid(prefix, stored)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def extra_repr(self) -> str:

@@ -3,7 +3,8 @@ import math
 import pytest
 import torch
 from cbbl import (TwoHotLocalizationLoss, cross_entropy, decode, entropy,
-                  make_grid, perturbations, two_hot, two_point_minimum)
+                  make_grid, perturbations, two_hot)
+from cbbl.entropy_bias import two_point_minimum
 from cbbl.one_dimension import train, ways
 from cbbl.perturbation import check_ugs
 from golden import assert_golden, golden
@@ -259,6 +260,16 @@ def test_weights_of_another_grid_are_refused():
     for load in (other.load_state_dict, lambda x: load_state_dict(other, x)):
         with pytest.raises(ValueError, match='grid.*beta.*trained with'):
             load(saved)
+
+
+def test_weights_of_more_points_are_left_out_in_words(monkeypatch):
+    lines = []
+    monkeypatch.setattr(
+        MMLogger.get_current_instance(), 'handle',
+        lambda r: r.levelname == 'WARNING' and lines.append(r.getMessage()))
+    saved = TwoHotLocalizationLoss(**RPN).state_dict()
+    load_state_dict(TwoHotLocalizationLoss(**RCNN), saved)
+    assert '11 grid points, this one has 6' in lines[0]
 
 
 # entropy
