@@ -156,7 +156,7 @@ class TwoHotFCOSHead(FCOSHead):
             [x.permute(0, 2, 3, 1).reshape(-1) for x in centernesses])
         is_object = (labels >= 0) & (labels < self.num_classes)
         positive = is_object.nonzero().flatten()
-        num_positive = reduce_mean(scores.new_tensor(len(positive)).float())
+        num_positive = reduce_mean(distances.new_tensor(float(len(positive))))
         num_positive = num_positive.clamp(min=1)
         wanted = self.centerness_target(distances[positive])
         weight = wanted.new_zeros(len(labels)).index_put((positive, ), wanted)

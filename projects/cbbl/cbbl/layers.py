@@ -99,8 +99,9 @@ def decode_maps(maps: list[Tensor],
     Returns:
         list[Tensor]: Shape (N, K, H, W) each, without gradient.
     """
-    return [
-        loss.decode(logits.detach().unflatten(1,
-                                              (-1, loss.num_points)).movedim(
-                                                  2, -1)) for logits in maps
-    ]
+
+    def decoded(logits: Tensor) -> Tensor:
+        points = logits.detach().unflatten(1, (-1, loss.num_points))
+        return loss.decode(points.movedim(2, -1))
+
+    return [decoded(logits) for logits in maps]
