@@ -66,19 +66,13 @@ def train(config: Path, seed: int, epochs: int | None, work_dir: Path) -> dict:
         images=len(runner.train_dataloader.dataset),
         **found,
         **clamped(scalars),
-        # of training steps alone
-        seconds=round(float(scalars['train/time'].data[0].sum()), 1),
-        threads=torch.get_num_threads(),
         torch=torch.__version__)
 
 
 def table(records: list[dict]) -> str:
     """Mean and standard deviation over seeds, a row for each config."""
-    rows = [
-        '| config | seeds | AP | AP50 | AP75 | AP small | AP medium | clamped '
-        '| s per epoch |', '| :-- | --: | --: | --: | --: | --: | --: | --: '
-        '| --: |'
-    ]
+    columns = ['config', 'seeds', *METRICS, 'clamped']
+    rows = [f'| {" | ".join(columns)} |', '| :-- |' + ' --: |' * 7]
     for name in dict.fromkeys(r['config'] for r in records):
         runs = [r for r in records if r['config'] == name]
         cells = [name, str(len(runs))]
@@ -93,8 +87,7 @@ def table(records: list[dict]) -> str:
             if key.endswith('_clamped')
         ]
         cells.append(', '.join(shares) or '-')
-        seconds = statistics.median(r['seconds'] / r['epochs'] for r in runs)
-        rows.append('| ' + ' | '.join(cells) + f' | {seconds:.0f} |')
+        rows.append('| ' + ' | '.join(cells) + ' |')
     return '\n'.join(rows)
 
 
