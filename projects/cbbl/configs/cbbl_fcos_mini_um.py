@@ -1,0 +1,4 @@
+# with the entropy of the predictions, lambda 0.5
+_base_ = './cbbl_fcos_mini_ce.py'
+
+model = dict(bbox_head=dict(loss_bbox=dict(lambda_um=0.5)))

@@ -1,0 +1,4 @@
+# with the difference of the entropies of predictions and labels
+_base_ = './cbbl_retinanet_mini_um.py'
+
+model = dict(bbox_head=dict(loss_bbox=dict(um_mode='match')))
