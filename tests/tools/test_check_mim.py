@@ -29,3 +29,11 @@ def test_an_installed_package_brings_its_own(tool, tmp_path, monkeypatch):
     monkeypatch.setattr(mmcompress, '__file__',
                         str(tmp_path / 'mmcompress' / '__init__.py'))
     assert tool.config_folder() == configs
+
+
+def test_every_project_that_trains_on_a_cpu_is_tried(tool):
+    found = {p.parent.name for p in ROOT.glob('projects/*/README.md')}
+    # one of ImageNet, to copy
+    assert found - {'example_project'} == set(tool.PROJECTS)
+    for name, (_, config, _) in tool.PROJECTS.items():
+        assert (ROOT / 'projects' / name / 'configs' / config).is_file()
