@@ -4,3 +4,5 @@ _base_ = 'mmcompress::poem/float_pointnet_mini.py'
 model = dict(
     backbone=dict(local_channels=(64, ), channels=(64, 128, 448)),
     neck=dict(in_channels=448))
+
+optim_wrapper = dict(optimizer=dict(lr=0.003))

@@ -8,3 +8,5 @@ custom_imports = dict(
 model = dict(
     backbone=dict(_delete_=True, type='mmcompress.RBFNet', num_kernels=200),
     neck=dict(in_channels=200))
+
+optim_wrapper = dict(optimizer=dict(lr=0.003))

@@ -12,7 +12,9 @@ from rbf_points.corruptions import Corruption, accuracy, corrupted_clouds
 from mmcompress.analysis.complexity import complexity, total
 from mmcompress.analysis.subject import build_subject
 from mmcompress.deploy import PackedLayer, pack
+from mmcompress.deploy.integer_layers import PackedIntegerLayer
 from mmcompress.lowbit import LowBitLayer
+from mmcompress.model.config import build_model
 from mmcompress.model.inputs import made_up_batch, noise_batch
 
 ROOT = Path(__file__).parents[1]
@@ -53,8 +55,8 @@ def trained(cfg, work_dir, steps=2):
 @pytest.mark.parametrize('config', CONFIGS, ids=lambda path: path.stem)
 def test_each_config_takes_a_step(config):
     cfg = Config.fromfile(config)
-    model = build_subject(cfg).train().requires_grad_()
     with DefaultScope.overwrite_default_scope('mmpretrain'):
+        model = build_model(cfg).train()
         batch = made_up_batch(model, 'mmpretrain', (3, 50), 3)
     losses = model(**batch, mode='loss')
     model.parse_losses(losses)[0].backward()
@@ -113,7 +115,12 @@ def test_the_classifier_trains_in_low_bits_and_is_packed(
     low = {n for n, m in model.named_modules() if isinstance(m, LowBitLayer)}
     assert low == layers
     folded, packed = pack(model)
-    kept = [m for m in packed.modules() if isinstance(m, PackedLayer)]
+    kept = {
+        n
+        for n, m in packed.named_modules()
+        if isinstance(m, (PackedLayer, PackedIntegerLayer))
+    }
+    print(packed)
     assert len(kept) == len(layers)
     points = torch.rand(5, 3, 40) - 0.5
     with torch.no_grad():

@@ -101,9 +101,10 @@ def draw_curves(plt, runs: list[dict], path: Path) -> None:
     table = accuracies(runs)
     figure, axes = plt.subplots(
         1, 2, figsize=(10, 4.2), sharey=True, layout='constrained')
-    for axis, word, text in zip(
-            axes, ('dropped', 'noise'),
-        ('missing points in % of 256', 'noise in radii of the cloud')):
+    texts = dict(
+        dropped='missing points in % of 256',
+        noise='noise in radii of the cloud')
+    for axis, (word, text) in zip(axes, texts.items()):
         for name, row in table.items():
             kind, num = split(name)
             chosen = {
