@@ -128,13 +128,11 @@ class RBFNet(BaseModule):
             raise ValueError('RBFNet takes the coordinates of one or more '
                              f'points, (B, 3, N), got {tuple(x.shape)}')
         # half precision has no digits left for squares of small distances
-        with torch.autocast(x.device.type, enabled=False):
-            points = at_least_float32(x, like=self.centers)
-            centers, log_widths = (
-                parameter.to(points.dtype)
-                for parameter in (self.centers, self.log_widths))
-            features = radial_features(points, centers, log_widths,
-                                       self.kernel, self.max_pairs)
+        points, centers, log_widths = (
+            at_least_float32(t, like=self.centers)
+            for t in (x, self.centers, self.log_widths))
+        features = radial_features(points, centers, log_widths, self.kernel,
+                                   self.max_pairs)
         return (features.to(self.centers.dtype), )
 
     def extra_repr(self) -> str:
