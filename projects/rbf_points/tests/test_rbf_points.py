@@ -73,6 +73,18 @@ def test_order_and_repetition_of_points_change_nothing(kernel):
     assert torch.equal(features(repeated, *kernels, kernel), found)
 
 
+@both
+def test_inference_equals_what_was_trained(kernel):
+    inputs = [x.float() for x in case(4, 50, 30)]
+    inputs[0][:, :, 3] = inputs[1][2]
+    expected = features(*inputs, kernel)
+    with torch.no_grad():
+        found = features(*inputs, kernel, max_pairs=600)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-30)
+    assert torch.equal(found.view(4, 30, 2)[:, 2], torch.ones(4, 2))
+    assert found.dtype == torch.float32
+
+
 def test_another_point_can_only_raise_a_feature():
     points, *kernels = case(num_points=20)
     fewer = features(points[..., :12], *kernels)
@@ -114,19 +126,16 @@ def test_a_gaussian_far_away_gets_no_gradient_a_multiquadric_does():
     assert reached == dict(gaussian=False, inverse_multiquadric=True)
 
 
+@pytest.mark.parametrize('grad', [True, False], ids=['train', 'infer'])
 @pytest.mark.parametrize('offset', [0, 1000])
-def test_float32_is_exact_wherever_the_clouds_are(offset):
+def test_float32_is_exact_wherever_the_clouds_are(offset, grad):
     points, centers, log_widths = case(4, 200, 50)
     # float32 holds these without rounding
     points, centers = (
         torch.round(1024 * x) / 1024 + offset for x in (points, centers))
     widths = log_widths - 3
-    found = features(points.float(), centers.float(), widths.float())
-    torch.testing.assert_close(
-        found.double(),
-        features(points, centers, widths),
-        rtol=1e-4,
-        atol=1e-12)
+    with torch.set_grad_enabled(grad):
+        found = features(points.float(), centers.float(), widths.float())
     squares = torch.cdist(
         points.mT, centers,
         compute_mode='donot_use_mm_for_euclid_dist').amin(1).square()
@@ -291,7 +300,8 @@ def test_activity_finds_what_no_cloud_reaches_and_what_never_changes():
         net.log_widths[1, 1] = 5
     clouds = torch.nn.functional.normalize(torch.randn(40, 3, 60), dim=1)
     activity = kernel_activity(net, clouds.split(16))
-    output = net(clouds)[0].view(40, 20, 2)
+    with torch.no_grad():
+        output = net(clouds)[0].view(40, 20, 2)
     assert torch.equal(activity.largest, output.amax(0))
     assert torch.equal(activity.smallest, output.amin(0))
     assert activity.dead[0].all() and not activity.dead[1:].any()

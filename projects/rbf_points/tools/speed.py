@@ -86,7 +86,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         '--out', type=Path, default=ROOT / 'results' / 'speed.json')
-    parser.add_argument('--rounds', type=int, default=41)
+    parser.add_argument('--rounds', type=int, default=25)
     args = parser.parse_args()
     torch.set_num_threads(1)
     content = dict(
