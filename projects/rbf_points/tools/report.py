@@ -125,7 +125,7 @@ def draw_curves(plt, runs: list[dict], path: Path) -> None:
         axis.grid(alpha=0.3)
     axes[0].set_ylabel('accuracy in %, 5 classes')
     axes[0].legend(fontsize=7.5, loc='lower left')
-    figure.savefig(path, metadata=dict(Date=None))
+    figure.savefig(path, dpi=72, metadata=dict(Date=None))
 
 
 def draw_kernels(plt, checkpoint: Path, name: str, path: Path) -> None:
@@ -134,7 +134,7 @@ def draw_kernels(plt, checkpoint: Path, name: str, path: Path) -> None:
     model = build_subject(cfg)
     first = model.backbone
     figure, axes = plt.subplots(
-        1, 2, figsize=(9, 4.6), sharey=True, layout='constrained')
+        1, 2, figsize=(6.5, 4.4), sharey=True, layout='constrained')
     clouds, _ = corrupted_clouds(cfg, Corruption())
     for axis, title in zip(axes, ('before training', 'after training')):
         if title.startswith('after'):
@@ -145,11 +145,11 @@ def draw_kernels(plt, checkpoint: Path, name: str, path: Path) -> None:
     figure.colorbar(
         points, ax=axes, label='range of the feature over the test clouds')
     axes[0].set_ylabel('height')
-    figure.savefig(path, metadata=dict(Date=None))
+    figure.savefig(path, dpi=72, metadata=dict(Date=None))
 
 
 def draw_centers(axis, backbone: RBFNet, clouds: torch.Tensor) -> None:
-    """A disc per centre: half its width, as coloured as it tells clouds apart.
+    """A disc as wide as each kernel, coloured by how it tells clouds apart.
 
     Args:
         axis (Axes): Of matplotlib.
@@ -175,6 +175,8 @@ def draw_centers(axis, backbone: RBFNet, clouds: torch.Tensor) -> None:
         alpha=0.6,
         cmap='viridis',
         linewidths=0.3,
+        # a path per disc would make a large file
+        rasterized=True,
         edgecolors='black')
 
 

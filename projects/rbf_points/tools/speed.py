@@ -13,7 +13,8 @@ from robustness import NETWORKS, ROOT, costs
 
 import mmcompress.compat  # noqa: F401
 from mmcompress.analysis.latency import clock_of
-from mmcompress.analysis.timing import interleaved, machine, median_interval
+from mmcompress.analysis.timing import (interleaved, keep_freed_memory,
+                                        machine, median_interval)
 from mmcompress.atomic import replacing
 from mmcompress.model.inputs import noise_batch
 from mmcompress.results.versions import versions
@@ -86,9 +87,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         '--out', type=Path, default=ROOT / 'results' / 'speed.json')
-    parser.add_argument('--rounds', type=int, default=25)
+    parser.add_argument('--rounds', type=int, default=15)
     args = parser.parse_args()
     torch.set_num_threads(1)
+    keep_freed_memory()
     content = dict(
         machine=machine('cpu'),
         clock='CPU time of the thread',
