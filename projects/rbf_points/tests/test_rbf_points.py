@@ -3,6 +3,7 @@ import torch
 from rbf_points import RBFNet, kernel_activity, nearest_points
 from rbf_points import radial_features as features
 from rbf_points.backbone import neighbor_distances, uniform_in_ball
+from rbf_points.kernels import nearest_squares
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmcompress.registry import MODELS
@@ -83,6 +84,13 @@ def test_inference_equals_what_was_trained(kernel):
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-30)
     assert torch.equal(found.view(4, 30, 2)[:, 2], torch.ones(4, 2))
     assert found.dtype == torch.float32
+
+
+def test_no_squared_distance_is_negative():
+    """Rounded, the products alone give some of the zeros a sign."""
+    centers = 1000 + random(500, 3)
+    squares = nearest_squares(centers.T[None], centers)
+    assert (squares >= 0).all() and squares.max() < 1e-8
 
 
 def test_another_point_can_only_raise_a_feature():
