@@ -1,0 +1,3 @@
+_base_ = './rbf_gaussian_m200_mini.py'
+
+model = dict(backbone=dict(num_kernels=100), neck=dict(in_channels=100))

@@ -1,0 +1,3 @@
+_base_ = './rbf_gaussian_m500_mini.py'
+
+model = dict(backbone=dict(kernel='inverse_multiquadric'))
