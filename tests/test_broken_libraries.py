@@ -11,6 +11,8 @@ import pytest
 
 from mmcompress.scoped_registry import registrations
 
+# a process that imports everything, once and more
+pytestmark = [pytest.mark.slow, pytest.mark.gate]
 DETECT = {'IDaDetRPNHead', 'SSDHead'}
 # of these the data set alone needs no more than mmpretrain itself
 DATA = {'CaptionedImages'}
@@ -128,8 +130,6 @@ def test_a_broken_library_takes_away_what_needs_it(library, errors):
     check(library, errors[broken(library)])
 
 
-@pytest.mark.slow
-@pytest.mark.gate
 @pytest.mark.parametrize('library', sorted(CASES.keys() - set(QUICK)))
 def test_others_take_away_what_needs_them(library, tmp_path):
     case = broken(library)

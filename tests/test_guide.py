@@ -162,7 +162,10 @@ def trained(cfg, changes):
 @needs_data
 @pytest.mark.parametrize('name, metric', [
     pytest.param('bccd_fgd_r18_r50', 'pascal_voc/mAP', marks=pytest.mark.slow),
-    ('street_distill', 'coco/bbox_mAP'),
+    pytest.param(
+        'street_distill',
+        'coco/bbox_mAP',
+        marks=[pytest.mark.slow, pytest.mark.gate]),
 ])
 def test_shown_config_trains_on_real_images(folder, name, metric, monkeypatch,
                                             tmp_path):

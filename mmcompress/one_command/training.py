@@ -81,7 +81,7 @@ def _timed(file: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        file.write_text(f'{before + time.time() - start:.1f}')
+        file.write_text(f'{before + time.time() - start:.3f}')
 
 
 @contextmanager

@@ -31,15 +31,22 @@ every_config = pytest.mark.parametrize('file', FILES, ids=lambda f: f.stem)
 
 
 def building():
-    """All configs; slow if one has the same model of other bits or size."""
+    """All configs; slow if one has the same model of other bits or size.
+
+    Of large ones the first of a folder; the others are for the gate.
+    """
     seen = set()
     for file in FILES:
         model = file.parent, BITS.sub('', file.stem)
-        yield pytest.param(
-            file,
-            id=file.stem,
-            marks=pytest.mark.slow if model in seen else ())
+        marks = []
+        if model in seen:
+            marks = [pytest.mark.slow]
+        elif file.parent in seen and '_mini' not in file.stem:
+            marks = [pytest.mark.slow, pytest.mark.gate]
+        yield pytest.param(file, id=file.stem, marks=marks)
         seen.add(model)
+        if '_mini' not in file.stem:
+            seen.add(file.parent)
 
 
 @lru_cache(maxsize=None)

@@ -179,6 +179,8 @@ def labelled(library):
         gt_instances=InstanceData(bboxes=torch.tensor([[5., 5., 40., 50.]])))
 
 
+@pytest.mark.slow
+@pytest.mark.gate
 def test_losses_fit_what_they_tap(pair):
     samples = [labelled(pair.cfg.default_scope)] * 2
     for slot in pair.slots:
