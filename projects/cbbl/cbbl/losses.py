@@ -95,7 +95,8 @@ def reduce_loss(value: Tensor, avg_factor: Tensor | float | None,
     return value.sum() / avg_factor
 
 
-@dataclass
+# two records of the same calls are still two: the one that ends is left out
+@dataclass(eq=False)
 class Record:
     """What the loss saw between two moments.
 
@@ -138,8 +139,9 @@ class TwoHotLocalizationLoss(nn.Module):
     ``um_mode='min'`` moves what is decoded towards the nearer grid point: see
     :func:`cbbl.entropy_bias.two_point_minimum`.
 
-    The grid is saved with the weights. Weights of a head with another one
-    mean other boxes, and are refused.
+    The grid is saved with the weights. Weights of a head with other points
+    mean other boxes, and are refused. Those of a head with another number of
+    points don't fit; a warning says so.
 
     Args:
         alpha (float): Range of the grid, in units of the encoded targets: 5

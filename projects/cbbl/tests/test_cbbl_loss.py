@@ -251,6 +251,17 @@ def test_counts_what_is_clamped():
     assert record.clamped_share(target) == 0
 
 
+def test_a_record_lasts_longer_than_one_inside_of_it():
+    loss = TwoHotLocalizationLoss(**RPN)
+    logits, target = torch.zeros(2, 4, 11), torch.zeros(2, 4)
+    with loss.recording() as outer:
+        for _ in range(2):
+            with loss.recording() as inner:
+                loss(logits, target)
+    loss(logits, target)
+    assert len(outer.inputs) == 2 and len(inner.inputs) == 1
+
+
 def test_weights_of_another_grid_are_refused():
     saved = TwoHotLocalizationLoss(**RPN).state_dict()
     TwoHotLocalizationLoss(**RPN).load_state_dict(saved)
