@@ -36,7 +36,7 @@ class GradientFilterConv2d(nn.Conv2d):
     Its output, its parameters and its state dict are those of
     :class:`torch.nn.Conv2d`; the gradients are those of
     :func:`~gradient_filter.gradient_filter_conv2d`. Where no gradient is
-    computed, it *is* that layer.
+    computed, and to ``torch.jit.trace``, it *is* that layer.
 
     Args:
         *args: As for :class:`torch.nn.Conv2d`.
@@ -77,7 +77,8 @@ class GradientFilterConv2d(nn.Conv2d):
         Returns:
             Tensor: Shape (N, out_channels, h, w).
         """
-        if not torch.is_grad_enabled():
+        # what is traced is exported or counted, and needs no gradient
+        if not torch.is_grad_enabled() or torch.jit.is_tracing():
             return super().forward(x)
         return gradient_filter_conv2d(x, self.weight, self.bias, self.stride,
                                       self.padding, self.dilation, self.groups,

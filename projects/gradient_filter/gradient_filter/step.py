@@ -83,7 +83,7 @@ class FilterGradients:
             layers that can't be filtered as they are, and warn of them.
 
     Raises:
-        TypeError: If ``layers`` is no dict.
+        TypeError: If ``layers`` is no dict, or a list is a string.
         ValueError: If nothing is to be done, or an argument is none of those
             above; when called, if a pattern selects nothing, two select the
             same layer with different patches, or a layer can't be filtered.
@@ -107,8 +107,10 @@ class FilterGradients:
         if unsupported not in _UNSUPPORTED:
             raise ValueError(f'unsupported={unsupported!r} is none of '
                              f'{", ".join(map(repr, _UNSUPPORTED))}')
-        if isinstance(freeze, str):
-            raise TypeError(f'freeze must be a list, such as [{freeze!r}]')
+        for key, patterns in dict(exclude=exclude, freeze=freeze).items():
+            if isinstance(patterns, str):
+                raise TypeError(f'{key} must be a list, such as '
+                                f'[{patterns!r}]')
         if exclude and not layers:
             raise ValueError('exclude: there are no layers to exclude from')
         for patch in layers.values():

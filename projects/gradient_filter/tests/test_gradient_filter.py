@@ -133,6 +133,15 @@ def test_the_output_is_that_of_an_ordinary_layer(options):
         assert torch.equal(layer(x), ordinary(x))
 
 
+def test_a_traced_layer_is_an_ordinary_one():
+    layer, ordinary = layers(4, 4, 3, padding=1)
+    x = torch.randn(2, 4, 9, 10)
+    traced = torch.jit.trace(layer, x)
+    # what counts operations knows this one
+    assert 'aten::_convolution' in str(traced.graph)
+    assert torch.equal(traced(x), ordinary(x))
+
+
 def test_a_1x1_kernel_and_patches_of_1_give_the_exact_gradient():
     layer, ordinary = layers(3, 5, 1, patch=1)
     x = torch.randn(2, 3, 6, 7)
