@@ -85,10 +85,16 @@ def reduce_loss(value: Tensor, avg_factor: Tensor | float | None,
 
     Returns:
         Tensor: Scalar, or of the given shape with ``none``.
+
+    Raises:
+        ValueError: On ``sum`` with an ``avg_factor``, which heads give.
     """
     if reduction == 'none':
         return value
     if reduction == 'sum':
+        if avg_factor is not None:
+            raise ValueError("reduction='sum' divides by nothing, but "
+                             f"avg_factor={avg_factor}; take 'mean'")
         return value.sum()
     if avg_factor is None:
         avg_factor = max(value.numel(), 1)
@@ -251,7 +257,7 @@ class TwoHotLocalizationLoss(nn.Module):
             target = target.masked_fill(weight == 0, 0)
         else:
             # most anchors have no target, and n + 1 logits each
-            if avg_factor is None:
+            if avg_factor is None and reduction == 'mean':
                 avg_factor = max(target.numel(), 1)
             kept = weight != 0
             logits, target, weight = logits[kept], target[kept], weight[kept]

@@ -188,6 +188,8 @@ def test_reductions_agree():
     torch.testing.assert_close(loss(logits, target, weight), each.mean())
     torch.testing.assert_close(
         loss(logits, target, weight, reduction_override='sum'), each.sum())
+    with pytest.raises(ValueError, match="'sum'.*avg_factor=2.0"):
+        loss(logits, target, weight, 2.0, 'sum')
 
 
 def test_no_target_costs_nothing_and_has_a_gradient():
@@ -377,6 +379,11 @@ def test_a_level_without_influence_is_left_alone():
 def test_wrong_options_of_the_perturbation_are_named(ugs, word):
     with pytest.raises(ValueError, match=word):
         check_ugs(ugs)
+
+
+def test_options_of_the_perturbation_are_a_dict():
+    with pytest.raises(TypeError, match='ugs must be a dict.*True'):
+        check_ugs(True)
 
 
 def test_options_of_the_perturbation_have_defaults():
