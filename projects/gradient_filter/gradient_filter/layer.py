@@ -4,19 +4,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from mmcompress.registry import MODELS
-from .function import gradient_filter_conv2d, tap_shift, why_not
-
-
-def check_patch(patch: int) -> int:
-    """Refuse what is no side of a patch.
-
-    Raises:
-        ValueError: If it is not a whole number from 1 on.
-    """
-    if type(patch) is not int or patch < 1:
-        raise ValueError(f'patch must be a whole number of positions, at '
-                         f'least 1, got {patch!r}')
-    return patch
+from .function import check_patch, gradient_filter_conv2d, tap_shift, why_not
 
 
 def why_not_layer(layer: nn.Conv2d, patch: int) -> str | None:

@@ -12,8 +12,8 @@ from mmcompress.registry import STEPS
 from mmcompress.selection import match_modules, selects
 from mmcompress.tables import format_table
 from .freeze import freeze, keep_norms_in_eval, trained_share
-from .layer import (GradientFilterConv2d, check_patch, filter_gradient,
-                    why_not_layer)
+from .function import check_patch
+from .layer import GradientFilterConv2d, filter_gradient, why_not_layer
 
 _UNSUPPORTED = ('error', 'exact')
 
@@ -195,7 +195,10 @@ class FilterGradients:
         if not reasons:
             return reasons
         lines = '\n'.join(f'{name}: {why}' for name, why in reasons.items())
-        if self.unsupported == 'error' or len(reasons) == len(patches):
+        if self.unsupported == 'exact' and len(reasons) == len(patches):
+            raise ValueError('of none of the selected layers the gradient can '
+                             f'be filtered:\n{lines}')
+        if self.unsupported == 'error':
             raise ValueError(
                 f'the gradients of these layers can not be filtered:\n{lines}'
                 f'\nLeave them out: exclude={self.exclude + list(reasons)}, '

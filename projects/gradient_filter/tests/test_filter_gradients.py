@@ -267,6 +267,14 @@ def test_what_can_not_be_filtered_is_an_error_or_stays_exact(spoil):
     assert changed.get('backbone.layer4.1.conv1') != 3
 
 
+def test_something_has_to_be_filtered():
+    model = build(CLASSIFIER)
+    grouped(model)
+    with pytest.raises(ValueError, match='of none .*\nbackbone.*groups=4 of'):
+        FilterGradients({'backbone.layer4.1.conv1': 3},
+                        unsupported='exact')(model)  # yapf: disable
+
+
 class _Lines(logging.Handler):
 
     def __init__(self):

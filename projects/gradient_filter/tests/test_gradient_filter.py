@@ -326,6 +326,21 @@ def test_refuses_what_it_can_not_do(args, options, message):
         GradientFilterConv2d(*args, **options)
 
 
+def test_the_function_takes_numbers_as_torch_does():
+    x, weight, y, grad = tensors((2, 3, 9, 9), (4, 3, 3, 3),
+                                 stride=2,
+                                 padding=1,
+                                 dilation=1)
+    z = gradient_filter_conv2d(x, weight, None, (2, 2), (1, 1), (1, 1))
+    assert torch.equal(y, z)
+    for a, b in zip(
+            torch.autograd.grad(y, [x, weight], grad),
+            torch.autograd.grad(z, [x, weight], grad)):
+        assert torch.equal(a, b)
+    with pytest.raises(ValueError, match='patch must be .* got 0'):
+        gradient_filter_conv2d(x, weight, padding=1, patch=0)
+
+
 def test_refuses_an_image_without_a_batch():
     layer, _ = layers(2, 2, 3, padding=1)
     with pytest.raises(ValueError, match=r'\(2, 6, 6\), which is no batch'):
