@@ -85,17 +85,24 @@ def reduce_loss(value: Tensor, avg_factor: Tensor | float | None,
 
     Returns:
         Tensor: Scalar, or of the given shape with ``none``.
+
+    Raises:
+        ValueError: On ``sum`` with an ``avg_factor``, which heads give.
     """
     if reduction == 'none':
         return value
     if reduction == 'sum':
+        if avg_factor is not None:
+            raise ValueError("reduction='sum' divides by nothing, but "
+                             f"avg_factor={avg_factor}; take 'mean'")
         return value.sum()
     if avg_factor is None:
         avg_factor = max(value.numel(), 1)
     return value.sum() / avg_factor
 
 
-@dataclass
+# two records of the same calls are still two: the one that ends is left out
+@dataclass(eq=False)
 class Record:
     """What the loss saw between two moments.
 
@@ -138,8 +145,9 @@ class TwoHotLocalizationLoss(nn.Module):
     ``um_mode='min'`` moves what is decoded towards the nearer grid point: see
     :func:`cbbl.entropy_bias.two_point_minimum`.
 
-    The grid is saved with the weights. Weights of a head with another one
-    mean other boxes, and are refused.
+    The grid is saved with the weights. Weights of a head with other points
+    mean other boxes, and are refused. Those of a head with another number of
+    points don't fit; a warning says so.
 
     Args:
         alpha (float): Range of the grid, in units of the encoded targets: 5
@@ -249,7 +257,7 @@ class TwoHotLocalizationLoss(nn.Module):
             target = target.masked_fill(weight == 0, 0)
         else:
             # most anchors have no target, and n + 1 logits each
-            if avg_factor is None:
+            if avg_factor is None and reduction == 'mean':
                 avg_factor = max(target.numel(), 1)
             kept = weight != 0
             logits, target, weight = logits[kept], target[kept], weight[kept]

@@ -22,10 +22,14 @@ def check_ugs(ugs: dict | None) -> dict | None:
             perturbation, by default 0.5. None is off.
 
     Raises:
+        TypeError: If it is no dict.
         ValueError: If a key is unknown or a value out of range.
     """
     if ugs is None:
         return None
+    if not isinstance(ugs, dict):
+        raise TypeError('ugs must be a dict, such as dict(gamma=0.1, rho=0.5)'
+                        f', or None, got {ugs!r}')
     unknown = sorted(set(ugs) - {'gamma', 'rho'})
     if unknown:
         raise ValueError(f'ugs knows gamma and rho, got {unknown}')

@@ -139,12 +139,11 @@ class UGSRoIHead(StandardRoIHead):
         levels = with_gradient(x)
         with self.bbox_head.loss_bbox.recording() as record:
             results = super().bbox_loss(levels, sampling_results)
-        losses = results['loss_bbox']
-        if not record.uncertainty:
-            # no positives: the loss was not called
-            losses['loss_bbox_ur'] = losses['loss_bbox'] * 0
-            return results
-        moved = perturbed(record, levels, self.ugs['rho'])
+        # without positives the loss was not called; a second pass of zero all
+        # the same, since norms of several processes wait for each other
+        moved = perturbed(record, levels, self.ugs['rho']) \
+            if record.uncertainty else levels
         again = super().bbox_loss(moved, sampling_results)['loss_bbox']
-        losses['loss_bbox_ur'] = self.ugs['gamma'] * again['loss_bbox']
+        results['loss_bbox']['loss_bbox_ur'] = \
+            self.ugs['gamma'] * again['loss_bbox']
         return results

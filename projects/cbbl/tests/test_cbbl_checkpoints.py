@@ -1,8 +1,11 @@
+import json
+import statistics
+
 import pytest
 import torch
 from cbbl import (TwoHotBBoxHead, TwoHotFCOSHead, TwoHotRetinaHead,
                   TwoHotRPNHead, UGSRoIHead)
-from cbbl_models import batch, build, read
+from cbbl_models import CONFIGS, batch, build, read
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, DefaultScope
@@ -136,3 +139,19 @@ def test_a_region_head_needs_boxes():
     with pytest.raises(ValueError, match='with_reg'):
         build('cbbl_faster-rcnn_mini_um',
               **{'roi_head.bbox_head.with_reg': False})
+
+
+def test_the_readme_has_what_was_measured():
+    project = CONFIGS.parent
+    records = json.loads((project / 'results' / 'mini.json').read_text())
+    lines = (project / 'README.md').read_text().splitlines()
+    assert {r['epochs'] for r in records} == {2}
+    for config in {r['config'] for r in records}:
+        runs = [r for r in records if r['config'] == config]
+        columns = zip(
+            *([r[key] for key in ('AP', 'AP50', 'AP75', 'APs', 'APm')]
+              for r in runs))
+        cells = ' | '.join(
+            f'{statistics.mean(column):.1f} ± {statistics.stdev(column):.1f}'
+            for column in columns)
+        assert any(f'| {cells} |' in line for line in lines), (config, cells)

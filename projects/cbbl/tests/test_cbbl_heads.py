@@ -276,6 +276,17 @@ def test_the_second_pass_sees_levels_moved_by_rho():
     assert ratio != 1 and 0.9 < ratio < 1.1
 
 
+@pytest.mark.parametrize('boxes', [(), ((10, 12, 34, 44), )])
+def test_the_second_stage_has_two_passes_also_without_objects(boxes):
+    """Norms of several processes wait for each other in each of them."""
+    model = build('cbbl_faster-rcnn_mini_ugs')
+    passes = []
+    model.roi_head.bbox_head.register_forward_pre_hook(
+        lambda *_: passes.append(1))
+    losses_of(model, batch(boxes))
+    assert len(passes) == 2
+
+
 def test_gamma_0_is_the_base_loss():
     plain = losses_of(build('cbbl_retinanet_mini_um'), batch())
     zero = losses_of(

@@ -188,6 +188,8 @@ def test_reductions_agree():
     torch.testing.assert_close(loss(logits, target, weight), each.mean())
     torch.testing.assert_close(
         loss(logits, target, weight, reduction_override='sum'), each.sum())
+    with pytest.raises(ValueError, match="'sum'.*avg_factor=2.0"):
+        loss(logits, target, weight, 2.0, 'sum')
 
 
 def test_no_target_costs_nothing_and_has_a_gradient():
@@ -249,6 +251,17 @@ def test_counts_what_is_clamped():
     with loss.recording() as record:
         pass
     assert record.clamped_share(target) == 0
+
+
+def test_a_record_lasts_longer_than_one_inside_of_it():
+    loss = TwoHotLocalizationLoss(**RPN)
+    logits, target = torch.zeros(2, 4, 11), torch.zeros(2, 4)
+    with loss.recording() as outer:
+        for _ in range(2):
+            with loss.recording() as inner:
+                loss(logits, target)
+    loss(logits, target)
+    assert len(outer.inputs) == 2 and len(inner.inputs) == 1
 
 
 def test_weights_of_another_grid_are_refused():
@@ -366,6 +379,11 @@ def test_a_level_without_influence_is_left_alone():
 def test_wrong_options_of_the_perturbation_are_named(ugs, word):
     with pytest.raises(ValueError, match=word):
         check_ugs(ugs)
+
+
+def test_options_of_the_perturbation_are_a_dict():
+    with pytest.raises(TypeError, match='ugs must be a dict.*True'):
+        check_ugs(True)
 
 
 def test_options_of_the_perturbation_have_defaults():

@@ -4,7 +4,7 @@
         projects/cbbl/configs/cbbl_retinanet_mini_*.py --seeds 0 1 2
     python projects/cbbl/tools/compare_losses.py --table
 
-A run that is in the file of results already is left out.
+A run that is in the file of results already, with as many epochs, is left out.
 """
 import argparse
 import json
@@ -12,6 +12,7 @@ import statistics
 from pathlib import Path
 
 import torch
+from mmengine.config import Config
 
 import mmcompress.compat  # noqa: F401
 
@@ -27,8 +28,10 @@ def read(file: Path) -> list[dict]:
 
 def write(file: Path, records: list[dict]) -> None:
     """One record a line, in a stable order."""
-    records = sorted(records, key=lambda r: (r['config'], r['seed']))
+    records = sorted(
+        records, key=lambda r: (r['config'], r['epochs'], r['seed']))
     lines = ',\n'.join(json.dumps(r) for r in records)
+    file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(f'[\n{lines}\n]\n')
 
 
@@ -41,16 +44,21 @@ def clamped(scalars: dict) -> dict[str, float]:
     }
 
 
-def train(config: Path, seed: int, epochs: int | None, work_dir: Path) -> dict:
-    """Train and test once, and tell how it went."""
-    from mmengine.config import Config
-    from mmengine.runner import Runner
+def read_config(config: Path, epochs: int | None) -> Config:
+    """A config, with as many epochs."""
     cfg = Config.fromfile(config)
-    cfg.work_dir = str(work_dir / f'{config.stem}_{seed}')
-    cfg.randomness = dict(seed=seed)
     if epochs is not None:
         cfg.train_cfg.max_epochs = epochs
         cfg.param_scheduler[-1].update(end=epochs, T_max=epochs)
+    return cfg
+
+
+def train(config: Path, seed: int, epochs: int | None, work_dir: Path) -> dict:
+    """Train and test once, and tell how it went."""
+    from mmengine.runner import Runner
+    cfg = read_config(config, epochs)
+    cfg.work_dir = str(work_dir / f'{config.stem}_{seed}')
+    cfg.randomness = dict(seed=seed)
     cfg.train_cfg.val_interval = cfg.train_cfg.max_epochs
     runner = Runner.from_cfg(cfg)
     runner.train()
@@ -70,12 +78,12 @@ def train(config: Path, seed: int, epochs: int | None, work_dir: Path) -> dict:
 
 
 def table(records: list[dict]) -> str:
-    """Mean and standard deviation over seeds, a row for each config."""
-    columns = ['config', 'seeds', *METRICS, 'clamped']
-    rows = [f'| {" | ".join(columns)} |', '| :-- |' + ' --: |' * 7]
-    for name in dict.fromkeys(r['config'] for r in records):
-        runs = [r for r in records if r['config'] == name]
-        cells = [name, str(len(runs))]
+    """Mean and standard deviation over seeds, by config and epochs."""
+    columns = ['config', 'epochs', 'seeds', *METRICS, 'clamped']
+    rows = [f'| {" | ".join(columns)} |', '| :-- |' + ' --: |' * 8]
+    for key in dict.fromkeys((r['config'], r['epochs']) for r in records):
+        runs = [r for r in records if (r['config'], r['epochs']) == key]
+        cells = [key[0], str(key[1]), str(len(runs))]
         for metric in METRICS:
             values = [r[metric] for r in runs]
             cell = f'{statistics.mean(values):.1f}'
@@ -103,11 +111,16 @@ def main() -> None:
         '--table', action='store_true', help='only print what there is')
     args = parser.parse_args()
     if not args.table:
+        epochs = {
+            config: read_config(config, args.epochs).train_cfg.max_epochs
+            for config in args.configs
+        }
         for seed in args.seeds:
             for config in args.configs:
                 # again each time: several of these may run
-                done = {(r['config'], r['seed']) for r in read(args.results)}
-                if (config.stem, seed) in done:
+                done = {(r['config'], r['seed'], r['epochs'])
+                        for r in read(args.results)}
+                if (config.stem, seed, epochs[config]) in done:
                     continue
                 record = train(config, seed, args.epochs, args.work_dir)
                 write(args.results, read(args.results) + [record])

@@ -9,6 +9,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn.modules.utils import _pair
+
+
+def check_patch(patch: int) -> int:
+    """Refuse what is no side of a patch.
+
+    Raises:
+        ValueError: If it is not a whole number from 1 on.
+    """
+    if type(patch) is not int or patch < 1:
+        raise ValueError(f'patch must be a whole number of positions, at '
+                         f'least 1, got {patch!r}')
+    return patch
 
 
 class Axis(NamedTuple):
@@ -270,9 +283,9 @@ def why_not(kernel_size: tuple[int, int], stride: tuple[int, int],
 def gradient_filter_conv2d(x: Tensor,
                            weight: Tensor,
                            bias: Tensor | None = None,
-                           stride: tuple[int, int] = (1, 1),
-                           padding: tuple[int, int] | str = (0, 0),
-                           dilation: tuple[int, int] = (1, 1),
+                           stride: int | tuple[int, int] = 1,
+                           padding: int | tuple[int, int] | str = 0,
+                           dilation: int | tuple[int, int] = 1,
                            groups: int = 1,
                            patch: int = 2,
                            stride_correction: bool = True) -> Tensor:
@@ -304,9 +317,9 @@ def gradient_filter_conv2d(x: Tensor,
         x (Tensor): Shape (N, C, X_h, X_w).
         weight (Tensor): Shape (O, C / groups, k_h, k_w).
         bias (Tensor | None): Shape (O, ).
-        stride (tuple[int, int]): As for torch.
-        padding (tuple[int, int] | str): As for torch.
-        dilation (tuple[int, int]): As for torch.
+        stride (int | tuple[int, int]): As for torch.
+        padding (int | tuple[int, int] | str): As for torch.
+        dilation (int | tuple[int, int]): As for torch.
         groups (int): 1, or as many as channels in and out.
         patch (int): Side of a patch.
         stride_correction (bool): Whether to divide by the stride.
@@ -315,11 +328,15 @@ def gradient_filter_conv2d(x: Tensor,
         Tensor: Shape (N, O, h, w).
 
     Raises:
-        ValueError: If :func:`why_not` says why.
+        ValueError: If :func:`why_not` says why, or ``patch`` is no side.
 
     Source: Yang et al., Efficient On-device Training via Gradient Filtering
     (CVPR 2023, 2301.00330), written from its equations.
     """
+    check_patch(patch)
+    stride, dilation = _pair(stride), _pair(dilation)
+    if not isinstance(padding, str):
+        padding = _pair(padding)
     channels = weight.shape[1] * groups, weight.shape[0]
     reason = why_not(
         tuple(weight.shape[2:]), stride, padding, dilation, groups, channels,

@@ -4,19 +4,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from mmcompress.registry import MODELS
-from .function import gradient_filter_conv2d, tap_shift, why_not
-
-
-def check_patch(patch: int) -> int:
-    """Refuse what is no side of a patch.
-
-    Raises:
-        ValueError: If it is not a whole number from 1 on.
-    """
-    if type(patch) is not int or patch < 1:
-        raise ValueError(f'patch must be a whole number of positions, at '
-                         f'least 1, got {patch!r}')
-    return patch
+from .function import check_patch, gradient_filter_conv2d, tap_shift, why_not
 
 
 def why_not_layer(layer: nn.Conv2d, patch: int) -> str | None:
@@ -36,7 +24,7 @@ class GradientFilterConv2d(nn.Conv2d):
     Its output, its parameters and its state dict are those of
     :class:`torch.nn.Conv2d`; the gradients are those of
     :func:`~gradient_filter.gradient_filter_conv2d`. Where no gradient is
-    computed, it *is* that layer.
+    computed, and to ``torch.jit.trace``, it *is* that layer.
 
     Args:
         *args: As for :class:`torch.nn.Conv2d`.
@@ -77,7 +65,8 @@ class GradientFilterConv2d(nn.Conv2d):
         Returns:
             Tensor: Shape (N, out_channels, h, w).
         """
-        if not torch.is_grad_enabled():
+        # what is traced is exported or counted, and needs no gradient
+        if not torch.is_grad_enabled() or torch.jit.is_tracing():
             return super().forward(x)
         return gradient_filter_conv2d(x, self.weight, self.bias, self.stride,
                                       self.padding, self.dilation, self.groups,

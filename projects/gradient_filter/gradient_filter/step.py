@@ -12,8 +12,8 @@ from mmcompress.registry import STEPS
 from mmcompress.selection import match_modules, selects
 from mmcompress.tables import format_table
 from .freeze import freeze, keep_norms_in_eval, trained_share
-from .layer import (GradientFilterConv2d, check_patch, filter_gradient,
-                    why_not_layer)
+from .function import check_patch
+from .layer import GradientFilterConv2d, filter_gradient, why_not_layer
 
 _UNSUPPORTED = ('error', 'exact')
 
@@ -83,7 +83,7 @@ class FilterGradients:
             layers that can't be filtered as they are, and warn of them.
 
     Raises:
-        TypeError: If ``layers`` is no dict.
+        TypeError: If ``layers`` is no dict, or a list is a string.
         ValueError: If nothing is to be done, or an argument is none of those
             above; when called, if a pattern selects nothing, two select the
             same layer with different patches, or a layer can't be filtered.
@@ -107,8 +107,10 @@ class FilterGradients:
         if unsupported not in _UNSUPPORTED:
             raise ValueError(f'unsupported={unsupported!r} is none of '
                              f'{", ".join(map(repr, _UNSUPPORTED))}')
-        if isinstance(freeze, str):
-            raise TypeError(f'freeze must be a list, such as [{freeze!r}]')
+        for key, patterns in dict(exclude=exclude, freeze=freeze).items():
+            if isinstance(patterns, str):
+                raise TypeError(f'{key} must be a list, such as '
+                                f'[{patterns!r}]')
         if exclude and not layers:
             raise ValueError('exclude: there are no layers to exclude from')
         for patch in layers.values():
@@ -193,7 +195,10 @@ class FilterGradients:
         if not reasons:
             return reasons
         lines = '\n'.join(f'{name}: {why}' for name, why in reasons.items())
-        if self.unsupported == 'error' or len(reasons) == len(patches):
+        if self.unsupported == 'exact' and len(reasons) == len(patches):
+            raise ValueError('of none of the selected layers the gradient can '
+                             f'be filtered:\n{lines}')
+        if self.unsupported == 'error':
             raise ValueError(
                 f'the gradients of these layers can not be filtered:\n{lines}'
                 f'\nLeave them out: exclude={self.exclude + list(reasons)}, '

@@ -267,6 +267,14 @@ def test_what_can_not_be_filtered_is_an_error_or_stays_exact(spoil):
     assert changed.get('backbone.layer4.1.conv1') != 3
 
 
+def test_something_has_to_be_filtered():
+    model = build(CLASSIFIER)
+    grouped(model)
+    with pytest.raises(ValueError, match='of none .*\nbackbone.*groups=4 of'):
+        FilterGradients({'backbone.layer4.1.conv1': 3},
+                        unsupported='exact')(model)  # yapf: disable
+
+
 class _Lines(logging.Handler):
 
     def __init__(self):
@@ -308,7 +316,8 @@ def test_layers_that_stay_exact_are_named_in_the_log():
      "conv1, and 'backbone.layer4.1' patch=4"),
     (dict(freeze=['neck.conv']), ValueError,
      "^freeze: 'neck.conv' selects no Module"),
-    (dict(freeze='*'), TypeError, r"such as \['\*'\]"),
+    (dict(freeze='*'), TypeError, r"freeze must .* such as \['\*'\]"),
+    (dict(exclude='backbone'), TypeError, r"exclude must .*\['backbone'\]"),
     (dict(layers={}), ValueError, 'nothing to do'),
     (dict(layers=['backbone.layer4']), TypeError, 'must be a dict'),
     (dict(layers={'backbone.layer4': 0}), ValueError, 'got 0'),

@@ -133,6 +133,15 @@ def test_the_output_is_that_of_an_ordinary_layer(options):
         assert torch.equal(layer(x), ordinary(x))
 
 
+def test_a_traced_layer_is_an_ordinary_one():
+    layer, ordinary = layers(4, 4, 3, padding=1)
+    x = torch.randn(2, 4, 9, 10)
+    traced = torch.jit.trace(layer, x)
+    # what counts operations knows this one
+    assert 'aten::_convolution' in str(traced.graph)
+    assert torch.equal(traced(x), ordinary(x))
+
+
 def test_a_1x1_kernel_and_patches_of_1_give_the_exact_gradient():
     layer, ordinary = layers(3, 5, 1, patch=1)
     x = torch.randn(2, 3, 6, 7)
@@ -315,6 +324,21 @@ def test_no_image():
 def test_refuses_what_it_can_not_do(args, options, message):
     with pytest.raises(ValueError, match=message):
         GradientFilterConv2d(*args, **options)
+
+
+def test_the_function_takes_numbers_as_torch_does():
+    x, weight, y, grad = tensors((2, 3, 9, 9), (4, 3, 3, 3),
+                                 stride=2,
+                                 padding=1,
+                                 dilation=1)
+    z = gradient_filter_conv2d(x, weight, None, (2, 2), (1, 1), (1, 1))
+    assert torch.equal(y, z)
+    for a, b in zip(
+            torch.autograd.grad(y, [x, weight], grad),
+            torch.autograd.grad(z, [x, weight], grad)):
+        assert torch.equal(a, b)
+    with pytest.raises(ValueError, match='patch must be .* got 0'):
+        gradient_filter_conv2d(x, weight, padding=1, patch=0)
 
 
 def test_refuses_an_image_without_a_batch():

@@ -85,7 +85,7 @@ class RBFNet(BaseModule):
         if kernel not in KERNELS:
             raise ValueError(
                 f'kernel must be one of {list(KERNELS)}, got {kernel!r}')
-        if not scales or min(scales) <= 0:
+        if not scales or not all(0 < s < math.inf for s in scales):
             raise ValueError('scales must be one or more positive numbers, '
                              f'got {scales}')
         if num_neighbors < 1 or max_pairs < 1:

@@ -21,15 +21,16 @@ class Corruption:
             those left are normalised by themselves. In [0, 1).
 
     Raises:
-        ValueError: If ``noise < 0``, or ``dropped`` is not in [0, 1).
+        ValueError: If ``noise`` is negative or infinite, or ``dropped`` is
+            not in [0, 1).
     """
     noise: float = 0.0
     dropped: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.noise < 0 or not 0 <= self.dropped < 1:
-            raise ValueError('noise must not be negative and dropped be in '
-                             f'[0, 1), got {self.noise} and {self.dropped}')
+        if not 0 <= self.noise < float('inf') or not 0 <= self.dropped < 1:
+            raise ValueError('noise must be finite and not negative, dropped '
+                             f'in [0, 1), got {self.noise} and {self.dropped}')
 
     def pipeline(self, pipeline: list[dict]) -> list[dict]:
         """A pipeline of point clouds with this corruption in it.

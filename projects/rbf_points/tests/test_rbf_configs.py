@@ -90,7 +90,7 @@ def costs(name):
 
 
 @pytest.mark.parametrize('num', [200, 1000])
-def test_pairs_agree_within_5_percent(num):
+def test_pairs_agree_within_3_percent(num):
     rbf = costs(f'rbf_gaussian_m{num}_mini')
     # by hand: centres and widths, a layer with its norm, the classifier
     assert rbf.params == num * 4 + num * 128 + 2 * 128 + 128 * 5 + 5
@@ -98,8 +98,8 @@ def test_pairs_agree_within_5_percent(num):
     assert rbf.macs == num * 256 * 4 + num * 128 + 128 * 5
     same_params = costs(f'pointnet_equal-params-m{num}_mini')
     same_macs = costs(f'pointnet_equal-ops-m{num}_mini')
-    assert same_params.params == pytest.approx(rbf.params, rel=0.05)
-    assert same_macs.macs == pytest.approx(rbf.macs, rel=0.05)
+    assert same_params.params == pytest.approx(rbf.params, rel=0.03)
+    assert same_macs.macs == pytest.approx(rbf.macs, rel=0.03)
 
 
 # ---- Low bits --------------------------------------------------------------
@@ -120,7 +120,6 @@ def test_the_classifier_trains_in_low_bits_and_is_packed(
         for n, m in packed.named_modules()
         if isinstance(m, (PackedLayer, PackedIntegerLayer))
     }
-    print(packed)
     assert len(kept) == len(layers)
     points = torch.rand(5, 3, 40) - 0.5
     with torch.no_grad():
@@ -182,8 +181,11 @@ def test_the_readme_has_the_measured_accuracies():
     for name in {run['network'] for run in runs}:
         assert (ROOT / f'configs/{name}_mini.py').is_file()
         values = torch.tensor([
-            run['accuracy']['clean'] for run in runs if run['network'] == name
+            list(run['accuracy'].values()) for run in runs
+            if run['network'] == name
         ])
-        cell = f'{values.mean():.1f} ± {values.std(correction=1):.1f}'
-        rows = [line for line in lines if f'configs/{name}_mini.py' in line]
-        assert any(cell in row for row in rows), (name, cell)
+        cells = ' | '.join(
+            f'{mean:.1f} ± {std:.1f}'
+            for mean, std in zip(values.mean(0), values.std(0, correction=1)))
+        row = f'(configs/{name}_mini.py) | {cells} |'
+        assert any(line.endswith(row) for line in lines), row

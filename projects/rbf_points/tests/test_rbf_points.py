@@ -280,6 +280,7 @@ def test_not_a_number_is_not_hidden():
     (dict(kernel='cubic'), "'gaussian', 'inverse_multiquadric'.*'cubic'"),
     (dict(scales=()), 'scales'),
     (dict(scales=(1, -2)), r'scales.*\(1, -2\)'),
+    (dict(scales=(1, float('nan'))), r'scales.*\(1, nan\)'),
     (dict(num_kernels=6), 'num_kernels=6 must be more than num_neighbors=6'),
     (dict(num_neighbors=0), 'num_neighbors and max_pairs'),
     (dict(max_pairs=0), 'num_neighbors and max_pairs'),

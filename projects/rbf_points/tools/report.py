@@ -1,6 +1,7 @@
 """Draw what robustness.py and speed.py have measured; print it as tables."""
 import argparse
 import json
+import math
 import statistics
 from collections import defaultdict
 from pathlib import Path
@@ -45,14 +46,18 @@ def split(name: str) -> tuple[str, str]:
 
 
 def accuracies(runs: list[dict]) -> dict[str, dict[str, tuple[float, float]]]:
-    """Mean and sample standard deviation by network and corruption."""
+    """Mean and sample standard deviation by network and corruption.
+
+    Of a single run the deviation is nan.
+    """
     values = defaultdict(lambda: defaultdict(list))
     for run in runs:
         for corruption, accuracy in run['accuracy'].items():
             values[run['network']][corruption].append(accuracy)
     return {
         name: {
-            corruption: (statistics.mean(v), statistics.stdev(v))
+            corruption: (statistics.mean(v),
+                         statistics.stdev(v) if len(v) > 1 else math.nan)
             for corruption, v in by_corruption.items()
         }
         for name, by_corruption in values.items()

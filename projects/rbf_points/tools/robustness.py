@@ -1,11 +1,13 @@
 """Train on the mini clouds, test with noise and with missing points.
 
 A run that stands in the file of results is not repeated: interrupted, the
-script goes on where it was.
+script goes on where it was. Runs with other ``--cfg-options`` need a file of
+their own.
 """
 import argparse
 import json
 import statistics
+import sys
 import time
 from pathlib import Path
 
@@ -159,6 +161,12 @@ def main() -> None:
     runs = []
     if args.out.is_file():
         runs = json.loads(args.out.read_text())['runs']
+    options = args.cfg_options or {}
+    for other in runs:
+        if other['options'] != options:
+            sys.exit(f'{args.out} has runs with the options '
+                     f'{other["options"]}, not {options}: give another --out')
+    args.out.parent.mkdir(parents=True, exist_ok=True)
     done = {(r['network'], r['seed']) for r in runs}
     data: dict = {}
     for seed in args.seeds:

@@ -7,8 +7,10 @@ from golden import Case
 from torch import Tensor
 
 
-def _loss(case: Case, loss_weight: float = 1.0) -> TwoHotLocalizationLoss:
-    """The loss of a fixture, with its grid in float64."""
+def _loss(case: Case,
+          like: Tensor,
+          loss_weight: float = 1.0) -> TwoHotLocalizationLoss:
+    """The loss of a fixture, with its grid in the precision of an input."""
     hyper = case.hyper
     loss = TwoHotLocalizationLoss(
         alpha=hyper['alpha'],
@@ -18,7 +20,7 @@ def _loss(case: Case, loss_weight: float = 1.0) -> TwoHotLocalizationLoss:
         lambda_um=hyper.get('lambda_um', 0.5),
         um_mode=hyper.get('um_mode', 'min'),
         loss_weight=loss_weight)
-    loss.grid = make_grid(**loss.settings, dtype=case['out/grid'].dtype)
+    loss.grid = make_grid(**loss.settings, dtype=like.dtype)
     return loss
 
 
@@ -28,7 +30,7 @@ def _optional(case: Case, key: str) -> Tensor | None:
 
 def _run_loss(case: Case) -> dict[str, Tensor]:
     """Every part for each coordinate, the loss and its gradient."""
-    loss = _loss(case, case.hyper.get('loss_weight', 1.0))
+    loss = _loss(case, case['in/logits'], case.hyper.get('loss_weight', 1.0))
     target = case['in/target']
     logits = case['in/logits'].clone().requires_grad_()
     left, label = two_hot(target, loss.grid)
@@ -71,7 +73,7 @@ def _terms(case: Case, loss: TwoHotLocalizationLoss, levels: list[Tensor],
 
 def _run_ur(case: Case) -> dict[str, Tensor]:
     """Terms before and after the perturbation, and all gradients."""
-    loss, hyper = _loss(case), case.hyper
+    loss, hyper = _loss(case, case['in/feat0']), case.hyper
     num = sum(key.startswith('in/feat') for key in case.arrays)
     levels = [case[f'in/feat{i}'].clone().requires_grad_() for i in range(num)]
     params = {

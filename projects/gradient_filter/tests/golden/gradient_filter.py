@@ -4,8 +4,10 @@ from golden import Case
 from gradient_filter import gradient_filter_conv2d
 from torch import Tensor
 
-# the official rule, which the fixtures follow, over-scales with a stride
-_OFFICIAL = dict(stride_correction=False)
+
+def _correction(case: Case) -> dict:
+    """The official rule, of most fixtures, over-scales with a stride."""
+    return dict(stride_correction=case.hyper.get('stride_correction', False))
 
 
 def _pair(value) -> tuple[int, int] | str:
@@ -33,7 +35,7 @@ def _conv(case: Case) -> dict[str, Tensor]:
         **options,
         groups=hyper.get('groups', 1),
         patch=hyper['patch'],
-        **_OFFICIAL)
+        **_correction(case))
     y.backward(case['in/grad_y'])
     result = {
         f'grad/{key}': leaf.grad
@@ -67,7 +69,7 @@ def _chain(case: Case) -> dict[str, Tensor]:
             bias,
             padding=tuple(k // 2 for k in weight.shape[2:]),
             patch=case.hyper['patch'],
-            **_OFFICIAL)
+            **_correction(case))
         leaves |= {f'conv{i}.weight': weight, f'conv{i}.bias': bias}
     loss = y.square().mean()
     loss.backward()
