@@ -83,7 +83,7 @@ class _CountOnce:
             return
         for handle in (*self.inner, *self.handles):
             handle.remove()
-        _say_share(self.counts, "model's operations")
+        _say_share(self.counts, "operations of the model's layers")
 
 
 def announce_share(model: nn.Module) -> None:

@@ -181,7 +181,9 @@ def test_the_share_of_operations_is_counted_in_the_first_training_step(logged):
         for _ in range(2):
             net(x)
         # 16 * 100 of 16 * 100 + 900
-        assert logged == ["INFO: 64% of the model's operations are low-bit"]
+        assert logged == [
+            "INFO: 64% of the operations of the model's layers are low-bit"
+        ]
         for module in net.modules():
             assert not module._forward_hooks
             assert not module._forward_pre_hooks

@@ -270,7 +270,7 @@ def test_the_table_and_the_shares_are_logged(logged):
     text = '\n'.join(logged)
     assert 'backbone.layer4.0.conv1' in text and 'not selected' in text
     assert "of the model's weights are low-bit" in text
-    assert "of the model's operations are low-bit" in text
+    assert "of the operations of the model's layers are low-bit" in text
 
 
 def test_frozen_norms_stay_in_eval_mode_and_are_not_trained():
