@@ -25,8 +25,9 @@ def test_fc_gradient_is_what_autograd_computes():
     labels = torch.tensor([0, 4, 2, 2, 1, 0])
     logits = F.linear(pooled, weight, bias)
     expected, = torch.autograd.grad(F.cross_entropy(logits, labels), weight)
-    torch.testing.assert_close(
-        fc_gradient(pooled, logits.detach(), labels), expected)
+    for kind in (torch.int64, torch.int32):
+        found = fc_gradient(pooled, logits.detach(), labels.to(kind))
+        torch.testing.assert_close(found, expected)
 
 
 def test_semantic_distance_is_that_of_the_written_out_matrices():
@@ -103,6 +104,17 @@ def test_the_semantic_loss_adapts_channels():
 def test_half_precision_neither_overflows_nor_stays_half(loss):
     student, teacher = maps(4, 8, 6, 6, dtype=torch.float32) * 300
     value = loss()(student.half(), teacher.half())
+    assert value.dtype == torch.float32
+    torch.testing.assert_close(
+        value, loss()(student, teacher), rtol=1e-2, atol=0)
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize('loss', [RelationDistanceLoss, ChannelSemanticLoss])
+def test_autocast_gives_the_loss_of_single_precision(loss, dtype):
+    student, teacher = maps(4, 8, 6, 6, dtype=torch.float32) * 300
+    with torch.autocast('cpu', dtype):
+        value = loss()(student.to(dtype), teacher.to(dtype))
     assert value.dtype == torch.float32
     torch.testing.assert_close(
         value, loss()(student, teacher), rtol=1e-2, atol=0)
