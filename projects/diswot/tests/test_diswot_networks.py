@@ -21,7 +21,7 @@ from mmengine.registry import MODELS, DefaultScope
 
 import mmcompress.compat  # noqa: F401
 from mmcompress.backbones import CifarResNet
-from mmcompress.model.config import build_model
+from mmcompress.model.config import build_model, read_config
 from mmcompress.model.inputs import made_up_batch
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
@@ -192,6 +192,33 @@ def test_a_batch_is_drawn_from_the_training_data():
         draw_batch('train', cfg, model, 12, 0)
     with pytest.raises(ValueError, match='at least 2'):
         draw_batch('train', cfg, model, 1, 0)
+    cfg.train_dataloader.drop_last = True
+    with pytest.raises(ValueError, match='12 images.* gives 0'):
+        draw_batch('train', cfg, model, 12, 0)
+
+
+def test_a_teacher_of_other_classes_is_compared_by_relations():
+    cfg = config_of('diswot_depth_mini.py', FEW)
+    space = ResNetSpace([[1, 2], [1], [1]], [8], ['Bottleneck'])
+    teacher = read_config(cfg.model.teacher.cfg)
+    # no label of the batch is one of its classes
+    teacher.model.head.num_classes = 1
+    evaluator = Evaluator(
+        cfg, space, teacher.to_dict(), batch_size=4, num_inits=1)
+    found, = evaluator.distances(next(iter(space)))
+    assert found.relation > 0 and found.semantic is None
+
+
+def test_a_teacher_without_a_preprocessor_sees_what_the_student_sees():
+    cfg = config_of('diswot_depth_mini.py', FEW)
+    space = ResNetSpace([[1, 2], [1], [1]], [8], ['Bottleneck'])
+    teacher = read_config(cfg.model.teacher.cfg)
+    without = {**teacher.model.to_dict(), 'data_preprocessor': None}
+    seen = []
+    for given in (teacher.to_dict(), without):
+        evaluator = Evaluator(cfg, space, given, batch_size=4, num_inits=1)
+        seen.append(evaluator.distances(next(iter(space))))
+    assert seen[0] == seen[1]
 
 
 def stored_in(folder):
@@ -340,3 +367,8 @@ def test_the_command_line(tmp_path, capsys):
         main(['--help'])
     assert ended.value.code == 0
     assert 'diswot.max_flops' in capsys.readouterr().out
+    config = str(CONFIGS / 'diswot_distances_mini.py')
+    with pytest.raises(SystemExit, match='error: .*has no `diswot'):
+        main([config, '--work-dir', str(tmp_path)])
+    with pytest.raises(SystemExit, match='error: .*no_such.py'):
+        main(['no_such.py', '--work-dir', str(tmp_path)])
