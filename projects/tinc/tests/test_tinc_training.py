@@ -1,4 +1,5 @@
 """Fits through mmengine's Runner, of both configs."""
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,15 @@ def test_a_seed_gives_the_same_file(file):
         fit(short(file, seed=seed, steps=8), is_quiet=True)[0]
         for seed in (1, 1, 2))
     assert first == again and first != other
+
+
+def test_without_the_coder_no_training_begins(file, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'constriction', None)
+    taken = []
+    monkeypatch.setattr(TINC, 'train_step', lambda *args: taken.append(1))
+    with pytest.raises(ModuleNotFoundError, match='pip install constriction'):
+        fit(short(file), is_quiet=True)
+    assert not taken
 
 
 def test_parts_of_the_data_are_all_positions_once():
