@@ -146,9 +146,13 @@ def prepare(cfg: Config,
         device (str): Where networks run.
     """
     settings = settings_of(cfg)
+    try:
+        space = TASK_UTILS.build(dict(settings.space))
+    except (KeyError, TypeError) as error:
+        raise ValueError(f'diswot.space: {error}') from error
     evaluator = Evaluator(
         cfg,
-        TASK_UTILS.build(dict(settings.space)),
+        space,
         settings.teacher,
         folder,
         batch_size=settings.batch_size,

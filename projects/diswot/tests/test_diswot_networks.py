@@ -346,13 +346,21 @@ def test_options_are_checked():
     for options, message in ((dict(batches=3), 'unknown keys batches'),
                              (dict(algorithm='grid'), 'evolution, random'),
                              (dict(combine='max'), 'sum, rank_sum'),
-                             (dict(max_flops=-1), 'must be positive')):
+                             (dict(max_flops=-1), 'must be positive'),
+                             (dict(max_flops='1M'), "max_flops='1M'"),
+                             (dict(batch_size=2.5),
+                              'batch_size=2.5'), (dict(w_relation='a'),
+                                                  "w_relation='a'")):
         cfg = config_of('diswot_depth_mini.py')
         cfg.diswot.update(options)
         with pytest.raises(ValueError, match=message):
             settings_of(cfg)
     with pytest.raises(ValueError, match='has no `diswot'):
         settings_of(config_of('diswot_distances_mini.py'))
+    cfg = config_of('diswot_depth_mini.py')
+    cfg.diswot.space.width = [8]
+    with pytest.raises(ValueError, match="diswot.space: .*'width'"):
+        prepare(cfg, Path('unused'))
 
 
 @pytest.mark.parametrize(
