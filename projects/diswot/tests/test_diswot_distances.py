@@ -6,6 +6,8 @@ from diswot import (ChannelSemanticLoss, Distances, RelationDistanceLoss,
                     kendall_tau, relation_distance, semantic_distance)
 from golden import assert_golden, golden
 
+from mmcompress.distill.distiller import Slot
+
 
 def maps(*shape, seed=0, **kwargs):
     generator = torch.Generator().manual_seed(seed)
@@ -130,6 +132,16 @@ def test_features_of_zeros_and_no_images_stay_finite(loss):
     value = loss()(none, none.detach())
     value.backward()
     assert value == 0
+
+
+@pytest.mark.parametrize('loss', [RelationDistanceLoss, ChannelSemanticLoss])
+def test_layers_of_a_decoder_are_not_taken_for_images(loss):
+    student, teacher = maps(3, 2, 4, 5)
+    taps = dict(student='decoder', teacher='decoder')
+    slot = Slot('loss_a', loss(), ['student', 'teacher'], taps)
+    with pytest.raises(ValueError, match='second axis'):
+        slot.run(
+            dict(student=student, teacher=teacher, data_samples=[None, None]))
 
 
 def test_one_image_is_told_to_add_nothing():
