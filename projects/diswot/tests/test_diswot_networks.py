@@ -278,6 +278,12 @@ def test_conditions_are_all_that_distances_depend_on():
     first = conditions(Evaluator(cfg, space, data='noise', batch_size=4))
     changes = dict(batch_size=3, seed=1, num_inits=2, init='config')
     cfg.model.student.backbone.stem_channels = 4
+    pipeline = cfg.val_dataloader.dataset.pipeline
+    for loader in (cfg.val_dataloader, cfg.test_dataloader):
+        loader.dataset.pipeline = [
+            *pipeline[:-1],
+            dict(type='Resize', scale=(40, 24)), pipeline[-1]
+        ]
     teacher = cfg.model.student.to_dict()
     other = conditions(Evaluator(cfg, space, teacher, data='train', **changes))
     assert {key: other[key] for key in changes} == changes
