@@ -102,12 +102,13 @@ def training_batch(cfg: Config, size: int, seed: int) -> Batch:
     loader.pop('prefetch_factor', None)
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope')), \
             seeded(seed):
-        data = next(iter(build_loader(cfg, loader, seed)))
-    batch = Batch('train', data, _labels(data.get('data_samples')))
-    if batch.size != size:
+        # with `drop_last`, too little data is no batch at all
+        data = next(iter(build_loader(cfg, loader, seed)), dict(inputs=()))
+    found = len(data['inputs'])
+    if found != size:
         raise ValueError(f'a batch of {size} images is asked for, and the '
-                         f'training data gives {batch.size}')
-    return batch
+                         f'training data gives {found}')
+    return Batch('train', data, _labels(data.get('data_samples')))
 
 
 def noise_batch(cfg: Config, model: nn.Module, size: int, seed: int) -> Batch:

@@ -38,12 +38,16 @@ def fc_gradient(pooled: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
             f'labels go from {labels.min()} to {labels.max()}; a classifier '
             f'of {num_classes} classes knows 0 to {num_classes - 1}')
     pooled, logits = at_least_float32(pooled), at_least_float32(logits)
-    error = logits.softmax(1) - F.one_hot(labels, num_classes)
-    return error.T @ pooled / len(pooled)
+    error = logits.softmax(1) - F.one_hot(labels.long(), num_classes)
+    with torch.autocast(error.device.type, enabled=False):
+        return error.T @ pooled / len(pooled)
 
 
 def _normalized_gram(rows: Tensor) -> Tensor:
     """Products of all rows with each other, each row of length 1.
+
+    Not in half precision under autocast: products of a few hundred squares
+    overflow there.
 
     Args:
         rows (Tensor): Shape (..., R, D).
@@ -51,7 +55,8 @@ def _normalized_gram(rows: Tensor) -> Tensor:
     Returns:
         Tensor: Shape (..., R, R).
     """
-    return F.normalize(rows @ rows.transpose(-1, -2), dim=-1, eps=EPS)
+    with torch.autocast(rows.device.type, enabled=False):
+        return F.normalize(rows @ rows.transpose(-1, -2), dim=-1, eps=EPS)
 
 
 def channel_semantic_distance(student: Tensor, teacher: Tensor) -> Tensor:

@@ -7,10 +7,12 @@ from mmengine.config import Config
 
 from mmcompress.analysis.complexity import complexity, total
 from mmcompress.model import inputs as model_inputs
-from mmcompress.model.config import build_model, read_config, teacher_of
+from mmcompress.model.config import (build_model, has_preprocessor,
+                                     read_config, teacher_of)
 from .batch import Batch, draw_batch
 from .distances import relation_distance, semantic_distance
-from .observe import INITS, Observation, observe, seed_of, seeded
+from .observe import (INITS, Observation, linear_classifier, observe, seed_of,
+                      seeded)
 from .scoring import Distances
 from .space import Candidate, ResNetSpace
 
@@ -85,6 +87,12 @@ def nested(path: tuple[str, ...], value: dict) -> dict:
     return value
 
 
+def num_classes(model: torch.nn.Module) -> int | None:
+    """Of a linear classifier; None without one."""
+    classifier = linear_classifier(model)
+    return None if classifier is None else classifier.out_features
+
+
 class Evaluator:
     """Shows candidates and the teacher the same batch.
 
@@ -96,7 +104,8 @@ class Evaluator:
         cfg (Config): Whole config, whose student is the template.
         space (ResNetSpace): Of the candidates.
         teacher (dict | str | None): Config of the teacher; None for that of
-            the config's own distillation. Its weights are not loaded.
+            the config's own distillation. Its weights are not loaded. Without
+            a `data_preprocessor` it sees images as the student does.
         folder (str | None): Where relative paths start.
         batch_size (int): Number of images, at least 2.
         data (str): ``'train'``: from ``train_dataloader``; ``'noise'``.
@@ -139,6 +148,8 @@ class Evaluator:
         if 'default_scope' not in self.teacher_cfg:
             self.teacher_cfg.default_scope = cfg.get('default_scope')
         first = self._build(next(iter(space)))
+        self._preprocessor = first.data_preprocessor
+        self._num_classes = num_classes(first)
         self.image_size = model_inputs.image_size(self.cfg, first)
         self.batch: Batch = draw_batch(data, self.cfg, first, batch_size, seed)
         self.batch_fingerprint = self.batch.fingerprint(first)
@@ -166,6 +177,9 @@ class Evaluator:
                  i: int) -> Observation:
         model.to(self.device)
         labels = self.batch.labels
+        # of other classes: labels mean nothing there
+        if num_classes(model) != self._num_classes:
+            labels = None
         return observe(model, cfg, self.batch.inputs(model),
                        None if labels is None else labels.to(self.device),
                        self.init, seed_of(self.seed, i, name))
@@ -175,6 +189,8 @@ class Evaluator:
         """Of the teacher, one for each initialisation."""
         if self._teacher is None:
             model = build_model(self.teacher_cfg)
+            if not has_preprocessor(self.teacher_cfg):
+                model.data_preprocessor = copy.deepcopy(self._preprocessor)
             self._teacher = [
                 self._observe(model, self.teacher_cfg, 'teacher', i)
                 for i in range(self.num_inits)

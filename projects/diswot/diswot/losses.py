@@ -31,6 +31,8 @@ class RelationDistanceLoss(DistillLoss):
         ValueError: If they are not of the same images.
     """
 
+    images_first = True
+
     def __init__(self, loss_weight: float = 3000.0) -> None:
         super().__init__()
         self.loss_weight = loss_weight

@@ -141,7 +141,7 @@ def _initialize(model: nn.Module, cfg: Config, init: str, seed: int) -> None:
         raise ValueError(f'init={init!r} is none of {", ".join(INITS)}')
 
 
-def _linear_classifier(model: nn.Module) -> nn.Linear | None:
+def linear_classifier(model: nn.Module) -> nn.Linear | None:
     """The last layer of mmpretrain's linear heads and heads of ViTs."""
     head = getattr(model, 'head', None)
     for layer in (getattr(head, 'fc', None),
@@ -156,9 +156,11 @@ def _forward(model: nn.Module, inputs: Tensor,
     features = model.backbone(inputs)
     if isinstance(features, Tensor):
         features = (features, )
-    classifier = _linear_classifier(model)
-    if classifier is None or labels is None:
+    classifier = linear_classifier(model)
+    if classifier is None:
         return Observation(tuple(features), None)
+    if labels is None:
+        return Observation((features[-1], ), None)
     neck = getattr(model, 'neck', None)
     pooled = model.head.pre_logits(
         features if neck is None else neck(features))
@@ -186,7 +188,7 @@ def observe(model: nn.Module,
         cfg (Config): Its config, for ``init='config'``.
         inputs (Tensor): Preprocessed, shape (N, 3, H, W).
         labels (Tensor | None): Classes, shape (N, ); None where there are
-            none, as for detectors.
+            none, as for detectors, or they are not this model's.
         init (str): ``'normal'``: see :func:`initialize_normal`;
             ``'config'``: the model's own, with batch norms that scale by 1.
         seed (int): Of the initialisation and of what is random in a forward.

@@ -57,7 +57,7 @@ def _digest(value: Any) -> str:
 
 
 def conditions(evaluator: Evaluator) -> dict:
-    """All that distances depend on, beside the candidate.
+    """All that distances and costs depend on, beside the candidate.
 
     Distances shrink with the batch, and change with images, seeds and
     initialisation: what was measured under other conditions can not be
@@ -68,6 +68,8 @@ def conditions(evaluator: Evaluator) -> dict:
         batch_size=batch.size,
         data=batch.source,
         batch=evaluator.batch_fingerprint,
+        # on which operations are counted
+        image_size=list(evaluator.image_size),
         seed=evaluator.seed,
         num_inits=evaluator.num_inits,
         init=evaluator.init,

@@ -1,6 +1,7 @@
 """Search a student for a teacher, without training either."""
 import argparse
 import logging
+import sys
 import time
 import warnings
 from pathlib import Path
@@ -145,9 +146,13 @@ def prepare(cfg: Config,
         device (str): Where networks run.
     """
     settings = settings_of(cfg)
+    try:
+        space = TASK_UTILS.build(dict(settings.space))
+    except (KeyError, TypeError) as error:
+        raise ValueError(f'diswot.space: {error}') from error
     evaluator = Evaluator(
         cfg,
-        TASK_UTILS.build(dict(settings.space)),
+        space,
         settings.teacher,
         folder,
         batch_size=settings.batch_size,
@@ -194,7 +199,7 @@ def search(config: str,
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Read the command line and search."""
+    """Read the command line and search; what goes wrong is said in a line."""
     parser = argparse.ArgumentParser(
         prog='python -m diswot',
         description=DESCRIPTION,
@@ -215,5 +220,9 @@ def main(arguments: list[str] | None = None) -> None:
     MMLogger.get_instance('mmengine').setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        search(args.config, args.work_dir or Path('work_dirs', stem),
-               args.cfg_options, args.resume, args.device)
+        try:
+            search(args.config, args.work_dir or Path('work_dirs', stem),
+                   args.cfg_options, args.resume, args.device)
+        except (OSError, ValueError, RuntimeError,
+                FloatingPointError) as error:
+            sys.exit(f'error: {error}')

@@ -6,6 +6,13 @@ from mmengine.config import Config
 from .algorithms import ALGORITHMS
 from .scoring import Scoring
 
+# annotations of options, and what they take
+_NUMBERS = {
+    int: (int, ),
+    float: (int, float),
+    float | None: (int, float, type(None))
+}
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -52,6 +59,12 @@ class Settings:
     max_flops: float | None = None
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            for kind, types in _NUMBERS.items():
+                if field.type == kind and not isinstance(value, types):
+                    raise ValueError(f'diswot.{field.name}={value!r} must be '
+                                     f'of type {kind}')
         # wrong weights are an error before anything is computed
         self.scoring
         if self.algorithm not in ALGORITHMS:

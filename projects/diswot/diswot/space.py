@@ -79,6 +79,13 @@ class ResNetSpace:
         if unknown:
             raise ValueError(f'space.block: {", ".join(map(str, unknown))} is '
                              f'none of {", ".join(EXPANSION)}')
+        if not all(
+                isinstance(c, Sequence)
+                for c in (stage_blocks, base_channels, *stage_blocks)):
+            raise ValueError(
+                f'space.stage_blocks={stage_blocks}, space.base_channels='
+                f'{base_channels}: write a list of choices for the width, and '
+                'one for each stage')
         if not 1 <= len(stage_blocks) <= 4:
             raise ValueError(f'space.stage_blocks has {len(stage_blocks)} '
                              'stages; ResNets have one to four')
@@ -145,6 +152,10 @@ class ResNetSpace:
                 "'mmcompress.StageResNet', 'mmcompress.StageResNetCIFAR' or, "
                 "for detectors, 'mmcompress.StageDetResNet'")
         stages = len(candidate.stage_blocks)
+        for key in ('strides', 'dilations'):
+            if key in backbone and len(backbone[key]) != stages:
+                raise ValueError(f'backbone.{key}={tuple(backbone[key])}, but '
+                                 f'space.stage_blocks has {stages} stages')
         widths = [
             candidate.base_channels * 2**i * EXPANSION[candidate.block]
             for i in range(stages)

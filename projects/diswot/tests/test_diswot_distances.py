@@ -6,6 +6,8 @@ from diswot import (ChannelSemanticLoss, Distances, RelationDistanceLoss,
                     kendall_tau, relation_distance, semantic_distance)
 from golden import assert_golden, golden
 
+from mmcompress.distill.distiller import Slot
+
 
 def maps(*shape, seed=0, **kwargs):
     generator = torch.Generator().manual_seed(seed)
@@ -25,8 +27,9 @@ def test_fc_gradient_is_what_autograd_computes():
     labels = torch.tensor([0, 4, 2, 2, 1, 0])
     logits = F.linear(pooled, weight, bias)
     expected, = torch.autograd.grad(F.cross_entropy(logits, labels), weight)
-    torch.testing.assert_close(
-        fc_gradient(pooled, logits.detach(), labels), expected)
+    for kind in (torch.int64, torch.int32):
+        found = fc_gradient(pooled, logits.detach(), labels.to(kind))
+        torch.testing.assert_close(found, expected)
 
 
 def test_semantic_distance_is_that_of_the_written_out_matrices():
@@ -108,6 +111,17 @@ def test_half_precision_neither_overflows_nor_stays_half(loss):
         value, loss()(student, teacher), rtol=1e-2, atol=0)
 
 
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize('loss', [RelationDistanceLoss, ChannelSemanticLoss])
+def test_autocast_gives_the_loss_of_single_precision(loss, dtype):
+    student, teacher = maps(4, 8, 6, 6, dtype=torch.float32) * 300
+    with torch.autocast('cpu', dtype):
+        value = loss()(student.to(dtype), teacher.to(dtype))
+    assert value.dtype == torch.float32
+    torch.testing.assert_close(
+        value, loss()(student, teacher), rtol=1e-2, atol=0)
+
+
 @pytest.mark.parametrize('loss', [RelationDistanceLoss, ChannelSemanticLoss])
 def test_features_of_zeros_and_no_images_stay_finite(loss):
     teacher = maps(3, 4, 2, 2)[0]
@@ -118,6 +132,16 @@ def test_features_of_zeros_and_no_images_stay_finite(loss):
     value = loss()(none, none.detach())
     value.backward()
     assert value == 0
+
+
+@pytest.mark.parametrize('loss', [RelationDistanceLoss, ChannelSemanticLoss])
+def test_layers_of_a_decoder_are_not_taken_for_images(loss):
+    student, teacher = maps(3, 2, 4, 5)
+    taps = dict(student='decoder', teacher='decoder')
+    slot = Slot('loss_a', loss(), ['student', 'teacher'], taps)
+    with pytest.raises(ValueError, match='second axis'):
+        slot.run(
+            dict(student=student, teacher=teacher, data_samples=[None, None]))
 
 
 def test_one_image_is_told_to_add_nothing():

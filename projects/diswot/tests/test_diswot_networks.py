@@ -21,7 +21,7 @@ from mmengine.registry import MODELS, DefaultScope
 
 import mmcompress.compat  # noqa: F401
 from mmcompress.backbones import CifarResNet
-from mmcompress.model.config import build_model
+from mmcompress.model.config import build_model, read_config
 from mmcompress.model.inputs import made_up_batch
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
@@ -192,6 +192,33 @@ def test_a_batch_is_drawn_from_the_training_data():
         draw_batch('train', cfg, model, 12, 0)
     with pytest.raises(ValueError, match='at least 2'):
         draw_batch('train', cfg, model, 1, 0)
+    cfg.train_dataloader.drop_last = True
+    with pytest.raises(ValueError, match='12 images.* gives 0'):
+        draw_batch('train', cfg, model, 12, 0)
+
+
+def test_a_teacher_of_other_classes_is_compared_by_relations():
+    cfg = config_of('diswot_depth_mini.py', FEW)
+    space = ResNetSpace([[1, 2], [1], [1]], [8], ['Bottleneck'])
+    teacher = read_config(cfg.model.teacher.cfg)
+    # no label of the batch is one of its classes
+    teacher.model.head.num_classes = 1
+    evaluator = Evaluator(
+        cfg, space, teacher.to_dict(), batch_size=4, num_inits=1)
+    found, = evaluator.distances(next(iter(space)))
+    assert found.relation > 0 and found.semantic is None
+
+
+def test_a_teacher_without_a_preprocessor_sees_what_the_student_sees():
+    cfg = config_of('diswot_depth_mini.py', FEW)
+    space = ResNetSpace([[1, 2], [1], [1]], [8], ['Bottleneck'])
+    teacher = read_config(cfg.model.teacher.cfg)
+    without = {**teacher.model.to_dict(), 'data_preprocessor': None}
+    seen = []
+    for given in (teacher.to_dict(), without):
+        evaluator = Evaluator(cfg, space, given, batch_size=4, num_inits=1)
+        seen.append(evaluator.distances(next(iter(space))))
+    assert seen[0] == seen[1]
 
 
 def stored_in(folder):
@@ -251,6 +278,12 @@ def test_conditions_are_all_that_distances_depend_on():
     first = conditions(Evaluator(cfg, space, data='noise', batch_size=4))
     changes = dict(batch_size=3, seed=1, num_inits=2, init='config')
     cfg.model.student.backbone.stem_channels = 4
+    pipeline = cfg.val_dataloader.dataset.pipeline
+    for loader in (cfg.val_dataloader, cfg.test_dataloader):
+        loader.dataset.pipeline = [
+            *pipeline[:-1],
+            dict(type='Resize', scale=(40, 24)), pipeline[-1]
+        ]
     teacher = cfg.model.student.to_dict()
     other = conditions(Evaluator(cfg, space, teacher, data='train', **changes))
     assert {key: other[key] for key in changes} == changes
@@ -319,13 +352,21 @@ def test_options_are_checked():
     for options, message in ((dict(batches=3), 'unknown keys batches'),
                              (dict(algorithm='grid'), 'evolution, random'),
                              (dict(combine='max'), 'sum, rank_sum'),
-                             (dict(max_flops=-1), 'must be positive')):
+                             (dict(max_flops=-1), 'must be positive'),
+                             (dict(max_flops='1M'), "max_flops='1M'"),
+                             (dict(batch_size=2.5),
+                              'batch_size=2.5'), (dict(w_relation='a'),
+                                                  "w_relation='a'")):
         cfg = config_of('diswot_depth_mini.py')
         cfg.diswot.update(options)
         with pytest.raises(ValueError, match=message):
             settings_of(cfg)
     with pytest.raises(ValueError, match='has no `diswot'):
         settings_of(config_of('diswot_distances_mini.py'))
+    cfg = config_of('diswot_depth_mini.py')
+    cfg.diswot.space.width = [8]
+    with pytest.raises(ValueError, match="diswot.space: .*'width'"):
+        prepare(cfg, Path('unused'))
 
 
 @pytest.mark.parametrize(
@@ -340,3 +381,8 @@ def test_the_command_line(tmp_path, capsys):
         main(['--help'])
     assert ended.value.code == 0
     assert 'diswot.max_flops' in capsys.readouterr().out
+    config = str(CONFIGS / 'diswot_distances_mini.py')
+    with pytest.raises(SystemExit, match='error: .*has no `diswot'):
+        main([config, '--work-dir', str(tmp_path)])
+    with pytest.raises(SystemExit, match='error: .*no_such.py'):
+        main(['no_such.py', '--work-dir', str(tmp_path)])

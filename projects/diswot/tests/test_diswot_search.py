@@ -162,6 +162,8 @@ def test_what_a_candidate_changes():
                          pyramid)['neck'] == dict(in_channels=[64, 128])
     with pytest.raises(ValueError, match='no `stage_blocks`'):
         space.options(candidate, dict(backbone=dict(type='ResNet')))
+    with pytest.raises(ValueError, match=r'strides=\(1, 2\).* 3 stages'):
+        space.options(candidate, dict(backbone=dict(stages, strides=(1, 2))))
 
 
 @pytest.mark.parametrize('arguments, message', [
@@ -170,6 +172,8 @@ def test_what_a_candidate_changes():
     (([[0, 1]], [8]), 'positive'),
     (([[1, 2]], [8], ['Block']), 'none of BasicBlock'),
     (([[1, 2]], [8], 'Bottleneck'), 'must be a list'),
+    (([1, 2], [8]), 'one for each stage'),
+    (([[1, 2]], 8), 'a list of choices for the width'),
 ])
 def test_a_space_says_what_is_wrong(arguments, message):
     with pytest.raises(ValueError, match=message):

@@ -32,6 +32,21 @@ def saved(folder, pixels, name='picture.png'):
     return str(path)
 
 
+def deep_png(pixels):
+    """A PNG of 16 bits for each of three colours, which pillow can't write."""
+
+    def chunk(name, data):
+        check = zlib.crc32(name + data).to_bytes(4, 'big')
+        return len(data).to_bytes(4, 'big') + name + data + check
+
+    height, width, _ = pixels.shape
+    sizes = width.to_bytes(4, 'big') + height.to_bytes(4, 'big')
+    rows = b''.join(b'\0' + row.astype('>u2').tobytes() for row in pixels)
+    return b'\x89PNG\r\n\x1a\n' + chunk(
+        b'IHDR', sizes + bytes([16, 2, 0, 0, 0])) + chunk(
+            b'IDAT', zlib.compress(rows)) + chunk(b'IEND', b'')
+
+
 @pytest.fixture
 def model(tmp_path):
     """Not trained; its quantizers begin when they are asked for codes."""
@@ -59,6 +74,9 @@ def model(tmp_path):
     ('a.npy', 'uint8', (3, 5, 6, 1)),
     ('a.npy', 'float64', (3, 5, 6, 1)),
     ('a.npy', 'float64', (5, 6, 1)),
+    ('a.NPY', 'float64', (5, 6, 1)),
+    ('a.bmp', 'uint8', (5, 6, 3)),
+    ('a.TIF', 'uint16', (3, 5, 6, 1)),
 ])
 def test_a_saved_signal_is_loaded_again(tmp_path, name, dtype, shape):
     rng = np.random.default_rng(0)
@@ -73,6 +91,8 @@ def test_a_saved_signal_is_loaded_again(tmp_path, name, dtype, shape):
 
 @pytest.mark.parametrize('name, shape, dtype, message', [
     ('a.jpg', (4, 4, 3), 'uint8', 'would change'),
+    ('a.JPG', (4, 4, 3), 'uint8', 'would change'),
+    ('a.avif', (4, 4, 3), 'uint8', 'would change'),
     ('a.png', (4, 4, 1), 'float32', 'real numbers'),
     ('a.png', (4, 4, 4, 1), 'uint8', 'a volume'),
     ('a.tif', (4, 4, 1), 'float64', 'float64'),
@@ -94,6 +114,24 @@ def test_unknown_pixels_are_refused(tmp_path):
     np.save(tmp_path / 'a.npy', np.zeros(3))
     with pytest.raises(ValueError, match=r'shape \(3,\)'):
         load_signal(tmp_path / 'a.npy')
+    (tmp_path / 'a.npy').write_bytes(b'')
+    with pytest.raises(ValueError, match='can not be read as an array'):
+        load_signal(tmp_path / 'a.npy')
+    (tmp_path / 'a.png').write_bytes(deep_png(np.full((2, 3, 3), 300)))
+    with pytest.raises(ValueError, match='colours of 16 bits'):
+        load_signal(tmp_path / 'a.png')
+
+
+def test_a_range_that_float32_does_not_resolve_is_refused():
+    wave = np.sin(np.arange(9.)).reshape(3, 3, 1)
+    with pytest.raises(ValueError, match='subtract a constant'):
+        Signal.of(1e9 + wave)
+    assert Signal.of(1e3 + wave).high == pytest.approx(1e3 + wave.max())
+    # of equal numbers there is no range
+    constant = Signal.of(np.full((3, 3, 1), 0.1))
+    decoded = from_normalized(constant.normalized(), constant.low,
+                              constant.high, 'float64')
+    assert psnr(constant, decoded) > 140
 
 
 def test_a_crop_is_starts_and_sizes(tmp_path):
@@ -127,6 +165,8 @@ def test_the_volume_has_smooth_and_textured_parts():
     assert volume.pixels.std() > 20
     with pytest.raises(ValueError, match='positive size'):
         load_signal('rendered:0')
+    with pytest.raises(ValueError, match='such as rendered:48'):
+        load_signal('rendered:large')
 
 
 # ---- Codes ------------------------------------------------------------------
@@ -257,7 +297,12 @@ def test_damaged_and_foreign_files_are_refused(model, change, message):
 @pytest.mark.parametrize('place, byte, message', [
     (5, 9, 'pixels of kind 9'),
     (6, 4, '4 axes'),
+    (7, 255, 'no codes'),
+    (8, 0, 'no such tree'),
     (20, 200, 'no such tree'),
+    (21, 0, 'impossible'),
+    (22, 200, 'impossible'),
+    (27, 255, 'without layers or units'),
 ])
 def test_a_check_sum_does_not_make_it_right(model, place, byte, message):
     data = bytearray(model().to_bytes()[:-4])
@@ -265,6 +310,12 @@ def test_a_check_sum_does_not_make_it_right(model, place, byte, message):
     data += zlib.crc32(data).to_bytes(4, 'little')
     with pytest.raises(FormatError, match=message):
         read(bytes(data))
+
+
+def test_axes_that_a_file_does_not_hold_are_refused_before_training(tmp_path):
+    path = saved(tmp_path, np.zeros((1, 65536, 1), np.uint8), 'a.npy')
+    with pytest.raises(ValueError, match='65535 pixels along an axis'):
+        TINC(dict(file=path), 8., levels=1)
 
 
 @pytest.mark.parametrize('quantizer', [
@@ -324,6 +375,9 @@ def test_the_commands_compress_tell_and_decompress(tmp_path, capsys):
     (['compress', 'a.png', 'a.tinc', '--bits', '9', '--bpp', '9'], 'bits'),
     (['compress', 'a.png', 'a.tinc', '--levels', '6'], '32 parts'),
     (['compress', 'a.png', 'a.tinc', '--steps', '0'], 'steps'),
+    (['compress', 'a.png', 'a.tinc', '--bpp', 'inf'], 'must be positive'),
+    (['compress', 'a.png', 'a.tinc', '--depth', '0'], 'depth=0'),
+    (['compress', 'a.png', '.'], 'name of a file'),
     (['decompress', 'a.png', 'b.png'], 'no TINC file'),
 ])
 def test_mistakes_are_said_in_a_line(tmp_path, monkeypatch, arguments,

@@ -1,10 +1,13 @@
 """Fits through mmengine's Runner, of both configs."""
+import random
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from tinc import (TINC, QuantizeFromHook, SignalBlocks, build_config, decode,
                   fit, load_signal, psnr)
@@ -56,11 +59,27 @@ def test_training_brings_the_file_closer_to_the_signal(fitted, file):
     assert results['psnr'] > psnr(signal, type(signal).of(means)) + 3
 
 
-def test_a_seed_gives_the_same_file(file):
-    first, again, other = (
-        fit(short(file, seed=seed, steps=8), is_quiet=True)[0]
-        for seed in (1, 1, 2))
-    assert first == again and first != other
+def draws():
+    return torch.rand(1).item(), random.random(), np.random.rand()
+
+
+def test_a_seed_gives_the_same_file_and_stays_inside(file):
+    files, seen = [], []
+    for seed in (1, 1, 2):
+        files.append(fit(short(file, seed=seed, steps=8), is_quiet=True)[0])
+        seen.append(draws())
+    assert files[0] == files[1] != files[2]
+    assert len(set(seen)) == 3
+    assert DefaultScope.get_current_instance() is None
+
+
+def test_without_the_coder_no_training_begins(file, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'constriction', None)
+    taken = []
+    monkeypatch.setattr(TINC, 'train_step', lambda *args: taken.append(1))
+    with pytest.raises(ModuleNotFoundError, match='pip install constriction'):
+        fit(short(file), is_quiet=True)
+    assert not taken
 
 
 def test_parts_of_the_data_are_all_positions_once():

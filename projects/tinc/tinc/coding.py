@@ -14,7 +14,12 @@ class FormatError(ValueError):
     """A file is none of ours, or not as it was written."""
 
 
-def _constriction() -> ModuleType:
+def constriction_module() -> ModuleType:
+    """The library of the range coder.
+
+    Raises:
+        ModuleNotFoundError: If it is not installed; says how to.
+    """
     try:
         import constriction
     except ModuleNotFoundError as error:
@@ -31,7 +36,7 @@ def _spread(number: int) -> float:
 
 
 def _distribution(number: int, mean: int, low: int, high: int):
-    model = _constriction().stream.model
+    model = constriction_module().stream.model
     if number == 0:
         return model.Uniform(high - low + 1)
     kind, spread = divmod(number - 1, _SPREADS)
@@ -48,7 +53,7 @@ class Encoder:
     """Writes integers, of which the decoder knows the range."""
 
     def __init__(self) -> None:
-        self._encoder = _constriction().stream.queue.RangeEncoder()
+        self._encoder = constriction_module().stream.queue.RangeEncoder()
 
     def uniform(self, values: np.ndarray, low: int, high: int) -> None:
         """Write integers between two bounds, all equally probable."""
@@ -82,7 +87,7 @@ class Decoder:
             raise FormatError(f'the codes of a TINC file are 32-bit words, '
                               f'got {len(data)} bytes')
         words = np.frombuffer(data, '<u4').astype(np.uint32)
-        self._decoder = _constriction().stream.queue.RangeDecoder(words)
+        self._decoder = constriction_module().stream.queue.RangeDecoder(words)
 
     def uniform(self, count: int, low: int, high: int) -> np.ndarray:
         """Read what :meth:`Encoder.uniform` wrote."""
@@ -92,16 +97,24 @@ class Decoder:
 
     def fitted(self, count: int, number: int, mean: int, low: int,
                high: int) -> np.ndarray:
-        """Read what :meth:`Encoder.fitted` wrote."""
-        symbols = self._decoder.decode(
-            _distribution(number, mean, low, high), count)
+        """Read what :meth:`Encoder.fitted` wrote.
+
+        Raises:
+            FormatError: If it was never written.
+        """
+        try:
+            symbols = self._decoder.decode(
+                _distribution(number, mean, low, high), count)
+        except AssertionError as error:
+            raise FormatError(f'the codes of the TINC file are no codes: '
+                              f'{error}') from error
         symbols = np.asarray(symbols, np.int64)
         return symbols + low if number == 0 else symbols
 
 
 def _num_bits(codes: np.ndarray, number: int, mean: int, low: int,
               high: int) -> int:
-    encoder = _constriction().stream.queue.RangeEncoder()
+    encoder = constriction_module().stream.queue.RangeEncoder()
     encoder.encode(
         _symbols(codes, number, low), _distribution(number, mean, low, high))
     return encoder.num_bits()

@@ -59,6 +59,8 @@ def _compress(args: argparse.Namespace) -> None:
     del options['command']
     if not out.parent.is_dir():
         raise FileNotFoundError(f'{out}: there is no folder {out.parent}')
+    if out.is_dir():
+        raise IsADirectoryError(f'{out} is a folder; give the name of a file')
     data, results = fit(build_config(**options))
     with replacing(out) as beside:
         beside.write_bytes(data)

@@ -37,6 +37,8 @@ VERSION = 1
 # a range coder ends within a word, and each list of codes costs a little more
 # than its bits, since probabilities are multiples of 2^-24
 _SPARE_BITS = 64
+# means of codes are of one byte
+_MOST_BITS = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +83,17 @@ def largest_size(plan: Plan, bits: tuple[int, int]) -> int:
     for widths in plan.widths:
         coded += len(widths) * np.log2(np.ptp(widths) + 1)
     return _num_fixed(plan) + 4 * int(np.ceil(coded / 32))
+
+
+def check_axes(shape: tuple[int, ...], channels: int) -> None:
+    """Check that a file holds so many pixels along each axis.
+
+    Raises:
+        ValueError: If it doesn't.
+    """
+    if max(shape) > 65535 or channels > 255:
+        raise ValueError('a TINC file has at most 65535 pixels along an axis '
+                         f'and 255 channels, got {shape} and {channels}')
 
 
 def _range(bits: int) -> tuple[int, int]:
@@ -136,10 +149,7 @@ def encode(network: TreeSiren, signal: Signal) -> bytes:
             65535 pixels.
     """
     plan = network.plan
-    if max(plan.tree.shape) > 65535 or plan.channels > 255:
-        raise ValueError('a TINC file has at most 65535 pixels along an axis '
-                         f'and 255 channels, got {plan.tree.shape} and '
-                         f'{plan.channels}')
+    check_axes(plan.tree.shape, plan.channels)
     codes, scales = _codes_of(network)
     # of a layer behind the first
     bits = tuple(q.bits for _, q in network.tensors()[2:4])
@@ -198,11 +208,12 @@ def _read_plan(reader: _Reader, tree: Tree, channels: int) -> tuple:
     layers = reader.take(f'<{tree.levels}B')
     edges = [reader.take('<2H') for _ in layers]
     tensors = [reader.take('<ebB') for _ in range(2 * (sum(layers) + 1))]
-    if 0 in layers or any(min(edge) < 1
-                          for edge in edges) or any(number > NUM_DISTRIBUTIONS
-                                                    for *_, number in tensors):
-        raise FormatError('the TINC file has nodes without layers or units, '
-                          'or an unknown distribution')
+    if 0 in layers or not all(1 <= least <= most for least, most in edges):
+        raise FormatError('the TINC file has nodes without layers or units')
+    if not all(0 < scale < np.inf and number <= NUM_DISTRIBUTIONS
+               for scale, _, number in tensors):
+        raise FormatError('the TINC file has an unknown distribution, or '
+                          'scales that are not positive')
     decoder = Decoder(reader.rest)
     widths = [
         decoder.uniform(tree.num_nodes(level), *edge)
@@ -227,6 +238,10 @@ def read(data: bytes) -> Header:
                           'unknown')
     shape = reader.take(f'<{dims}H')
     low, high, levels, *bits = reader.take('<ff3B')
+    if not all(2 <= b <= _MOST_BITS
+               for b in bits) or not np.isfinite([low, high]).all():
+        raise FormatError(f'the TINC file has codes of {bits} bits for values '
+                          f'from {low} to {high}, which are impossible')
     try:
         tree = Tree(shape, levels)
     except ValueError as error:

@@ -1,12 +1,17 @@
 """One file through the Runner: a config for it, and its bytes."""
 import os
+import random
 import shutil
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+import torch
 from mmengine.config import Config
+from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
 from .hooks import PrintProgressHook, WriteTINCHook
@@ -70,8 +75,25 @@ def build_config(file: str,
     return cfg
 
 
+@contextmanager
+def _globals_restored() -> Iterator[None]:
+    """Random numbers and default scope, which a Runner sets for all."""
+    before = random.getstate(), np.random.get_state()
+    devices = range(torch.cuda.device_count())
+    with torch.random.fork_rng(devices=devices), \
+            DefaultScope.overwrite_default_scope('mmengine'):
+        try:
+            yield
+        finally:
+            random.setstate(before[0])
+            np.random.set_state(before[1])
+
+
+@_globals_restored()
 def fit(cfg: Config, is_quiet: bool = False) -> tuple[bytes, dict]:
     """Train a config of :func:`build_config`.
+
+    The caller's random numbers and default scope stay as they are.
 
     Args:
         cfg (Config): Its work folder is a temporary one.

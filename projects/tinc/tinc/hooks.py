@@ -8,6 +8,7 @@ from mmengine.runner import Runner
 
 from mmcompress.atomic import replacing
 from mmcompress.registry import HOOKS
+from .coding import constriction_module
 from .file_format import decode
 from .model import TINC
 from .signal import psnr
@@ -56,6 +57,10 @@ class WriteTINCHook(Hook):
     def __init__(self, file: str = 'signal.tinc') -> None:
         self.file = file
         self.results: dict[str, float] = {}
+
+    def before_train(self, runner: Runner) -> None:
+        # its absence would be told after the training
+        constriction_module()
 
     def after_train(self, runner: Runner) -> None:
         model = _model(runner)

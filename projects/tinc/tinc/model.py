@@ -1,4 +1,5 @@
 """The model of one file: a tree of SIRENs that fits a budget of bits."""
+import math
 from collections.abc import Sequence
 
 import torch
@@ -63,13 +64,15 @@ class TINC(BaseModel):
                  fine_quant: dict = dict(type='LSQ', bits=8),
                  data_preprocessor: dict | None = None) -> None:
         super().__init__(data_preprocessor)
-        if bpp <= 0 or omega_0 <= 0:
+        if not (0 < bpp < math.inf and 0 < omega_0 < math.inf):
             raise ValueError('bpp and omega_0 must be positive, got '
                              f'{bpp} and {omega_0}')
         self.signal = load_signal(**signal)
+        file_format.check_axes(self.signal.shape, self.signal.channels)
         self.budget = int(bpp * self.signal.num_pixels / 8)
         tree = Tree(self.signal.shape, levels)
-        layers = split_depth(depth or max(_DEPTH, levels), levels)
+        layers = split_depth(
+            max(_DEPTH, levels) if depth is None else depth, levels)
         values = self.signal.normalized()
         shares = shares_of(tree.variances(values), allotment)
         bits = (weight_quant['bits'], fine_quant['bits'])

@@ -10,6 +10,8 @@ from .volume import render_volume
 
 DTYPES = ('uint8', 'uint16', 'float32', 'float64')
 _TIFF = ('.tif', '.tiff')
+# formats of pillow that keep all pixels
+_LOSSLESS = ('.png', *_TIFF, '.bmp', '.pgm', '.ppm', '.pnm')
 # of pillow, and what their pixels are here
 _MODES = {
     'L': 'uint8',
@@ -46,7 +48,7 @@ class Signal:
         Raises:
             TypeError: On another dtype.
             ValueError: On another number of axes, no pixel, or values that
-                are not finite in float32.
+                are not finite in float32, or of a range that is lost there.
         """
         if pixels.dtype.name not in DTYPES:
             raise TypeError(f'pixels must be {", ".join(DTYPES)}, got '
@@ -60,6 +62,12 @@ class Signal:
         if not np.isfinite([low, high]).all():
             raise ValueError('pixels must be finite numbers of float32, got '
                              f'values between {low} and {high}')
+        least, largest = float(pixels.min()), float(pixels.max())
+        if max(abs(low - least),
+               abs(high - largest)) > 1e-3 * (largest - least) > 0:
+            raise ValueError(
+                f'pixels go from {least} to {largest}, a range that float32 '
+                'does not resolve so far from zero: subtract a constant first')
         return cls(pixels, low, high)
 
     @property
@@ -78,10 +86,11 @@ class Signal:
 
     @property
     def peak(self) -> float:
-        """What a PSNR refers to: the largest integer, or the range."""
+        """What a PSNR refers to: the largest integer, or the range; of equal
+        real numbers their size."""
         if self.pixels.dtype.kind == 'u':
             return float(np.iinfo(self.pixels.dtype).max)
-        return self.high - self.low
+        return self.high - self.low or abs(self.high) or 1.
 
     def normalized(self) -> np.ndarray:
         """Pixels in [-1, 1], float32; zeros if all are equal."""
@@ -126,13 +135,21 @@ def _frame(frame: Image.Image, file: str) -> np.ndarray:
             f'{file}: pixels of mode {frame.mode} are not supported, only '
             'grey (8 or 16 bits, float) and RGB; convert the file first, '
             "such as by Image.open(file).convert('RGB')")
+    # of colours of 16 bits, pillow drops the lower half
+    stored = [t[3] if isinstance(t[3], str) else t[3][0] for t in frame.tile]
+    if frame.mode == 'RGB' and any(';16' in str(mode) for mode in stored):
+        raise ValueError(f'{file}: colours of 16 bits are not supported; '
+                         'convert the file to 8 bits first')
     array = np.asarray(frame).astype(_MODES[frame.mode])
     return array if array.ndim == 3 else array[..., None]
 
 
 def _read_image(file: str) -> np.ndarray:
-    with Image.open(file) as image:
-        frames = [_frame(f, file) for f in ImageSequence.Iterator(image)]
+    try:
+        with Image.open(file) as image:
+            frames = [_frame(f, file) for f in ImageSequence.Iterator(image)]
+    except Image.DecompressionBombError as error:
+        raise ValueError(f'{file}: {error}') from error
     if len(frames) == 1:
         return frames[0]
     if len({f.shape for f in frames}) > 1 or frames[0].shape[-1] > 1:
@@ -142,7 +159,11 @@ def _read_image(file: str) -> np.ndarray:
 
 
 def _read_array(file: str) -> np.ndarray:
-    array = np.load(file, allow_pickle=False)
+    try:
+        array = np.load(file, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise ValueError(f'{file} can not be read as an array: {error}') \
+            from error
     if array.ndim not in (2, 3):
         raise ValueError(f'{file}: an array must be a grey image (H, W) or a '
                          f'volume (D, H, W), got shape {array.shape}')
@@ -175,8 +196,11 @@ def load_signal(file: str | Path, crop: Sequence[int] | None = None) -> Signal:
     if scheme == 'sklearn':
         pixels = _read_sample(name)
     elif scheme == 'rendered':
+        if not name.isdecimal():
+            raise ValueError(f'{file}: write a number of voxels behind the '
+                             'colon, such as rendered:48')
         pixels = render_volume(int(name))[..., None]
-    elif file.endswith('.npy'):
+    elif file.lower().endswith('.npy'):
         pixels = _read_array(file)
     else:
         pixels = _read_image(file)
@@ -194,14 +218,13 @@ def load_signal(file: str | Path, crop: Sequence[int] | None = None) -> Signal:
 
 
 def _write_image(pixels: np.ndarray, path: Path) -> None:
-    is_volume = pixels.ndim == 4
-    if is_volume and path.suffix not in _TIFF:
+    is_volume, suffix = pixels.ndim == 4, path.suffix.lower()
+    if is_volume and suffix not in _TIFF:
         raise ValueError(f'{path}: a volume is written as .npy or .tif')
-    lossy = ('.jpg', '.jpeg', '.jp2', '.j2k', '.webp', '.gif')
-    if path.suffix in lossy:
-        raise ValueError(f'{path}: that format would change the pixels; '
-                         'write .png, .tif or .npy')
-    if pixels.dtype.kind == 'f' and path.suffix not in _TIFF:
+    if suffix not in _LOSSLESS:
+        raise ValueError(f'{path}: that format would change the pixels, or is '
+                         'unknown; write .png, .tif or .npy')
+    if pixels.dtype.kind == 'f' and suffix not in _TIFF:
         raise ValueError(f'{path}: real numbers are written as .npy or .tif')
     if pixels.dtype == np.float64:
         raise ValueError(f'{path}: pixels of float64 are written as .npy')
@@ -218,15 +241,17 @@ def save_signal(signal: Signal, path: str | Path) -> None:
 
     Args:
         signal (Signal): What is written.
-        path (str | Path): ``.npy`` holds everything; other suffixes, such as
-            ``.png`` and ``.tif``, are pillow's.
+        path (str | Path): ``.npy`` holds everything; ``.png``, ``.tif``,
+            ``.bmp``, ``.pgm`` and ``.ppm`` what pillow writes to them.
 
     Raises:
         ValueError: If that format does not hold such pixels.
     """
     path = Path(path)
-    if path.suffix == '.npy':
+    if path.suffix.lower() == '.npy':
         pixels = signal.pixels
-        np.save(path, pixels[..., 0] if signal.channels == 1 else pixels)
+        # a path would get another suffix behind `.NPY`
+        with path.open('wb') as file:
+            np.save(file, pixels[..., 0] if signal.channels == 1 else pixels)
     else:
         _write_image(signal.pixels, path)

@@ -31,7 +31,7 @@ class Tree:
             raise ValueError(
                 f'levels={levels} must be at least 1, and cuts each axis in '
                 f'{parts} parts, so a signal of {tuple(shape)} pixels can '
-                f'have at most {int(np.log2(min(shape))) + 1}')
+                f'have at most {max(min(shape), 1).bit_length()}')
         self.shape = tuple(shape)
         self.levels = levels
         self.dims = len(shape)

@@ -19,7 +19,7 @@ def _gradient(case: Case, side: str) -> Tensor:
     pooled = case[f'in/feat_{side}'].flatten(2).mean(2)
     bias = case.arrays.get(f'param/fc_{side}.bias')
     logits = F.linear(pooled, case[f'param/fc_{side}.weight'], bias)
-    return fc_gradient(pooled, logits, case['in/label'])
+    return fc_gradient(pooled, logits, case['in/label'].long())
 
 
 def _score(case: Case) -> dict[str, Tensor]:
@@ -58,29 +58,34 @@ def _loss(loss, case: Case, name: str) -> dict[str, Tensor]:
     return {f'out/loss_{name}': value, f'grad/feat_s_{name}': gradient}
 
 
-def _distill(case: Case) -> dict[str, Tensor]:
+def _plain_kd(case: Case) -> dict[str, Tensor]:
     hyper = case.hyper
-    out = _loss(RelationDistanceLoss(loss_weight=1.0), case, 'relation')
-    if case['in/feat_s'].shape[1] == case['in/feat_t'].shape[1]:
-        out.update(
-            _loss(ChannelSemanticLoss(loss_weight=1.0), case, 'semantic'))
-    if 'in/logit_s' in case:
-        logits = case['in/logit_s'].clone().requires_grad_()
-        kd = KDLoss(tau=hyper.get('kd_T', 4.0))(logits, case['in/logit_t'])
-        ce = F.cross_entropy(logits, case['in/label'])
+    logits = case['in/logit_s'].clone().requires_grad_()
+    # the loss refuses a single class, whose softmax is always 1
+    kd = logits.sum() * 0 if logits.shape[1] == 1 else KDLoss(
+        tau=hyper.get('kd_T', 4.0))(logits, case['in/logit_t'])
+    out = {'out/loss_kd': kd}
+    # without labels, it is all there is
+    total = kd
+    if 'in/label' in case:
+        ce = F.cross_entropy(logits, case['in/label'].long())
         total = hyper.get('r', 0.1) * ce + hyper.get('a', 0.9) * kd
-        out.update({
-            'out/loss_ce': ce,
-            'out/loss_kd': kd,
-            'out/loss_kd_total': total,
-            'grad/logit_s': torch.autograd.grad(total, logits)[0]
-        })
+        out.update({'out/loss_ce': ce, 'out/loss_kd_total': total})
+    return {**out, 'grad/logit_s': torch.autograd.grad(total, logits)[0]}
+
+
+def _distill(case: Case) -> dict[str, Tensor]:
+    out = {}
+    if 'in/feat_s' in case:
+        out.update(_loss(RelationDistanceLoss(1.0), case, 'relation'))
+        if case['in/feat_s'].shape[1] == case['in/feat_t'].shape[1]:
+            out.update(_loss(ChannelSemanticLoss(1.0), case, 'semantic'))
+    if 'in/logit_s' in case:
+        out.update(_plain_kd(case))
     return out
 
 
 def run(case: Case) -> dict[str, Tensor] | None:
     """Scores where there are classifiers, else losses."""
-    if 'in/feat_s' not in case or 'in/feat_t' not in case:
-        return None
     with_classifiers = 'param/fc_s.weight' in case
-    return _score(case) if with_classifiers else _distill(case)
+    return (_score(case) if with_classifiers else _distill(case)) or None
