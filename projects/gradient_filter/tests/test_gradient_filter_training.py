@@ -134,9 +134,7 @@ def test_it_learns_more_than_the_classifier_and_less_than_exact_gradients():
     pretrained = network()
     train(pretrained, images, labels, 5, 0.2, norms_train=True)
     assert accuracy(pretrained, test_images, test_labels) > 0.8
-    # dark on light, and turned
-    shifted, shifted_test = (-x.rot90(1, (2, 3))
-                             for x in (images, test_images))
+    shifted, shifted_test = (x.rot90(1, (2, 3)) for x in (images, test_images))
     last_two = ['9', '12']
     steps = dict(
         classifier=FilterGradients({}, freeze=['*', '~17']),
@@ -147,7 +145,9 @@ def test_it_learns_more_than_the_classifier_and_less_than_exact_gradients():
     for name, step in steps.items():
         model = copy.deepcopy(pretrained)
         step(model)
-        train(model, shifted, labels, 4, 0.1)
+        # at a larger rate scores depend on how sums are rounded
+        train(model, shifted, labels, 4, 0.03)
         scores[name] = accuracy(model, shifted_test, test_labels)
-    assert scores['classifier'] + 0.02 < scores['filtered']
-    assert scores['filtered'] < scores['exact'] + 0.05
+    # 0.12, 0.33, 0.45; with other seeds and threads 0.1 to 0.15, 0.33 to 0.42
+    # and 0.45 to 0.51
+    assert scores['classifier'] + 0.1 < scores['filtered'] < scores['exact']
