@@ -199,6 +199,8 @@ def test_what_a_style_sheet_loads_is_seen(tmp_path):
     ('text\n- a\n- b\n', '<p>text\n- a\n- b</p>', '0 <li> instead of 2'),
     ('a `b|c`\n', '<p>a <code>b\\|c</code></p>', 'instead of'),
     ('a\n\n| b | c |\n', '<p>a</p><p>| b | c |</p>', 'stands alone'),
+    ('a $b_c$ d\n', '<p>a $b_c$ d</p>', "'$b_c$' is a formula"),
+    ('`$b_c$` $d\n', '<p><code>$b_c$</code> $d</p>', ''),
 ])
 def test_pages_that_differ_from_a_code_hosts_are_found(source, built, wrong):
     pytest.importorskip('markdown_it')

@@ -7,6 +7,8 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+from .markdown import without_code
+
 _BLOCKS = {'h1', 'h2', 'h3', 'h4', 'li', 'tr', 'pre', 'blockquote', 'img'}
 
 
@@ -49,6 +51,10 @@ def difference(source: str, built: str) -> str:
         built (str): The page in html, whose ``article`` is compared.
     """
     from markdown_it import MarkdownIt
+    formula = re.search(r'\$\$|\$[^\s$][^$\n]*\$', without_code(source))
+    if formula:
+        return (f'{formula[0]!r} is a formula on a code host only; write it '
+                'as code')
     parser = MarkdownIt('commonmark', {'html': True}).enable('table')
     rendered = parser.render(source)
     if '<h1>' not in rendered:

@@ -27,6 +27,11 @@ def outside_code(text: str, change: Callable[[str], str]) -> str:
     return ''.join([*parts, change(text[end:])])
 
 
+def without_code(text: str) -> str:
+    """A page without its code."""
+    return _CODE.sub(' ', text)
+
+
 def is_external(target: str) -> bool:
     """Whether a link leads out of the repository."""
     return bool(_EXTERNAL.match(target))
