@@ -107,9 +107,10 @@ def test_earlier_data_is_not_loaded_again(tmp_path, sampler, length):
 
 @pytest.mark.parametrize('kwargs', [
     dict(),
-    dict(sampler='DefaultSampler'),
-    dict(loader=dict(persistent_workers=True)),
-    dict(randomness=dict(seed=None)),
+    *(pytest.param(kwargs, marks=[pytest.mark.slow, pytest.mark.gate])
+      for kwargs in (dict(sampler='DefaultSampler'),
+                     dict(loader=dict(persistent_workers=True)),
+                     dict(randomness=dict(seed=None)))),
 ])
 def test_nor_by_workers(tmp_path, kwargs):
     """Apart from what they load ahead, and what their loop began with."""

@@ -4,6 +4,9 @@ from pathlib import Path
 
 import pytest
 
+# a process for each
+pytestmark = [pytest.mark.slow, pytest.mark.gate]
+
 ROOT = Path(__file__).parents[2]
 MODULES = ('mmcompress.check_env', 'mmcompress.torchvision_repair')
 

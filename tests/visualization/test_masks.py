@@ -15,6 +15,9 @@ from mmcompress.visualization.features import (build_distilled, image_batch,
                                                tapped)
 from mmcompress.visualization.masks import add_boxes, drawable, mask_panels
 
+# each trains or draws whole detectors
+pytestmark = [pytest.mark.slow, pytest.mark.gate]
+
 MGD = dict(
     type='mmcompress.MGDLoss',
     student='neck',
