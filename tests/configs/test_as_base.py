@@ -17,6 +17,9 @@ from mmengine.registry import DefaultScope
 import mmcompress.compat  # noqa: F401
 from mmcompress.launch import find_tool
 
+# every config is read twice
+pytestmark = [pytest.mark.slow, pytest.mark.gate]
+
 ROOT = Path(__file__).parents[2]
 FILES = [
     file for file in sorted((ROOT / 'configs').rglob('*.py'))

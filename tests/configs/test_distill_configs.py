@@ -31,6 +31,9 @@ from mmcompress.quantization import bypassed
 CONFIGS = Path(__file__).parents[2] / 'configs'
 # whose models want other inputs than an image; they have tests of their own
 ELSEWHERE = ('dwpose', 'g2sd', 'ida_det', 'ie_kd', 'lsq', 'q_detr')
+# students and teachers of all large configs
+pytestmark = [pytest.mark.slow, pytest.mark.gate]
+
 FILES = [
     file for file in sorted(CONFIGS.glob('[!_]*/*.py'))
     if re.search('(teacher|losses)=', file.read_text())
@@ -179,8 +182,6 @@ def labelled(library):
         gt_instances=InstanceData(bboxes=torch.tensor([[5., 5., 40., 50.]])))
 
 
-@pytest.mark.slow
-@pytest.mark.gate
 def test_losses_fit_what_they_tap(pair):
     samples = [labelled(pair.cfg.default_scope)] * 2
     for slot in pair.slots:
