@@ -145,12 +145,12 @@ def train(config: Path,
     """
     work_dir.mkdir(parents=True, exist_ok=True)
     last = work_dir / 'last_checkpoint'
+    seconds = work_dir / 'seconds.txt'
     arguments = [str(config), '--work-dir', str(work_dir), *(options or [])]
     if last.exists():
         say(f'{what} goes on from {last.read_text().strip()}')
         arguments.append('--resume')
-    seconds = work_dir / 'seconds.txt'
-    if not last.exists():
+    else:
         # an earlier call left nothing to go on from
         seconds.unlink(missing_ok=True)
     log = work_dir / 'output.log'

@@ -16,7 +16,6 @@ import mmcompress.compat  # noqa: F401
 CONFIGS = Path(__file__).parents[1] / 'configs'
 # mmengine reads all metafiles of a library at every `mmdet::` base
 config_utils.load = functools.cache(config_utils.load)
-torch.set_num_threads(1)
 
 
 @functools.cache

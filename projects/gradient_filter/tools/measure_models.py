@@ -6,7 +6,6 @@ exactly, and with their gradients filtered.
 import argparse
 import copy
 import time
-from statistics import median
 
 import gradient_filter  # noqa: F401
 import torch
@@ -16,8 +15,8 @@ from mmengine.optim import OptimWrapper
 from mmengine.registry import MODELS, DefaultScope
 from record import write
 
-from mmcompress.analysis.timing import (interleaved, keep_freed_memory,
-                                        machine, median_interval)
+from mmcompress.analysis.timing import (against, interleaved,
+                                        keep_freed_memory, machine)
 from mmcompress.model.config import read_config, without_downloads
 from mmcompress.model.inputs import made_up_batch
 
@@ -108,17 +107,14 @@ def measure(subject: dict, rounds: int) -> dict:
     parts |= {('forward', name): part for name, part in forwards.items()}
     # of one thread, on a machine where others compute
     seconds = interleaved(parts, rounds, 1, clock=time.process_time)
+    found = against(seconds, ('step', 'last, exact'))
     for name, numbers in result.items():
-        ratios = [
-            a / b
-            for a, b in zip(seconds['step', 'last, exact'], seconds['step',
-                                                                    name])
-        ]
+        step = found['step', name]
         numbers.update(
-            step_ms=1e3 * median(seconds['step', name]),
-            forward_ms=1e3 * median(seconds['forward', name]),
-            against_last_exact=median(ratios),
-            interval=median_interval(ratios))
+            step_ms=step['ms'],
+            forward_ms=found['forward', name]['ms'],
+            against_last_exact=step['ratio'],
+            interval=step['interval'])
     return result
 
 
